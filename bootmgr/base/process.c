@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/process.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define OUTPUT_MAX (64 * 1024)
+#define KILL_AFTER (5 * USEC_PER_SEC)
+
+static void child(const char *const *argv, const char *const *env, int output)
+{
+        sigset_t none;
+        int null = open("/dev/null", O_RDONLY);
+
+        setpgid(0, 0);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        for (int s = 1; s < 32; s++)
+                signal(s, SIG_DFL);
+        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
+                _exit(127);
+        close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+        for (; env && *env; env++)
+                putenv((char *)*env);
+        execvp(argv[0], (char *const *)argv);
+        dprintf(STDERR_FILENO, "%s: %s", argv[0], strerror(errno));
+        _exit(127);
+}
+
+/* Milliseconds for poll(2) until `deadline` (monotonic; 0: none). */
+static int wait_time(uint64_t deadline)
+{
+        uint64_t now = now_monotonic();
+
+        if (deadline == 0)
+                return -1;
+        return deadline <= now ? 0 : (int)MIN((deadline - now + 999) / 1000, (uint64_t)60000);
+}
+
+/* Collects output until the program ends; escalates at the deadline. A program that leaves the pipe to a
+ * background child does not keep us waiting: its own end counts. */
+static void supervise(pid_t pid, int pidfd, int output, uint64_t timeout, struct buf *b, bool *timed_out)
+{
+        uint64_t deadline = timeout ? now_monotonic() + timeout : 0;
+        struct pollfd fds[] = { { .fd = pidfd, .events = POLLIN }, { .fd = output, .events = POLLIN } };
+        bool terminated = false;
+
+        for (;;) {
+                char chunk[4096];
+                ssize_t n;
+                int r = poll(fds, ARRAY_SIZE(fds), wait_time(deadline));
+
+                if (r < 0 && errno != EINTR)
+                        return;
+                if (r > 0 && fds[1].revents) {
+                        n = read(output, chunk, sizeof(chunk));
+                        if (n > 0)
+                                buf_append(b, chunk, MIN((size_t)n, OUTPUT_MAX - MIN(b->size, (size_t)OUTPUT_MAX)));
+                        else if (n == 0)
+                                fds[1].fd = -1;
+                        continue;
+                }
+                if (r > 0 && fds[0].revents)
+                        return;
+                if (deadline && now_monotonic() >= deadline) {
+                        *timed_out = true;
+                        kill(-pid, terminated ? SIGKILL : SIGTERM);
+                        terminated = true;
+                        deadline = now_monotonic() + KILL_AFTER;
+                }
+        }
+}
+
+int process_run(const char *const *argv, const char *const *env, uint64_t timeout_usec, struct process_result *ret)
+{
+        _cleanup_close_ int pidfd = -1, from = -1, to = -1;
+        _cleanup_buf_ struct buf b = {};
+        struct process_result result = {};
+        int pipe_fds[2], status;
+        pid_t pid;
+
+        if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        from = pipe_fds[0];
+        to = pipe_fds[1];
+        fcntl(to, F_SETFL, 0);
+        pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0)
+                child(argv, env, to);
+        setpgid(pid, pid);
+        to = fd_close(to);
+        pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+        if (pidfd >= 0)
+                supervise(pid, pidfd, from, timeout_usec, &b, &result.timed_out);
+        while (waitpid(pid, &status, 0) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        result.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        result.output = buf_take(&b);
+        if (!result.output)
+                return -ENOMEM;
+        *ret = result;
+        return 0;
+}
+
+void process_result_done(struct process_result *r)
+{
+        free(TAKE_PTR(r->output));
+}
+
+int process_must(const char *const *argv, uint64_t timeout_usec, struct error *e)
+{
+        _cleanup_process_ struct process_result result = {};
+        const char *line;
+        size_t n;
+        int r;
+
+        r = process_run(argv, NULL, timeout_usec, &result);
+        if (r < 0)
+                return fail_errno(e, r, "cannot run %s", argv[0]);
+        if (result.timed_out)
+                return fail(e, -ETIMEDOUT, NULL, "%s did not end in time", argv[0]);
+        if (result.exit_status == 0)
+                return 0;
+        n = strlen(result.output);
+        while (n > 0 && result.output[n - 1] == '\n')
+                result.output[--n] = '\0';
+        line = strrchr(result.output, '\n');
+        return fail(e, result.exit_status == 127 ? -ENOENT : -EIO, NULL, "%s failed with status %d: %s", argv[0],
+                    result.exit_status, line ? line + 1 : result.output);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Running other programs: no shell, no inherited descriptors, a deadline, bounded output. */
+#pragma once
+
+#include "base/error.h"
+
+struct process_result {
+        int exit_status; /* 0-255, or 128 + signal */
+        bool timed_out;
+        char *output; /* stdout and stderr, interleaved, at most 64 KiB, NUL-terminated; owned */
+};
+
+/* Runs argv (NULL-terminated, argv[0] is looked up in PATH) and waits. `timeout_usec` 0: no limit; at
+ * the limit the whole process group gets SIGTERM, after 5 s SIGKILL. env: extra "K=v" strings or
+ * NULL. 0 when it could be started, whatever its exit status. */
+int process_run(const char *const *argv, const char *const *env, uint64_t timeout_usec, struct process_result *ret);
+void process_result_done(struct process_result *r);
+#define _cleanup_process_ _cleanup_(process_result_done)
+
+/* process_run for programs that must succeed: a non-zero status is an error that quotes the last
+ * line of output. */
+int process_must(const char *const *argv, uint64_t timeout_usec, struct error *e);
