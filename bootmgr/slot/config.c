@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "slot/config.h"
+
+#include <libeconf.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/version.h"
+#include "slot/kinds.h"
+
+#define VENDOR_DIRECTORY "/usr/lib/bootmgr"
+#define SYSTEM_DIRECTORY "/etc/bootmgr"
+#define LIST_MAX 64
+
+/* Sets one field from its text; 0, or -errno with what would be right in *expected. */
+typedef int (*setter)(struct config *c, const char *value, void *field, const char **expected);
+
+static int set_string(struct config *c, const char *value, void *field, const char **expected)
+{
+        char **string = field, *copy = *value ? strdup(value) : NULL;
+
+        if (*value && !copy)
+                return -ENOMEM;
+        free(*string);
+        *string = copy;
+        return 0;
+}
+
+static int set_path(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "an absolute path";
+        return *value == '/' ? set_string(c, value, field, expected) : -EINVAL;
+}
+
+static int set_version(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "a version";
+        return !*value || version_valid(value) ? set_string(c, value, field, expected) : -EINVAL;
+}
+
+static int set_loader(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "systemd-boot or none";
+        return streq(value, "systemd-boot") || streq(value, "none") ? set_string(c, value, field, expected) : -EINVAL;
+}
+
+static int set_bool(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "yes or no";
+        return parse_bool(value, field);
+}
+
+static int set_time(struct config *c, const char *value, void *field, const char **expected)
+{
+        uint64_t usec;
+
+        *expected = "a time span of at least 1 s, such as 90 or 5min";
+        if (parse_seconds(value, &usec) < 0 || usec < USEC_PER_SEC)
+                return -EINVAL;
+        *(uint64_t *)field = usec;
+        return 0;
+}
+
+static int set_number(const char *value, unsigned min, unsigned max, unsigned *field)
+{
+        uint32_t number;
+
+        if (parse_u32(value, &number) < 0 || number < min || number > max)
+                return -EINVAL;
+        *field = number;
+        return 0;
+}
+
+static int set_tries(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "a number from 1 to 9";
+        return set_number(value, 1, SLOT_MAX_TRIES, field);
+}
+
+static int set_threshold(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "a number from 1 to 16";
+        return set_number(value, 1, 16, field);
+}
+
+static int set_daily(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "a number from 0 to 3";
+        return set_number(value, 0, AUTO_ROLLBACK_MEMORY - 1, field);
+}
+
+static void free_list(char **list)
+{
+        for (char **s = list; s && *s; s++)
+                free(*s);
+        free(list);
+}
+
+/* Words separated by blanks; at most LIST_MAX. */
+static int split(const char *value, char ***ret)
+{
+        _cleanup_free_ char *copy = strdup(value);
+        char **list = calloc(LIST_MAX + 1, sizeof(char *)), *cursor = copy, *word;
+        size_t n = 0;
+
+        if (!copy || !list)
+                goto fail;
+        while ((word = strsep(&cursor, " \t\n"))) {
+                if (!*word)
+                        continue;
+                if (n == LIST_MAX || !(list[n] = strdup(word)))
+                        goto fail;
+                n++;
+        }
+        *ret = list;
+        return 0;
+fail:
+        free_list(list);
+        return -E2BIG;
+}
+
+static int set_paths(struct config *c, const char *value, void *field, const char **expected)
+{
+        char **list, ***to = field;
+        int r = split(value, &list);
+
+        *expected = "absolute paths separated by blanks";
+        if (r < 0)
+                return r;
+        for (char **s = list; *s; s++)
+                if (**s != '/') {
+                        free_list(list);
+                        return -EINVAL;
+                }
+        free_list(*to);
+        *to = list;
+        return 0;
+}
+
+static int set_state(struct config *c, const char *value, void *field, const char **expected)
+{
+        char **list, **to = field;
+        int r = split(value, &list);
+
+        *expected = "one device, or two files, as absolute paths";
+        if (r < 0)
+                return r;
+        if (!list[0] || (list[1] && list[2]) || list[0][0] != '/' || (list[1] && list[1][0] != '/')) {
+                free_list(list);
+                return -EINVAL;
+        }
+        for (int i = 0; i < 2; i++) {
+                free(to[i]);
+                to[i] = list[i];
+                if (!list[i])
+                        break;
+        }
+        free(list);
+        return 0;
+}
+
+static int set_slots(struct config *c, const char *value, void *field, const char **expected)
+{
+        char **list, **to = field;
+        int r = split(value, &list);
+
+        *expected = "words such as a:/dev/disk/by-partuuid/…";
+        for (char **s = list; r >= 0 && *s; s++) {
+                char name[2] = { **s };
+                int slot = slot_from_name(name);
+
+                if (slot == SLOT_NONE || (*s)[1] != ':' || (*s)[2] != '/') {
+                        r = -EINVAL;
+                        break;
+                }
+                free(to[slot]);
+                to[slot] = strdup(*s + 2);
+                r = to[slot] ? 0 : -ENOMEM;
+        }
+        if (r != -E2BIG)
+                free_list(list);
+        return r;
+}
+
+#define FIELD(f) offsetof(struct config, f)
+static const struct key {
+        const char *group, *name;
+        setter set;
+        size_t field;
+} keys[] = {
+        { "System", "Compatible", set_string, FIELD(compatible) },
+        { "System", "RollbackMinVersion", set_version, FIELD(rollback_min_version) },
+        { "Storage", "Disk", set_path, FIELD(disk) },
+        { "Storage", "Esp", set_path, FIELD(esp) },
+        { "Storage", "State", set_state, FIELD(state) },
+        { "Storage", "DataDirectory", set_path, FIELD(data) },
+        { "Storage", "Slots", set_slots, FIELD(slot_device) },
+        { "Storage", "EtcOverlay", set_bool, FIELD(etc_overlay) },
+        { "Boot", "Loader", set_loader, FIELD(loader) },
+        { "Boot", "KernelCommandLine", set_string, FIELD(cmdline) },
+        { "Boot", "Tries", set_tries, FIELD(tries) },
+        { "Configuration", "CarriedPaths", set_paths, FIELD(carried) },
+        { "Configuration", "SharedPaths", set_paths, FIELD(shared) },
+        { "Configuration", "HookTimeoutSec", set_time, FIELD(hook_timeout) },
+        { "Trust", "Directory", set_path, FIELD(trust_directory) },
+        { "Trust", "Threshold", set_threshold, FIELD(trust_threshold) },
+        { "Health", "DeadlineSec", set_time, FIELD(health_deadline) },
+        { "Health", "CheckTimeoutSec", set_time, FIELD(health_timeout) },
+        { "Rollback", "MaxAutomaticPerDay", set_daily, FIELD(max_auto_rollbacks) },
+};
+
+static int set_defaults(struct config *c)
+{
+        *c = (struct config){
+                .data = strdup("/data/bootmgr"),
+                .etc_overlay = true,
+                .loader = strdup("systemd-boot"),
+                .cmdline = strdup(""),
+                .tries = SLOT_DEFAULT_TRIES,
+                .hook_timeout = 60 * USEC_PER_SEC,
+                .trust_directory = strdup(SYSTEM_DIRECTORY "/trust.d"),
+                .trust_threshold = 1,
+                .health_deadline = 300 * USEC_PER_SEC,
+                .health_timeout = 60 * USEC_PER_SEC,
+                .max_auto_rollbacks = 3,
+        };
+        if (split("/etc", &c->carried) < 0 || split("", &c->shared) < 0 || !c->data || !c->loader || !c->cmdline ||
+            !c->trust_directory)
+                return -ENOMEM;
+        return 0;
+}
+
+static const struct key *find_key(const char *group, const char *name)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+                if (streq(keys[i].name, name) && streq(keys[i].group, group))
+                        return &keys[i];
+        return NULL;
+}
+
+static int apply(struct config *c, econf_file *file, const char *where, const char *group, const char *name, struct error *e)
+{
+        const struct key *key = find_key(group, name);
+        const char *expected = "another value";
+        _cleanup_free_ char *value = NULL;
+        int r;
+
+        if (!key) {
+                log_warning("%s: the key %s= in [%s] is not known", where, name, group);
+                return 0;
+        }
+        if (econf_getStringValue(file, group, name, &value) != ECONF_SUCCESS)
+                return 0; /* a key without a value: the default */
+        r = key->set(c, value ?: "", (char *)c + key->field, &expected);
+        if (r >= 0)
+                return 0;
+        fail(e, r, &kind_config_invalid, "%s: [%s] %s=%s is not %s", where, group, name, value ?: "", expected);
+        return fail_hint(e, "see bootmgr.conf(5)");
+}
+
+static int apply_group(struct config *c, econf_file *file, const char *where, const char *group, struct error *e)
+{
+        char **names = NULL;
+        size_t n = 0;
+        int r = 0;
+
+        if (econf_getKeys(file, group, &n, &names) != ECONF_SUCCESS)
+                return 0;
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = apply(c, file, where, group, names[i], e);
+        econf_freeArray(names);
+        return r;
+}
+
+static int apply_file(struct config *c, econf_file *file, const char *where, struct error *e)
+{
+        char **groups = NULL;
+        size_t n = 0;
+        int r = 0;
+
+        if (econf_getGroups(file, &n, &groups) != ECONF_SUCCESS)
+                return 0;
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = apply_group(c, file, where, groups[i], e);
+        econf_freeArray(groups);
+        return r;
+}
+
+static int fail_econf(enum econf_err error, const char *where, struct error *e)
+{
+        _cleanup_free_ char *file = NULL;
+        uint64_t line = 0;
+
+        econf_errLocation(&file, &line);
+        fail(e, error == ECONF_NOFILE ? -ENOENT : -EINVAL, &kind_config_invalid, "%s, line %llu: %s", file && *file ? file : where,
+             (unsigned long long)line, econf_errString(error));
+        return fail_hint(e, "see bootmgr.conf(5)");
+}
+
+int config_load(const char *file, struct config *ret, struct error *e)
+{
+        const char *where = file ?: SYSTEM_DIRECTORY "/bootmgr.conf";
+        struct config c;
+        econf_file *econf = NULL;
+        enum econf_err error;
+        int r;
+
+        r = set_defaults(&c);
+        if (r >= 0) {
+                error = file ? econf_readFile(&econf, file, "=", "#")
+                             : econf_readDirs(&econf, VENDOR_DIRECTORY, SYSTEM_DIRECTORY, "bootmgr", ".conf", "=", "#");
+                if (error == ECONF_SUCCESS)
+                        r = apply_file(&c, econf, where, e);
+                else if (file || error != ECONF_NOFILE)
+                        r = fail_econf(error, where, e);
+                econf_freeFile(econf);
+        }
+        if (r < 0) {
+                config_done(&c);
+                return r;
+        }
+        if (!c.cmdline)
+                c.cmdline = strdup("");
+        *ret = c;
+        return c.cmdline ? 0 : -ENOMEM;
+}
+
+void config_done(struct config *c)
+{
+        free(c->compatible);
+        free(c->rollback_min_version);
+        free(c->disk);
+        free(c->esp);
+        free(c->state[0]);
+        free(c->state[1]);
+        free(c->data);
+        for (int i = 0; i < SLOT_MAX; i++)
+                free(c->slot_device[i]);
+        free(c->loader);
+        free(c->cmdline);
+        free_list(c->carried);
+        free_list(c->shared);
+        free(c->trust_directory);
+        *c = (struct config){};
+}

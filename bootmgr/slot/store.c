@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* docs/formats.md, "State record". Every field has its offset here and nowhere else. */
+#include "slot/store.h"
+
+#include "base/buf.h"
+#include "base/io.h"
+#include "slot/kinds.h"
+
+#define MAJOR 1
+#define MINOR 0
+
+static const uint8_t magic[8] = { 'B', 'O', 'O', 'T', 'M', 'G', 'R', 'S' };
+
+/* header */
+#define H_MAGIC 0
+#define H_MAJOR 8
+#define H_MINOR 10
+#define H_LENGTH 12
+#define H_SEQUENCE 16
+#define H_RESERVED 24
+#define H_CRC 28
+#define HEADER_SIZE 32
+
+/* payload */
+#define P_N_SLOTS 0
+#define P_PREVIOUS 1
+#define P_PHASE 2
+#define P_TARGET 3
+#define P_OPERATION 4
+#define P_OPERATION_STATE 5
+#define P_OPERATION_REASON 6
+#define P_FLAGS 7
+#define P_OPERATION_FROM 8
+#define P_OPERATION_TO 9
+#define P_GENERATION 16
+#define P_TARGET_GENERATION 24
+#define P_FLOOR 32
+#define P_OPERATION_ID 40
+#define P_AUTO_ROLLBACKS 56
+#define P_REFUSED 88
+#define P_SLOTS 128
+#define FLAG_AUTOMATIC 1
+#define FLAG_FINALIZED 2
+
+/* a slot */
+#define S_VERSION 0
+#define S_SECURITY_VERSION 64
+#define S_GENERATION 72
+#define S_DIGEST 80
+#define S_SNAPSHOT 112
+#define S_KERNEL 144
+#define S_INITRD 160
+#define S_LAST_BOOT 176
+#define S_STATE 192
+#define S_REASON 193
+#define S_TRIES 194
+#define S_ATTEMPTS 195
+#define SLOT_SIZE 208
+#define PAYLOAD_SIZE (P_SLOTS + SLOT_MAX * SLOT_SIZE)
+
+_Static_assert(HEADER_SIZE + PAYLOAD_SIZE <= STATE_COPY_SIZE, "the record fits its copy");
+
+static uint8_t encode_slot_number(int slot)
+{
+        return slot == SLOT_NONE ? 0xff : (uint8_t)slot;
+}
+
+static int decode_slot_number(uint8_t byte)
+{
+        return byte < SLOT_MAX ? byte : SLOT_NONE;
+}
+
+static void encode_slot(const struct slot *s, uint8_t *p)
+{
+        memcpy(p + S_VERSION, s->version, SLOT_VERSION_SIZE);
+        put_le64(p + S_SECURITY_VERSION, s->security_version);
+        put_le64(p + S_GENERATION, s->generation);
+        memcpy(p + S_DIGEST, s->digest, DIGEST_SIZE);
+        memcpy(p + S_SNAPSHOT, s->snapshot, DIGEST_SIZE);
+        memcpy(p + S_KERNEL, s->kernel, BOOT_FILE_ID_SIZE);
+        memcpy(p + S_INITRD, s->initrd, BOOT_FILE_ID_SIZE);
+        memcpy(p + S_LAST_BOOT, s->last_boot, sizeof(s->last_boot));
+        p[S_STATE] = (uint8_t)s->state;
+        p[S_REASON] = (uint8_t)s->reason;
+        p[S_TRIES] = s->tries;
+        p[S_ATTEMPTS] = s->attempts;
+}
+
+static void decode_slot(const uint8_t *p, struct slot *s)
+{
+        memcpy(s->version, p + S_VERSION, SLOT_VERSION_SIZE);
+        s->version[SLOT_VERSION_SIZE - 1] = '\0';
+        s->security_version = get_le64(p + S_SECURITY_VERSION);
+        s->generation = get_le64(p + S_GENERATION);
+        memcpy(s->digest, p + S_DIGEST, DIGEST_SIZE);
+        memcpy(s->snapshot, p + S_SNAPSHOT, DIGEST_SIZE);
+        memcpy(s->kernel, p + S_KERNEL, BOOT_FILE_ID_SIZE);
+        memcpy(s->initrd, p + S_INITRD, BOOT_FILE_ID_SIZE);
+        memcpy(s->last_boot, p + S_LAST_BOOT, sizeof(s->last_boot));
+        s->state = (enum slot_state)p[S_STATE];
+        s->reason = (enum slot_reason)p[S_REASON];
+        s->tries = p[S_TRIES];
+        s->attempts = p[S_ATTEMPTS];
+}
+
+static void encode_set(const struct slot_set *set, uint8_t *p)
+{
+        p[P_N_SLOTS] = (uint8_t)set->n_slots;
+        p[P_PREVIOUS] = encode_slot_number(set->previous);
+        p[P_PHASE] = (uint8_t)set->phase;
+        p[P_TARGET] = encode_slot_number(set->target);
+        p[P_OPERATION] = (uint8_t)set->operation;
+        p[P_OPERATION_STATE] = (uint8_t)set->operation_state;
+        p[P_OPERATION_REASON] = (uint8_t)set->operation_reason;
+        p[P_FLAGS] = (uint8_t)((set->operation_automatic ? FLAG_AUTOMATIC : 0) | (set->finalized ? FLAG_FINALIZED : 0));
+        p[P_OPERATION_FROM] = encode_slot_number(set->operation_from);
+        p[P_OPERATION_TO] = encode_slot_number(set->operation_to);
+        put_le64(p + P_GENERATION, set->generation);
+        put_le64(p + P_TARGET_GENERATION, set->target_generation);
+        put_le64(p + P_FLOOR, set->floor);
+        memcpy(p + P_OPERATION_ID, set->operation_id, sizeof(set->operation_id));
+        for (int i = 0; i < AUTO_ROLLBACK_MEMORY; i++)
+                put_le64(p + P_AUTO_ROLLBACKS + 8 * i, set->auto_rollbacks[i]);
+        memcpy(p + P_REFUSED, set->refused, DIGEST_SIZE);
+        for (int i = 0; i < SLOT_MAX; i++)
+                encode_slot(&set->slots[i], p + P_SLOTS + i * SLOT_SIZE);
+}
+
+static void decode_set(const uint8_t *p, struct slot_set *set)
+{
+        *set = (struct slot_set){
+                .n_slots = p[P_N_SLOTS],
+                .previous = decode_slot_number(p[P_PREVIOUS]),
+                .phase = (enum switch_phase)p[P_PHASE],
+                .target = decode_slot_number(p[P_TARGET]),
+                .operation = (enum operation_kind)p[P_OPERATION],
+                .operation_state = (enum operation_state)p[P_OPERATION_STATE],
+                .operation_reason = (enum slot_reason)p[P_OPERATION_REASON],
+                .operation_automatic = p[P_FLAGS] & FLAG_AUTOMATIC,
+                .finalized = p[P_FLAGS] & FLAG_FINALIZED,
+                .operation_from = decode_slot_number(p[P_OPERATION_FROM]),
+                .operation_to = decode_slot_number(p[P_OPERATION_TO]),
+                .generation = get_le64(p + P_GENERATION),
+                .target_generation = get_le64(p + P_TARGET_GENERATION),
+                .floor = get_le64(p + P_FLOOR),
+        };
+        memcpy(set->operation_id, p + P_OPERATION_ID, sizeof(set->operation_id));
+        for (int i = 0; i < AUTO_ROLLBACK_MEMORY; i++)
+                set->auto_rollbacks[i] = get_le64(p + P_AUTO_ROLLBACKS + 8 * i);
+        memcpy(set->refused, p + P_REFUSED, DIGEST_SIZE);
+        for (int i = 0; i < SLOT_MAX; i++)
+                decode_slot(p + P_SLOTS + i * SLOT_SIZE, &set->slots[i]);
+}
+
+static uint32_t copy_crc(const uint8_t *copy, size_t length)
+{
+        return crc32c(crc32c(0, copy, H_CRC), copy + HEADER_SIZE, length);
+}
+
+void state_encode(const struct state *state, uint8_t *copy)
+{
+        size_t length = PAYLOAD_SIZE + MIN(state->n_extra, (size_t)(STATE_COPY_SIZE - HEADER_SIZE - PAYLOAD_SIZE));
+
+        memset(copy, 0, STATE_COPY_SIZE);
+        memcpy(copy + H_MAGIC, magic, sizeof(magic));
+        put_le16(copy + H_MAJOR, MAJOR);
+        put_le16(copy + H_MINOR, MINOR);
+        put_le32(copy + H_LENGTH, (uint32_t)length);
+        put_le64(copy + H_SEQUENCE, state->sequence);
+        encode_set(&state->set, copy + HEADER_SIZE);
+        memcpy(copy + HEADER_SIZE + PAYLOAD_SIZE, state->extra, length - PAYLOAD_SIZE);
+        put_le32(copy + H_CRC, copy_crc(copy, length));
+}
+
+int state_decode(const uint8_t *copy, struct state *ret)
+{
+        uint32_t length = get_le32(copy + H_LENGTH);
+        struct state state = {};
+
+        if (memcmp(copy + H_MAGIC, magic, sizeof(magic)) != 0 || length > STATE_COPY_SIZE - HEADER_SIZE ||
+            get_le32(copy + H_CRC) != copy_crc(copy, length))
+                return -EBADMSG;
+        if (get_le16(copy + H_MAJOR) != MAJOR || length < PAYLOAD_SIZE)
+                return -EPROTONOSUPPORT;
+        decode_set(copy + HEADER_SIZE, &state.set);
+        state.sequence = get_le64(copy + H_SEQUENCE);
+        state.n_extra = length - PAYLOAD_SIZE;
+        memcpy(state.extra, copy + HEADER_SIZE + PAYLOAD_SIZE, state.n_extra);
+        if (slot_set_check(&state.set, NULL) < 0)
+                return -EBADMSG;
+        *ret = state;
+        return 0;
+}
+
+int state_load(const struct state_place *place, struct state *ret, struct error *e)
+{
+        struct state best = {};
+        bool newer = false;
+
+        for (int i = 0; i < 2; i++) {
+                uint8_t copy[STATE_COPY_SIZE];
+                struct state one;
+                int r = io_pread(place->fd[i], copy, sizeof(copy), place->offset[i]);
+
+                if (r >= 0)
+                        r = state_decode(copy, &one);
+                newer = newer || r == -EPROTONOSUPPORT;
+                if (r < 0)
+                        continue;
+                one.copy = i;
+                one.n_valid = best.n_valid + 1;
+                if (best.n_valid == 0 || one.sequence > best.sequence)
+                        best = one;
+                else
+                        best.n_valid++;
+        }
+        if (best.n_valid > 0) {
+                *ret = best;
+                return 0;
+        }
+        if (newer)
+                return fail(e, -EPROTONOSUPPORT, &kind_state_unreadable, "the state record was written by a newer bootmgr in a format that this one does not know");
+        *ret = (struct state){ .copy = 1 };
+        slot_set_init(&ret->set, 2);
+        return fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record is valid");
+}
+
+static int write_copy(const struct state_place *place, int i, const uint8_t *copy)
+{
+        uint8_t back[STATE_COPY_SIZE];
+        int r;
+
+        r = io_pwrite(place->fd[i], copy, STATE_COPY_SIZE, place->offset[i]);
+        if (r >= 0)
+                r = io_fsync(place->fd[i]);
+        if (r >= 0)
+                r = io_pread(place->fd[i], back, sizeof(back), place->offset[i]);
+        if (r >= 0 && memcmp(back, copy, sizeof(back)) != 0)
+                r = -EIO;
+        return r;
+}
+
+int state_save(const struct state_place *place, struct state *state, struct error *e)
+{
+        uint8_t copy[STATE_COPY_SIZE];
+        struct state next = *state;
+        int r;
+
+        r = slot_set_check(&state->set, e);
+        if (r < 0)
+                return r;
+        next.sequence++;
+        next.copy = state->sequence ? !state->copy : 0;
+        state_encode(&next, copy);
+        r = write_copy(place, next.copy, copy);
+        if (r < 0)
+                return fail_errno(e, r, "cannot write the state record");
+        state->sequence = next.sequence;
+        state->copy = next.copy;
+        state->n_valid = MIN(state->n_valid + 1, 2);
+        return 0;
+}
+
+int state_format(const struct state_place *place, const struct slot_set *set, struct error *e)
+{
+        struct state state = { .set = *set };
+        int r;
+
+        for (int i = 0; i < 2; i++) {
+                r = state_save(place, &state, e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+void state_place_close(struct state_place *place)
+{
+        if (place->fd[1] != place->fd[0])
+                place->fd[1] = fd_close(place->fd[1]);
+        place->fd[0] = fd_close(place->fd[0]);
+        place->fd[1] = -1;
+}
