@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "storage/disk.h"
+
+#include <blkid/blkid.h>
+#include <ctype.h>
+#include <fcntl.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/io.h"
+#include "slot/kinds.h"
+
+/* libblkid counts in these whatever the sector size. */
+#define BLKID_SECTOR UINT64_C(512)
+#define PARTITIONS_MAX 1024
+
+static void probe_free(blkid_probe *probe)
+{
+        blkid_free_probe(*probe);
+}
+
+static void lower_copy(char *to, size_t size, const char *from)
+{
+        size_t i = 0;
+
+        for (; from && from[i] && i + 1 < size; i++)
+                to[i] = (char)tolower((unsigned char)from[i]);
+        to[i] = '\0';
+}
+
+/* The kernel's names: vda3, nvme0n1p3. */
+static void find_node(const struct disk *disk, struct partition *p)
+{
+        size_t n = strlen(disk->path);
+
+        if (disk->image)
+                return;
+        if ((size_t)snprintf(p->node, sizeof(p->node), "%s%s%u", disk->path, isdigit((unsigned char)disk->path[n - 1]) ? "p" : "",
+                             p->number) >= sizeof(p->node) ||
+            access(p->node, F_OK) < 0)
+                p->node[0] = '\0';
+}
+
+static bool is_type(blkid_partition part, const char *uuid)
+{
+        const char *type = blkid_partition_get_type_string(part);
+
+        return type && strcasecmp(type, uuid) == 0;
+}
+
+/* Which of the disk's partitions this is, or NULL: none of ours. */
+static struct partition *role_of(struct disk *disk, blkid_partition part)
+{
+        const char *label = blkid_partition_get_name(part) ?: "", *slot = startswith(label, "root-");
+        int number = slot ? slot_from_name(slot) : SLOT_NONE;
+
+        if (is_type(part, TYPE_UUID_STATE))
+                return &disk->state;
+        if (is_type(part, TYPE_UUID_ESP))
+                return &disk->esp;
+        if (number != SLOT_NONE) {
+                disk->n_slots = MAX(disk->n_slots, number + 1);
+                return &disk->slots[number];
+        }
+        return streq(label, "data") ? &disk->data : NULL;
+}
+
+static int add_partition(struct disk *disk, blkid_partition part, struct error *e)
+{
+        struct partition *p = role_of(disk, part);
+
+        if (!p)
+                return 0;
+        if (p->present) {
+                fail(e, -EUCLEAN, &kind_no_machine, "%s has two partitions for %s: number %u and number %d", disk->path,
+                     blkid_partition_get_name(part) ?: "the same role", p->number, blkid_partition_get_partno(part));
+                return fail_hint(e, "give one of them another label, or name the slots with Slots=");
+        }
+        p->present = true;
+        p->number = (unsigned)blkid_partition_get_partno(part);
+        p->offset = (uint64_t)blkid_partition_get_start(part) * BLKID_SECTOR;
+        p->size = (uint64_t)blkid_partition_get_size(part) * BLKID_SECTOR;
+        lower_copy(p->uuid, sizeof(p->uuid), blkid_partition_get_uuid(part));
+        snprintf(p->label, sizeof(p->label), "%s", blkid_partition_get_name(part) ?: "");
+        find_node(disk, p);
+        return 0;
+}
+
+/* 0: the table was read; -ENODATA: there is none (with this sector size). */
+static int probe_table(int fd, struct disk *disk, unsigned sector_size, struct error *e)
+{
+        _cleanup_(probe_free) blkid_probe probe = blkid_new_probe();
+        blkid_partlist list;
+        int r, n;
+
+        if (!probe || blkid_probe_set_device(probe, fd, 0, 0) < 0)
+                return fail(e, -EIO, NULL, "cannot probe %s", disk->path);
+        if (sector_size)
+                blkid_probe_set_sectorsize(probe, sector_size);
+        blkid_probe_enable_superblocks(probe, 0);
+        blkid_probe_enable_partitions(probe, 1);
+        blkid_probe_set_partitions_flags(probe, BLKID_PARTS_ENTRY_DETAILS);
+        r = blkid_do_safeprobe(probe);
+        if (r == -2)
+                return fail(e, -EUCLEAN, NULL, "%s holds more than one kind of partition table: it is not touched", disk->path);
+        if (r != 0)
+                return -ENODATA;
+        list = blkid_probe_get_partitions(probe);
+        n = list ? blkid_partlist_numof_partitions(list) : 0;
+        if (n <= 0 || n > PARTITIONS_MAX)
+                return -ENODATA;
+        disk->sector_size = blkid_probe_get_sectorsize(probe);
+        for (int i = 0; i < n; i++) {
+                r = add_partition(disk, blkid_partlist_get_partition(list, i), e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int probe_disk(const char *path, struct disk *ret, struct error *e)
+{
+        _cleanup_close_ int fd = -1;
+        struct disk disk = {};
+        struct stat st;
+        int r;
+
+        if (strlen(path) >= sizeof(disk.path))
+                return fail(e, -ENAMETOOLONG, &kind_usage, "the path %s is too long", path);
+        strcpy(disk.path, path);
+        fd = io_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return fail_errno(e, fd < 0 ? fd : -errno, "cannot open the disk %s", path);
+        if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+                return fail(e, -ENOTBLK, &kind_usage, "%s is neither a block device nor an image file", path);
+        disk.image = S_ISREG(st.st_mode);
+        r = probe_table(fd, &disk, 0, e);
+        /* An image does not say its sector size: a table at 4096 shows only when asked for. */
+        if (r == -ENODATA && disk.image)
+                r = probe_table(fd, &disk, 4096, e);
+        if (r >= 0)
+                *ret = disk;
+        return r;
+}
+
+static bool is_machine(const struct disk *disk)
+{
+        return disk->state.present || (disk->slots[0].present && disk->slots[1].present);
+}
+
+static int fail_no_machine(struct error *e, const char *what)
+{
+        fail(e, -ENODEV, &kind_no_machine, "%s has no partitions of bootmgr (root-a, root-b, bootmgr-state)", what);
+        return fail_hint(e, "'bootmgr init DISK' makes the layout; '--disk' or Disk= names another disk");
+}
+
+/* Whole disks: those that sysfs lists in /sys/block, in the order of their names. */
+static int scan(const char *root_partuuid, struct disk *ret, struct error *e)
+{
+        struct dirent **names;
+        struct disk found = {};
+        int n, r = 0;
+
+        n = scandir("/sys/block", &names, NULL, alphasort);
+        if (n < 0)
+                return fail_errno(e, -errno, "cannot list the disks in /sys/block");
+        for (int i = 0; i < n && r >= 0; i++) {
+                struct disk disk;
+                char path[sizeof(disk.path)];
+
+                if (names[i]->d_name[0] == '.' || (size_t)snprintf(path, sizeof(path), "/dev/%s", names[i]->d_name) >= sizeof(path))
+                        continue;
+                if (probe_disk(path, &disk, NULL) < 0 || !is_machine(&disk))
+                        continue;
+                if (root_partuuid && disk_slot_by_partuuid(&disk, root_partuuid) != SLOT_NONE) {
+                        found = disk; /* this one runs: whatever others there are */
+                        break;
+                }
+                if (*found.path)
+                        r = fail(e, -ENOTUNIQ, &kind_no_machine, "both %s and %s look like a bootmgr machine", found.path, disk.path);
+                else
+                        found = disk;
+        }
+        for (int i = 0; i < n; i++)
+                free(names[i]);
+        free(names);
+        if (r < 0)
+                return fail_hint(e, "name the one that is meant with '--disk' or Disk=");
+        if (!*found.path)
+                return fail_no_machine(e, "no disk here");
+        *ret = found;
+        return 0;
+}
+
+/* A slot that the configuration names by device: taken as it is, also from another disk. */
+static int name_slot(struct disk *disk, int slot, const char *device, struct error *e)
+{
+        _cleanup_free_ char *node = realpath(device, NULL);
+        _cleanup_(probe_free) blkid_probe probe = NULL;
+        _cleanup_close_ int fd = -1;
+        struct partition *p = &disk->slots[slot];
+        const char *uuid = NULL;
+
+        if (!node || strlen(node) >= sizeof(p->node))
+                return fail_errno(e, node ? -ENAMETOOLONG : -errno, "Slots= names %s for slot %c", device, slot_name(slot));
+        fd = io_open(AT_FDCWD, node, O_RDONLY, 0);
+        probe = blkid_new_probe();
+        if (fd < 0 || !probe || blkid_probe_set_device(probe, fd, 0, 0) < 0)
+                return fail_errno(e, fd < 0 ? fd : -EIO, "Slots= names %s for slot %c", device, slot_name(slot));
+        *p = (struct partition){ .present = true, .size = (uint64_t)blkid_probe_get_size(probe) };
+        strcpy(p->node, node);
+        blkid_probe_enable_superblocks(probe, 0);
+        blkid_probe_enable_partitions(probe, 1);
+        blkid_probe_set_partitions_flags(probe, BLKID_PARTS_ENTRY_DETAILS);
+        if (blkid_do_safeprobe(probe) == 0)
+                blkid_probe_lookup_value(probe, "PART_ENTRY_UUID", &uuid, NULL);
+        lower_copy(p->uuid, sizeof(p->uuid), uuid);
+        disk->n_slots = MAX(disk->n_slots, slot + 1);
+        return 0;
+}
+
+int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e)
+{
+        struct disk disk;
+        int r;
+
+        if (spec->path) {
+                r = probe_disk(spec->path, &disk, e);
+                if (r == -ENODATA || (r >= 0 && !is_machine(&disk) && !(spec->slot_device && spec->slot_device[0])))
+                        return fail_no_machine(e, spec->path);
+        } else {
+                r = scan(spec->root_partuuid, &disk, e);
+        }
+        if (r < 0)
+                return r;
+        for (int i = 0; spec->slot_device && i < SLOT_MAX; i++) {
+                if (!spec->slot_device[i])
+                        continue;
+                r = name_slot(&disk, i, spec->slot_device[i], e);
+                if (r < 0)
+                        return r;
+        }
+        *ret = disk;
+        return 0;
+}
+
+int disk_slot_by_partuuid(const struct disk *disk, const char *partuuid)
+{
+        for (int i = 0; i < disk->n_slots; i++)
+                if (disk->slots[i].present && *disk->slots[i].uuid && strcasecmp(disk->slots[i].uuid, partuuid) == 0)
+                        return i;
+        return SLOT_NONE;
+}
