@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Boot Loader Specification type 1 entries: pure codecs for file names and contents, and the order
+ * in which systemd-boot sorts them. */
+#pragma once
+
+#include "slot/slot.h"
+
+#define ENTRY_NAME_MAX 128   /* longer foreign names are read and sorted, never written */
+#define ENTRY_SIZE_MAX 512   /* of ours: one sector */
+#define ENTRY_READ_MAX 65536 /* of foreign ones */
+
+/* A file name below loader/entries, taken apart: "bootmgr-8-b+2-1.conf". */
+struct entry_name {
+        char id[ENTRY_NAME_MAX]; /* without counter and .conf: "bootmgr-8-b" */
+        bool counted;
+        int left, done;          /* of the counter */
+        bool ours;               /* our pattern; then also: */
+        uint64_t generation;
+        int slot;
+};
+
+/* -EINVAL unless it ends in .conf. Counters as the specification and systemd-boot 252 read them. */
+int entry_name_parse(const char *file, struct entry_name *ret);
+/* Our name for these; left < 0: without a counter. */
+void entry_name_format(uint64_t generation, int slot, int left, int done, char name[static ENTRY_NAME_MAX]);
+
+/* What we look at in an entry's content. Strings are owned, NULL where missing. */
+struct entry {
+        struct entry_name name;
+        char *title, *version, *machine_id, *sort_key, *linux_, *efi, *options, *architecture;
+        char **initrds; /* NULL-terminated */
+        bool usable;    /* has linux or efi, and that file can be opened (filled in by the reader) */
+};
+
+/* Parses content as systemd-boot does: unknown keys are skipped, `options` lines joined. */
+int entry_parse(const char *file, const char *text, size_t size, struct entry *ret);
+void entry_done(struct entry *e);
+
+/* What we write. All strings are borrowed. */
+struct entry_spec {
+        uint64_t generation;
+        int slot;
+        const char *version;       /* of the system, for the title */
+        const char *root_partuuid;
+        const uint8_t *kernel, *initrd; /* BOOT_FILE_ID_SIZE; initrd NULL: none */
+        bool writable_root;
+        const char *extra_cmdline; /* config's KernelCommandLine */
+};
+/* The whole text, at most ENTRY_SIZE_MAX (-E2BIG names what is too long). *ret is malloc'ed. */
+int entry_format(const struct entry_spec *spec, char **ret, struct error *e);
+
+/* Where a boot file lies on the ESP: "bootmgr/<32 hex>". */
+#define BOOT_FILE_PATH_SIZE (8 + 2 * BOOT_FILE_ID_SIZE + 1)
+void boot_file_path(const uint8_t id[static BOOT_FILE_ID_SIZE], char path[static BOOT_FILE_PATH_SIZE]);
+
+/* systemd-boot 252's order: <0 when a is shown before b. */
+int entry_compare(const struct entry *a, const struct entry *b);
+
+/* loader.conf and the EFI variables that override the order; NULL where not set. */
+struct loader_pins {
+        char *conf_default;    /* loader.conf: default (a glob) */
+        char *efi_default;     /* LoaderEntryDefault */
+        char *efi_oneshot;     /* LoaderEntryOneShot */
+        bool efi_readable;     /* false: no EFI variables here (an image, or no EFI) */
+};
+int loader_conf_parse(const char *text, size_t size, struct loader_pins *ret);
+void loader_pins_done(struct loader_pins *p);
+
+/* What systemd-boot would start: index into entries, or -1 when there is none. *why (may be NULL)
+ * becomes a static phrase: "first of the sorted list", "pinned by loader.conf", …  Pure. */
+int entry_choose(const struct entry *entries, size_t n, const struct loader_pins *pins, const char **why);

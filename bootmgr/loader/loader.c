@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "loader/loader.h"
+
+#include "slot/kinds.h"
+
+static const struct loader_ops *const loaders[] = { &loader_systemd_boot, &loader_none };
+
+int loader_open(struct loader *ret, const char *name, const struct disk *disk, const char *esp_directory, const char *efivars,
+                bool write, struct error *e)
+{
+        struct loader l = { .disk = disk, .esp_directory = esp_directory, .efivars = efivars, .writable = write };
+        int r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(loaders); i++)
+                if (streq(loaders[i]->name, name))
+                        l.ops = loaders[i];
+        if (!l.ops) {
+                fail(e, -EINVAL, &kind_config_invalid, "the bootloader '%s' is not known", name);
+                return fail_hint(e, "Loader= is systemd-boot or none");
+        }
+        r = l.ops->open(&l, write, e);
+        if (r >= 0)
+                *ret = l;
+        return r;
+}
+
+void loader_close(struct loader *l)
+{
+        l->ops->close(l);
+        l->priv = NULL;
+}
+
+int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        size_t n = 0;
+        int r;
+
+        r = l->ops->list(l, &entries, &n, e);
+        if (r >= 0)
+                *ret = n ? entries[0].generation : 0; /* newest first */
+        return r;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Boot loaders. One loader is one file with a const ops table; all map to the same slot set.
+ *
+ * Calling order of a switch (operation/switch.c keeps it):
+ *      loader_open -> add_boot_file (kernel, initrd) -> would_choose -> [record SWITCHING]
+ *      -> switch_to -> [record SWITCHED] -> reboot … -> confirm -> prune -> loader_close
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "loader/entry.h"
+#include "loader/esp.h"
+#include "slot/config.h"
+
+/* One of our entries as the loader has it. */
+struct loader_entry {
+        uint64_t generation;
+        int slot;
+        int tries_left;  /* -1: not counted, i.e. confirmed */
+        int tries_done;
+        bool usable;     /* its files are there */
+};
+
+struct loader; /* an opened loader */
+
+struct loader_ops {
+        const char *name; /* as in Loader= */
+        /* Opens what it needs; *priv is the loader's own. */
+        int (*open)(struct loader *l, bool write, struct error *e);
+        void (*close)(struct loader *l);
+        /* Puts a kernel or initrd where entries can name it, flushed and read back; `data` at an open
+         * file's start. Already there and right: success. */
+        int (*add_boot_file)(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
+                             const uint8_t digest[DIGEST_SIZE], struct error *e);
+        /* 0 when the file is there and its content has this id (its digest's first half). */
+        int (*check_boot_file)(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e);
+        /* Our entries, newest generation first; *ret malloc'ed. */
+        int (*list)(struct loader *l, struct loader_entry **ret, size_t *ret_n, struct error *e);
+        /* 0 when a new entry (spec, tries) would be what boots next; else kind_loader_pinned with what
+         * would boot instead and how to undo it. Changes nothing. */
+        int (*would_choose)(struct loader *l, const struct entry_spec *spec, int tries, struct error *e);
+        /* Makes the entry, durable on return. tries 0: not counted. The commit of a switch. */
+        int (*switch_to)(struct loader *l, const struct entry_spec *spec, int tries, struct error *e);
+        /* Which of our entries boots next: index into list(), or -1 (a foreign one or none). */
+        int (*next)(struct loader *l, struct loader_entry *ret, struct error *e); /* 0 found, -ENOENT */
+        /* The entry of this generation loses its counter. Idempotent. */
+        int (*confirm)(struct loader *l, uint64_t generation, struct error *e);
+        /* Removes our entries of a slot; boot files no entry names go with the next prune. */
+        int (*remove_slot)(struct loader *l, int slot, struct error *e);
+        /* Removes our entries older than `keep` (generations, n of them) and unnamed boot files. */
+        int (*prune)(struct loader *l, const uint64_t *keep, size_t n, struct error *e);
+        /* Things a person should know: a pin, lost firmware entries, a leftover temporary file. Appends
+         * lines to `notes`. */
+        int (*inspect)(struct loader *l, struct buf *notes, struct error *e);
+};
+
+struct loader {
+        const struct loader_ops *ops;
+        const struct disk *disk;
+        const char *esp_directory; /* --esp, or NULL */
+        const char *efivars;       /* "/sys/firmware/efi/efivars", or NULL: none (images) */
+        bool writable;
+        void *priv;
+};
+
+extern const struct loader_ops loader_systemd_boot;
+extern const struct loader_ops loader_none; /* something else boots the machine: records only */
+
+/* The only dispatch: by config's Loader=. kind_config_invalid for an unknown name. */
+int loader_open(struct loader *ret, const char *name, const struct disk *disk, const char *esp_directory,
+                const char *efivars, bool write, struct error *e);
+void loader_close(struct loader *l);
+
+/* The highest generation among our entries, 0 when there is none. */
+int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e);

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the two halves of the systemd-boot loader share: entries (sdboot.c) and boot files
+ * (sdboot_files.c, which needs a hash and is left out of bootmgr-recover). Inside loader/ only. */
+#pragma once
+
+#include "loader/loader.h"
+
+#define ENTRIES_DIRECTORY "loader/entries"
+#define FILES_DIRECTORY "bootmgr"
+
+/* loader->priv */
+struct sdboot {
+        struct esp esp;
+};
+
+/* All entries with their content, foreign ones too, in no order. */
+struct entry_list {
+        struct entry *items;
+        size_t n;
+};
+int sdboot_read_entries(struct sdboot *s, struct entry_list *ret, struct error *e);
+void entry_list_done(struct entry_list *l);
+#define _cleanup_entries_ _cleanup_(entry_list_done)
+
+/* Whether any entry names this path ("/bootmgr/…", compared as vfat does). */
+bool sdboot_is_named(const struct entry_list *l, const char *path);
+
+int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
+                         const uint8_t digest[DIGEST_SIZE], struct error *e);
+int sdboot_check_boot_file(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e);
