@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The bundle: header | manifest | signatures | chunk index | chunks. docs/formats.md gives every byte.
+ * It is read strictly forwards, so that one pass over a pipe or an HTTP body without ranges will do, and
+ * nothing of a part is acted on before that part is verified. */
+#pragma once
+
+#include "base/progress.h"
+#include "slot/slot.h"
+
+#define BUNDLE_MAX_IMAGES 16
+#define BUNDLE_MAX_SIGNATURES 16
+#define BUNDLE_MAX_MANIFEST (64 * 1024)
+
+struct bundle_image {
+        char name[32];                   /* "root", "kernel", "initrd", or any extra */
+        uint64_t size;                   /* bytes */
+        uint8_t digest[DIGEST_SIZE];     /* SHA-256 of the whole content: kernel and initrd, which are named by it on the
+                                          * ESP; zeros for others: their chunks' digests say the same */
+        uint32_t chunk_size;
+        uint64_t n_chunks;
+        uint8_t index_digest[DIGEST_SIZE]; /* SHA-256 of its part of the index */
+};
+
+struct manifest {
+        unsigned format;
+        char compatible[64];
+        char version[SLOT_VERSION_SIZE];
+        uint64_t security_version;
+        char min_bootmgr[SLOT_VERSION_SIZE]; /* lowest bootmgr that may install it; "" none */
+        char build_id[64];
+        struct bundle_image images[BUNDLE_MAX_IMAGES];
+        size_t n_images;
+        uint8_t digest[DIGEST_SIZE];     /* SHA-256 of its exact bytes: the version's identity */
+};
+const struct bundle_image *manifest_image(const struct manifest *m, const char *name); /* NULL: none */
+
+struct bundle_signature {
+        uint8_t key_id[DIGEST_SIZE];     /* SHA-256 of the public key as DER SubjectPublicKeyInfo */
+        const char *key_name;            /* file in the trust directory; NULL: unknown */
+        bool valid;
+};
+
+struct bundle;
+
+/* Where a bundle's bytes come from: a file, a pipe, HTTP(S). One descriptor or connection to the end. */
+struct source;
+/* `where`: a path, "-" or an http:// or https:// URL. kind_fetch. */
+int source_open(const char *where, struct source **ret, struct error *e);
+struct source *source_free(struct source *s);
+/* Exactly n bytes; -ENODATA at a clean end before the first byte, kind_bundle_invalid on a short end. */
+int source_read(struct source *s, void *data, size_t n, struct error *e);
+int source_skip(struct source *s, uint64_t n, struct error *e);
+/* The whole size, or UINT64_MAX when it is not known. */
+uint64_t source_size(const struct source *s);
+
+struct trust {
+        const char *directory; /* *.pem public keys; NULL: signatures are listed, not judged (inspect) */
+        unsigned threshold;    /* at least 1 */
+};
+
+/* Reads header, manifest and signatures; judges the signatures BEFORE the manifest is parsed. Refusals:
+ * kind_bundle_invalid, kind_bundle_untrusted (none, unknown key, does not verify, fewer than the
+ * threshold). The bundle takes the source over. */
+int bundle_open(struct source *source, const struct trust *trust, struct bundle **ret, struct error *e);
+struct bundle *bundle_free(struct bundle *b);
+#define _cleanup_bundle_ _cleanup_(bundle_freep)
+static inline void bundle_freep(struct bundle **b) { *b = bundle_free(*b); }
+
+const struct manifest *bundle_manifest(const struct bundle *b);
+/* The manifest's exact bytes; borrowed. */
+const char *bundle_manifest_bytes(const struct bundle *b, size_t *ret_size);
+const struct bundle_signature *bundle_signatures(const struct bundle *b, size_t *ret_n);
+
+/* Where verified content of one image goes, in order of offset; zero chunks come as data NULL. */
+struct chunk_sink {
+        int (*write)(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e);
+};
+/* Reads the chunk index (verified against the manifest), then all images in manifest order into their
+ * sinks (sinks[i] for image i; NULL: checked and dropped). Every chunk is checked before its sink sees
+ * it. kind_content names image, chunk and offset. After the last
+ * byte the source must end. */
+int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e);
+/* The verified index of an image as it lies in the bundle (docs/formats.md), for checking a slot later; NULL
+ * before bundle_extract. Borrowed. */
+const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t *ret_size);
+
+/* Making one. */
+struct bundle_spec {
+        const char *compatible, *version, *min_bootmgr, *build_id; /* NULL: "" (build_id: from the content) */
+        uint64_t security_version;
+        const char *const *image_names; /* parallel arrays, n_images of them */
+        const char *const *image_files;
+        size_t n_images;
+        const char *const *key_files;   /* private keys, PEM; at least one */
+        size_t n_keys;
+        uint32_t chunk_size;            /* 0: the default */
+        int level;                      /* zstd; 0: the default */
+};
+/* Reproducible to the byte for the same input (Ed25519 and RSA keys). `path` must not exist. */
+int bundle_create(const char *path, const struct bundle_spec *spec, struct progress *progress, struct error *e);
+/* Adds signatures: writes a new file beside it and renames. Present ones of the same key are replaced. */
+int bundle_sign(const char *path, const char *const *key_files, size_t n_keys, struct error *e);
+/* An Ed25519 pair: PREFIX.key (0600) and PREFIX.pem; neither may exist. */
+int bundle_keygen(const char *prefix, struct error *e);

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Making a bundle: chunks into an unnamed file first, since index and manifest come before them. */
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/io.h"
+#include "base/sha256.h"
+#include "base/version.h"
+#include "image/format.h"
+#include "slot/kinds.h"
+
+#define LEVEL_DEFAULT 9
+
+struct maker {
+        const struct bundle_spec *spec;
+        struct manifest manifest;
+        struct buf index;
+        int chunks;           /* unnamed file */
+        uint64_t chunks_size;
+        uint64_t done, all;
+        struct progress *progress;
+        struct chunk_codec *codec;
+        uint8_t *content;
+};
+
+/* Whether [offset, offset + size) is a hole: zeros without reading them. */
+static bool is_hole(int fd, uint64_t offset, uint32_t size)
+{
+        off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+
+        return data < 0 ? errno == ENXIO : (uint64_t)data >= offset + size;
+}
+
+static int pack_chunk(struct maker *m, int fd, struct bundle_image *image, uint64_t number, struct sha256 *whole)
+{
+        uint64_t offset = number * image->chunk_size;
+        uint32_t size = chunk_length(image, number);
+        uint8_t entry[INDEX_ENTRY] = {};
+        const void *stored = NULL;
+        int r;
+
+        if (!whole && is_hole(fd, offset, size)) {
+                r = chunk_zero_entry(m->codec, size, entry);
+        } else {
+                r = io_pread(fd, m->content, size, offset);
+                if (r >= 0 && whole)
+                        r = sha256_update(whole, m->content, size);
+                if (r >= 0)
+                        r = chunk_pack(m->codec, m->content, size, m->spec->level ?: LEVEL_DEFAULT, entry, &stored);
+        }
+        if (r >= 0 && stored)
+                r = io_pwrite(m->chunks, stored, get_le32(entry + I_STORED), m->chunks_size);
+        if (r < 0)
+                return r;
+        m->chunks_size += get_le32(entry + I_STORED);
+        buf_append(&m->index, entry, sizeof(entry));
+        m->done += size;
+        return progress_report(m->progress, m->done, m->all, image->name);
+}
+
+static int pack_image(struct maker *m, struct bundle_image *image, const char *path, struct error *e)
+{
+        bool boot_file = streq(image->name, "kernel") || streq(image->name, "initrd");
+        _cleanup_sha256_ struct sha256 *whole = boot_file ? sha256_new() : NULL;
+        _cleanup_close_ int fd = io_open(AT_FDCWD, path, O_RDONLY, 0);
+        size_t start = m->index.size;
+        int r = 0;
+
+        if (fd < 0)
+                return fail_errno(e, fd, "cannot open the image %s", path);
+        if (boot_file && !whole)
+                return -ENOMEM;
+        for (uint64_t i = 0; i < image->n_chunks && r >= 0; i++)
+                r = pack_chunk(m, fd, image, i, whole);
+        if (r >= 0 && whole)
+                r = sha256_final(whole, image->digest);
+        if (r >= 0 && m->index.failed)
+                r = -ENOMEM;
+        if (r >= 0)
+                r = sha256_data(m->index.data + start, m->index.size - start, image->index_digest);
+        return r < 0 ? fail_errno(e, r, "cannot pack the image %s", path) : 0;
+}
+
+/* Kernel and initrd first: an install learns early that they do not fit; the root is the last. */
+static int rank(const char *name)
+{
+        return streq(name, "kernel") ? 0 : streq(name, "initrd") ? 1 : streq(name, "root") ? 3 : 2;
+}
+
+static int add_image(struct maker *m, const char *name, const char *path, uint32_t chunk_size, struct error *e)
+{
+        struct bundle_image *image = &m->manifest.images[m->manifest.n_images];
+        struct stat st;
+
+        if (manifest_image(&m->manifest, name))
+                return fail(e, -EEXIST, &kind_usage, "the image %s is given twice", name);
+        if (strlen(name) >= sizeof(image->name) || !*name || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(name))
+                return fail(e, -EINVAL, &kind_usage, "the image name '%s' is not made of a-z, 0-9 and -", name);
+        if (stat(path, &st) < 0)
+                return fail_errno(e, -errno, "cannot open the image %s", path);
+        if (!S_ISREG(st.st_mode) || st.st_size == 0)
+                return fail(e, -EINVAL, &kind_usage, "the image %s is not a file with content", path);
+        strcpy(image->name, name);
+        image->size = (uint64_t)st.st_size;
+        image->chunk_size = chunk_size;
+        image->n_chunks = (image->size + chunk_size - 1) / chunk_size;
+        m->all += image->size;
+        m->manifest.n_images++;
+        return 0;
+}
+
+static int fill_manifest(struct maker *m, struct error *e)
+{
+        const struct bundle_spec *spec = m->spec;
+        struct manifest *to = &m->manifest;
+
+        if (!spec->version || !version_valid(spec->version)) {
+                fail(e, -EINVAL, &kind_usage, "'%s' is not a version", spec->version ?: "");
+                return fail_hint(e, "1 to 63 of A-Z a-z 0-9 . _ ~ ^ + -, beginning with a letter or digit");
+        }
+        if (spec->min_bootmgr && *spec->min_bootmgr && !version_valid(spec->min_bootmgr))
+                return fail(e, -EINVAL, &kind_usage, "'%s' is not a version", spec->min_bootmgr);
+        if (strlen(spec->compatible ?: "") >= sizeof(to->compatible) || strlen(spec->build_id ?: "") >= sizeof(to->build_id))
+                return fail(e, -EINVAL, &kind_usage, "the compatible string or the build id is longer than %zu characters",
+                            sizeof(to->compatible) - 1);
+        if (spec->security_version > INT64_MAX)
+                return fail(e, -ERANGE, &kind_usage, "the security version %llu is too large", (unsigned long long)spec->security_version);
+        to->format = BUNDLE_MAJOR;
+        strcpy(to->version, spec->version);
+        strcpy(to->compatible, spec->compatible ?: "");
+        strcpy(to->min_bootmgr, spec->min_bootmgr ?: "");
+        strcpy(to->build_id, spec->build_id ?: "");
+        to->security_version = spec->security_version;
+        return 0;
+}
+
+static int name_build(struct maker *m)
+{
+        uint8_t digest[DIGEST_SIZE];
+        int r;
+
+        if (*m->manifest.build_id)
+                return 0;
+        r = sha256_data(m->index.data, m->index.size, digest);
+        if (r >= 0)
+                hex_encode(digest, 8, m->manifest.build_id);
+        return r;
+}
+
+static int pack_images(struct maker *m, struct error *e)
+{
+        const struct bundle_spec *spec = m->spec;
+        uint32_t chunk_size = spec->chunk_size ?: CHUNK_DEFAULT;
+        int r = 0;
+
+        if (chunk_size < CHUNK_MIN || chunk_size > CHUNK_MAX || (chunk_size & (chunk_size - 1)))
+                return fail(e, -EINVAL, &kind_usage, "the chunk size %u is not a power of two from %u to %u", chunk_size, CHUNK_MIN, CHUNK_MAX);
+        if (spec->n_images == 0 || spec->n_images > BUNDLE_MAX_IMAGES)
+                return fail(e, -EINVAL, &kind_usage, "%zu images: 1 to %d are possible", spec->n_images, BUNDLE_MAX_IMAGES);
+        for (int place = 0; place <= 3; place++)
+                for (size_t i = 0; i < spec->n_images && r >= 0; i++)
+                        if (rank(spec->image_names[i]) == place)
+                                r = add_image(m, spec->image_names[i], spec->image_files[i], chunk_size, e);
+        if (r < 0)
+                return r;
+        m->codec = chunk_codec_new(chunk_size);
+        m->content = malloc(chunk_size);
+        if (!m->codec || !m->content)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->manifest.n_images && r >= 0; i++)
+                for (size_t j = 0; j < spec->n_images; j++)
+                        if (streq(spec->image_names[j], m->manifest.images[i].name))
+                                r = pack_image(m, &m->manifest.images[i], spec->image_files[j], e);
+        return r < 0 ? r : name_build(m);
+}
+
+/* Header, manifest, signatures, index; then the chunks from `chunks` at `from`. */
+static int write_bundle(int fd, const char *manifest, const struct buf *signatures, const uint8_t *index, uint64_t index_size, int chunks,
+                        uint64_t from, uint64_t chunks_size)
+{
+        struct header h = { .manifest = (uint32_t)strlen(manifest), .signatures = (uint32_t)signatures->size, .index = index_size };
+        uint8_t header[HEADER_SIZE];
+        uint64_t offset = HEADER_SIZE;
+        int r;
+
+        h.total = HEADER_SIZE + h.manifest + h.signatures + h.index + chunks_size;
+        header_encode(&h, header);
+        r = io_pwrite(fd, header, sizeof(header), 0);
+        if (r >= 0)
+                r = io_pwrite(fd, manifest, h.manifest, offset);
+        offset += h.manifest;
+        if (r >= 0)
+                r = io_pwrite(fd, signatures->data, signatures->size, offset);
+        offset += h.signatures;
+        if (r >= 0 && index)
+                r = io_pwrite(fd, index, index_size, offset);
+        offset += index ? index_size : 0;
+        if (r >= 0)
+                r = io_copy(chunks, from, fd, offset, index ? chunks_size : chunks_size + index_size);
+        return r < 0 ? r : io_fsync(fd);
+}
+
+/* A new file beside `path`, under a name that is removed when anything fails. */
+static int open_beside(const char *path, char **ret_name, struct error *e)
+{
+        char *name = xasprintf("%s.part", path);
+        int fd = name ? io_open(AT_FDCWD, name, O_RDWR | O_CREAT | O_TRUNC, 0644) : -ENOMEM;
+
+        if (fd < 0) {
+                free(name);
+                return fail_errno(e, fd, "cannot make %s.part", path);
+        }
+        *ret_name = name;
+        return fd;
+}
+
+static int write_file(struct maker *m, const char *path, struct error *e)
+{
+        _cleanup_free_ char *manifest = manifest_format(&m->manifest), *name = NULL;
+        _cleanup_buf_ struct buf signatures = {};
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        if (!manifest)
+                return -ENOMEM;
+        r = signatures_make(manifest, strlen(manifest), m->spec->key_files, m->spec->n_keys, NULL, 0, &signatures, e);
+        if (r < 0)
+                return r;
+        fd = open_beside(path, &name, e);
+        if (fd < 0)
+                return fd;
+        r = write_bundle(fd, manifest, &signatures, (uint8_t *)m->index.data, m->index.size, m->chunks, 0, m->chunks_size);
+        if (r >= 0)
+                r = io_rename(AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE);
+        if (r < 0) {
+                io_unlink(AT_FDCWD, name, 0);
+                return fail_errno(e, r, "cannot write %s", path);
+        }
+        return 0;
+}
+
+static int open_unnamed(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+        _cleanup_free_ char *directory = slash ? strndup(path, (size_t)(slash - path + 1)) : strdup(".");
+
+        return directory ? io_open(AT_FDCWD, directory, O_TMPFILE | O_RDWR, 0600) : -ENOMEM;
+}
+
+int bundle_create(const char *path, const struct bundle_spec *spec, struct progress *progress, struct error *e)
+{
+        struct maker m = { .spec = spec, .progress = progress, .chunks = -1 };
+        int r;
+
+        if (access(path, F_OK) == 0) {
+                fail(e, -EEXIST, &kind_usage, "%s exists already", path);
+                return fail_hint(e, "remove it, or choose another name");
+        }
+        if (spec->n_keys == 0) {
+                fail(e, -EINVAL, &kind_usage, "a bundle needs at least one key to be signed with");
+                return fail_hint(e, "'bootmgr bundle keygen PREFIX' makes one, '--key PREFIX.key' signs with it");
+        }
+        r = fill_manifest(&m, e);
+        if (r >= 0) {
+                m.chunks = open_unnamed(path);
+                r = m.chunks < 0 ? fail_errno(e, m.chunks, "cannot make a file beside %s", path) : pack_images(&m, e);
+        }
+        if (r >= 0)
+                r = write_file(&m, path, e);
+        chunk_codec_free(m.codec);
+        free(m.content);
+        buf_done(&m.index);
+        fd_close(m.chunks);
+        return r;
+}
+
+/* What stands before the index of an existing bundle. */
+static int read_head(int fd, struct header *h, char **manifest, uint8_t **block, struct error *e)
+{
+        uint8_t header[HEADER_SIZE];
+        int r;
+
+        r = io_pread(fd, header, sizeof(header), 0);
+        if (r < 0)
+                return fail(e, r, &kind_bundle_invalid, "this is not a bundle: it is shorter than a header");
+        r = header_decode(header, h, e);
+        if (r < 0)
+                return r;
+        *manifest = calloc(1, (size_t)h->manifest + 1);
+        *block = malloc(MAX(h->signatures, 1U));
+        if (!*manifest || !*block)
+                return -ENOMEM;
+        r = io_pread(fd, *manifest, h->manifest, HEADER_SIZE);
+        return r < 0 ? r : io_pread(fd, *block, h->signatures, HEADER_SIZE + h->manifest);
+}
+
+int bundle_sign(const char *path, const char *const *key_files, size_t n_keys, struct error *e)
+{
+        _cleanup_free_ char *manifest = NULL, *name = NULL;
+        _cleanup_free_ uint8_t *block = NULL;
+        _cleanup_close_ int from = io_open(AT_FDCWD, path, O_RDONLY, 0), to = -1;
+        _cleanup_buf_ struct buf signatures = {};
+        struct manifest parsed;
+        struct header h;
+        uint64_t rest;
+        int r;
+
+        if (from < 0)
+                return fail_errno(e, from, "cannot open %s", path);
+        r = read_head(from, &h, &manifest, &block, e);
+        if (r >= 0)
+                r = manifest_parse(manifest, h.manifest, &parsed, e);
+        if (r >= 0)
+                r = signatures_make(manifest, h.manifest, key_files, n_keys, block, h.signatures, &signatures, e);
+        if (r < 0)
+                return r;
+        to = open_beside(path, &name, e);
+        if (to < 0)
+                return to;
+        rest = HEADER_SIZE + (uint64_t)h.manifest + h.signatures;
+        r = write_bundle(to, manifest, &signatures, NULL, h.index, from, rest, h.total - rest - h.index);
+        if (r >= 0)
+                r = io_rename(AT_FDCWD, name, AT_FDCWD, path, 0);
+        if (r < 0) {
+                io_unlink(AT_FDCWD, name, 0);
+                return fail_errno(e, r, "cannot write %s", path);
+        }
+        return 0;
+}

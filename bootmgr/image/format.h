@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The byte layout of a bundle; docs/formats.md, "Bundle". Inside image/ only. */
+#pragma once
+
+#include "base/buf.h"
+#include "image/bundle.h"
+
+#define BUNDLE_MAGIC "BOOTMGRB"
+#define BUNDLE_MAJOR 1
+#define BUNDLE_MINOR 0
+
+/* header */
+#define HEADER_SIZE 64
+#define H_MAGIC 0
+#define H_MAJOR 8
+#define H_MINOR 10
+#define H_MANIFEST 12   /* u32: length */
+#define H_SIGNATURES 16 /* u32: length */
+#define H_RESERVED 20
+#define H_INDEX 24      /* u64: length */
+#define H_TOTAL 32      /* u64: length of the whole file */
+#define H_CRC 60        /* u32: CRC-32C of the 60 bytes before */
+
+/* one signature: then its bytes; behind the last one the CRC-32C of the whole block */
+#define SIGNATURE_HEADER 36
+#define S_KEY 0
+#define S_ALGORITHM 32 /* u16 */
+#define S_LENGTH 34    /* u16 */
+#define SIGNATURES_MAX_SIZE (64 * 1024)
+
+/* one chunk in the index */
+#define INDEX_ENTRY 40
+#define I_DIGEST 0
+#define I_STORED 32 /* u32: stored bytes; 0: the chunk is zeros and not stored */
+#define I_CRC 36    /* u32: CRC-32C of the stored bytes */
+
+#define CHUNK_MIN 4096u
+#define CHUNK_MAX (16u * 1024 * 1024)
+#define CHUNK_DEFAULT (256u * 1024)
+#define INDEX_MAX MIB(256) /* over all images: 1.6 TiB of content in default chunks */
+
+struct header {
+        uint32_t manifest, signatures;
+        uint64_t index, total;
+};
+void header_encode(const struct header *h, uint8_t bytes[static HEADER_SIZE]);
+int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, struct error *e);
+
+/* manifest.c */
+int manifest_parse(const char *text, size_t size, struct manifest *ret, struct error *e);
+char *manifest_format(const struct manifest *m); /* owned by the caller; NULL: out of memory */
+uint32_t chunk_length(const struct bundle_image *image, uint64_t number);
+
+/* sign.c: the block of signatures over the manifest's exact bytes. */
+int signatures_make(const char *manifest, size_t size, const char *const *key_files, size_t n_keys, const uint8_t *old_block,
+                    size_t old_size, struct buf *block, struct error *e);
+/* Fills in `ret` (at most BUNDLE_MAX_SIGNATURES); with trust->directory judges them. names: owned key names. */
+int signatures_check(const char *manifest, size_t size, const uint8_t *block, size_t block_size, const struct trust *trust,
+                     struct bundle_signature *ret, size_t *ret_n, char **names, struct error *e);
+
+/* chunks.c */
+struct chunk_codec;
+struct chunk_codec *chunk_codec_new(uint32_t chunk_size);
+struct chunk_codec *chunk_codec_free(struct chunk_codec *c);
+/* Compresses one chunk, fills in its index entry; *stored is borrowed until the next call. */
+int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t entry[static INDEX_ENTRY], const void **stored);
+/* The index entry of `size` zeros. */
+int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t entry[static INDEX_ENTRY]);
+/* The buffer into which the stored bytes are read (chunk_stored_max() of them), and the content they give. */
+uint8_t *chunk_buffer(struct chunk_codec *c);
+size_t chunk_stored_max(uint32_t chunk_size);
+/* Checks and decodes what is in the buffer; *data NULL: zeros. -EBADMSG: it does not match its entry. */
+int chunk_unpack(struct chunk_codec *c, const uint8_t entry[static INDEX_ENTRY], uint32_t size, const void **data);

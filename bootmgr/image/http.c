@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* libcurl, wrapped once: one body, read forwards, through a bounded buffer. A broken connection goes on from
+ * where it was when the server knows ranges, and is read again from the start when it does not. */
+#include <curl/curl.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "image/source.h"
+#include "slot/kinds.h"
+
+#define BUFFER_SIZE (1024 * 1024) /* well above CURL_MAX_WRITE_SIZE */
+#define CONNECT_TIMEOUT 20L
+#define STALL_TIMEOUT 30L
+#define POLL_MSEC 1000
+#define RETRIES 5
+
+struct http {
+        char *url;
+        CURL *easy;
+        CURLM *multi;
+        struct curl_slist *headers;
+        char *etag;
+        uint8_t *buffer;
+        size_t start, fill;
+        uint64_t offset;   /* of the next byte to hand out */
+        uint64_t received; /* of the next byte to arrive */
+        bool paused, running, ended;
+        unsigned failures; /* since something last arrived */
+        CURLcode result;
+        long status;
+        char message[CURL_ERROR_SIZE];
+};
+
+static size_t on_body(char *data, size_t size, size_t n, void *userdata)
+{
+        struct http *h = userdata;
+
+        n *= size;
+        if (h->status == 0)
+                curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &h->status);
+        if (h->status >= 400)
+                return n; /* the server's words about its error are not the bundle */
+        if (h->fill + n > BUFFER_SIZE) {
+                h->paused = true;
+                return CURL_WRITEFUNC_PAUSE;
+        }
+        if (h->start + h->fill + n > BUFFER_SIZE) {
+                memmove(h->buffer, h->buffer + h->start, h->fill);
+                h->start = 0;
+        }
+        memcpy(h->buffer + h->start + h->fill, data, n);
+        h->fill += n;
+        h->received += n;
+        h->failures = 0;
+        return n;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *userdata)
+{
+        struct http *h = userdata;
+
+        n *= size;
+        if (n > 6 && strncasecmp(data, "etag:", 5) == 0 && !h->etag) {
+                size_t skip = 5 + strspn(data + 5, " ");
+
+                h->etag = strndup(data + skip, strcspn(data + skip, "\r\n"));
+        }
+        return n;
+}
+
+static void http_done(struct http *h)
+{
+        if (h->multi && h->easy)
+                curl_multi_remove_handle(h->multi, h->easy);
+        curl_easy_cleanup(h->easy);
+        curl_multi_cleanup(h->multi);
+        curl_slist_free_all(h->headers);
+        free(h->etag);
+        free(h->buffer);
+        free(h->url);
+        free(h);
+}
+
+static int configure(struct http *h)
+{
+        const struct {
+                CURLoption option;
+                long value;
+        } numbers[] = {
+                { CURLOPT_FOLLOWLOCATION, 1 },  { CURLOPT_MAXREDIRS, 5 },
+                { CURLOPT_NOSIGNAL, 1 },        { CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT },
+                { CURLOPT_LOW_SPEED_LIMIT, 1 }, { CURLOPT_LOW_SPEED_TIME, STALL_TIMEOUT },
+        };
+        CURLcode r = curl_easy_setopt(h->easy, CURLOPT_URL, h->url);
+
+        for (size_t i = 0; i < ARRAY_SIZE(numbers) && r == CURLE_OK; i++)
+                r = curl_easy_setopt(h->easy, numbers[i].option, numbers[i].value);
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_USERAGENT, "bootmgr/" BOOTMGR_VERSION);
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->message);
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_WRITEFUNCTION, on_body);
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_WRITEDATA, h);
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_HEADERFUNCTION, on_header);
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(h->easy, CURLOPT_HEADERDATA, h);
+        return r == CURLE_OK ? 0 : -EIO;
+}
+
+/* Starts, or goes on from h->received. */
+static int start_transfer(struct http *h)
+{
+        _cleanup_free_ char *condition = NULL;
+
+        curl_slist_free_all(h->headers);
+        h->headers = NULL;
+        if (h->received > 0 && h->etag) {
+                condition = xasprintf("If-Range: %s", h->etag);
+                h->headers = condition ? curl_slist_append(NULL, condition) : NULL;
+        }
+        curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, h->headers);
+        curl_easy_setopt(h->easy, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)h->received);
+        h->paused = h->ended = false;
+        h->status = 0;
+        h->message[0] = '\0';
+        h->running = curl_multi_add_handle(h->multi, h->easy) == CURLM_OK;
+        return h->running ? 0 : -EIO;
+}
+
+static bool is_transient(CURLcode code, long status)
+{
+        switch (code) {
+        case CURLE_COULDNT_CONNECT:
+        case CURLE_COULDNT_RESOLVE_HOST:
+        case CURLE_OPERATION_TIMEDOUT:
+        case CURLE_PARTIAL_FILE:
+        case CURLE_RECV_ERROR:
+        case CURLE_SEND_ERROR:
+        case CURLE_GOT_NOTHING:
+                return true;
+        default:
+                return status >= 500;
+        }
+}
+
+static int fail_transfer(struct source *s, struct http *h, struct error *e)
+{
+        if (h->status >= 400)
+                return fail(e, -EIO, &kind_fetch, "%s: the server answers %ld", s->where, h->status);
+        return fail(e, -EIO, &kind_fetch, "%s: %s", s->where, *h->message ? h->message : curl_easy_strerror(h->result));
+}
+
+/* The transfer has ended: well, or to be tried again. */
+static int settle(struct source *s, struct http *h, struct error *e)
+{
+        curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &h->status);
+        curl_multi_remove_handle(h->multi, h->easy);
+        h->running = false;
+        if (h->result == CURLE_OK && h->status < 400) {
+                h->ended = true;
+                return 0;
+        }
+        if (h->result == CURLE_RANGE_ERROR && h->fill == 0)
+                return fail(e, -EIO, &kind_fetch, "%s: the connection broke after %llu bytes, and the server knows no ranges", s->where,
+                            (unsigned long long)h->received);
+        if (!is_transient(h->result, h->status) || h->failures >= RETRIES || (h->received == 0 && h->failures >= 2))
+                return fail_transfer(s, h, e);
+        log_info("%s: %s; trying again", s->where, *h->message ? h->message : curl_easy_strerror(h->result));
+        nanosleep(&(struct timespec){ .tv_sec = (time_t)1 << h->failures }, NULL);
+        h->failures++;
+        return start_transfer(h);
+}
+
+static int work(struct source *s, struct http *h, struct error *e)
+{
+        CURLMsg *message;
+        int active, left;
+
+        if (h->paused && h->fill <= BUFFER_SIZE / 2) {
+                h->paused = false;
+                curl_easy_pause(h->easy, CURLPAUSE_CONT);
+        }
+        if (curl_multi_perform(h->multi, &active) != CURLM_OK)
+                return fail_transfer(s, h, e);
+        while ((message = curl_multi_info_read(h->multi, &left))) {
+                if (message->msg != CURLMSG_DONE)
+                        continue;
+                h->result = message->data.result;
+                return settle(s, h, e);
+        }
+        if (h->fill == 0)
+                curl_multi_poll(h->multi, NULL, 0, POLL_MSEC, NULL);
+        return 0;
+}
+
+static ssize_t http_read(struct source *s, void *data, size_t n, struct error *e)
+{
+        struct http *h = s->http;
+
+        while (h->fill == 0 && !h->ended) {
+                int r = work(s, h, e);
+
+                if (r < 0)
+                        return r;
+        }
+        n = MIN(n, h->fill);
+        memcpy(data, h->buffer + h->start, n);
+        h->start += n;
+        h->fill -= n;
+        h->offset += n;
+        if (h->fill == 0)
+                h->start = 0;
+        return (ssize_t)n;
+}
+
+static void http_close(struct source *s)
+{
+        if (s->http)
+                http_done(s->http);
+}
+
+static const struct source_ops http_ops = { .read = http_read, .close = http_close };
+
+/* For messages: no user:password@ and no query. */
+static char *public_url(const char *url)
+{
+        const char *scheme = strstr(url, "://") + 3, *slash = scheme + strcspn(scheme, "/?"), *at = memrchr(scheme, '@', (size_t)(slash - scheme));
+        const char *host = at ? at + 1 : scheme;
+
+        return xasprintf("%.*s%.*s", (int)(scheme - url), url, (int)strcspn(host, "?"), host);
+}
+
+int http_open(const char *url, struct source *ret, struct error *e)
+{
+        struct http *h = calloc(1, sizeof(*h));
+        curl_off_t length = -1;
+        int r;
+
+        if (!h)
+                return -ENOMEM;
+        ret->ops = &http_ops;
+        ret->http = h;
+        ret->where = public_url(url);
+        ret->size = UINT64_MAX;
+        if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+                return fail(e, -EIO, &kind_fetch, "libcurl cannot be used");
+        h->url = strdup(url);
+        h->buffer = malloc(BUFFER_SIZE);
+        h->easy = curl_easy_init();
+        h->multi = curl_multi_init();
+        if (!ret->where || !h->url || !h->buffer || !h->easy || !h->multi)
+                return -ENOMEM;
+        r = configure(h);
+        if (r >= 0)
+                r = start_transfer(h);
+        while (r >= 0 && h->fill == 0 && !h->ended)
+                r = work(ret, h, e); /* errors show here, before anything else is done */
+        if (r < 0)
+                return fail(e, r, &kind_fetch, "%s cannot be fetched", ret->where);
+        curl_easy_getinfo(h->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+        if (length >= 0)
+                ret->size = (uint64_t)length;
+        return 0;
+}

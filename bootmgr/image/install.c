@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A bundle into a slot. The order of writes on the root:
+ *
+ *      its first block zeroed, flushed     cut from here on: it does not mount
+ *      everything else, flushed
+ *      what it was installed from, on data
+ *      its first block, flushed            it is whole
+ */
+#include "image/install.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "base/file.h"
+#include "base/io.h"
+#include "base/version.h"
+#include "image/format.h"
+#include "slot/kinds.h"
+
+#define FIRST_BLOCK 4096
+
+static int too_large(struct error *e, const char *what, uint64_t need, uint64_t have)
+{
+        return fail(e, -EFBIG, &kind_bundle_incompatible, "%s needs %llu KiB, there are %llu KiB", what, (unsigned long long)(need + 1023) / 1024,
+                    (unsigned long long)have / 1024);
+}
+
+int install_check(const struct manifest *m, const struct install_limits *limits, struct error *e)
+{
+        static const char *const needed[] = { "root", "kernel" };
+        const struct bundle_image *root = manifest_image(m, "root"), *kernel = manifest_image(m, "kernel");
+        const struct bundle_image *initrd = manifest_image(m, "initrd");
+        uint64_t boot_files;
+
+        if (limits->compatible && !streq(limits->compatible, m->compatible)) {
+                fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle is for '%s', this machine is '%s'", m->compatible, limits->compatible);
+                return fail_hint(e, "see Compatible= in bootmgr.conf(5)");
+        }
+        if (*m->min_bootmgr && version_compare(limits->bootmgr_version, m->min_bootmgr) < 0)
+                return fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle needs bootmgr %s, this is %s", m->min_bootmgr,
+                            limits->bootmgr_version);
+        if (m->security_version < limits->floor) {
+                fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu", m->version,
+                     (unsigned long long)m->security_version, (unsigned long long)limits->floor);
+                return fail_hint(e, "install a version whose security version is at least %llu", (unsigned long long)limits->floor);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+                if (!manifest_image(m, needed[i]))
+                        return fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle has no %s image", needed[i]);
+        if (root->size > limits->root_size)
+                return too_large(e, "the root image", root->size, limits->root_size);
+        boot_files = kernel->size + (initrd ? initrd->size : 0);
+        if (boot_files > limits->esp_free)
+                return fail(e, -ENOSPC, &kind_esp_unusable, "the ESP has %llu KiB free, kernel and initrd need %llu KiB",
+                            (unsigned long long)limits->esp_free / 1024, (unsigned long long)(boot_files + 1023) / 1024);
+        return 0;
+}
+
+/* The root: its first block is held back. */
+struct root_sink {
+        struct chunk_sink sink;
+        const struct range *range;
+        uint8_t first[FIRST_BLOCK];
+        size_t first_size;
+};
+
+static int write_root(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e)
+{
+        struct root_sink *s = (struct root_sink *)sink;
+        size_t skip = 0;
+        int r = 0;
+
+        if (offset == 0) {
+                skip = MIN(size, (size_t)FIRST_BLOCK);
+                if (data)
+                        memcpy(s->first, data, skip);
+                s->first_size = skip;
+        }
+        if (size > skip)
+                r = data ? io_pwrite(s->range->fd, (const uint8_t *)data + skip, size - skip, s->range->offset + offset + skip)
+                         : io_zero(s->range->fd, s->range->offset + offset + skip, size - skip);
+        return r < 0 ? fail_errno(e, r, "cannot write the root at offset %llu", (unsigned long long)offset) : 0;
+}
+
+/* Kernel and initrd wait in an unnamed file until everything is checked. */
+struct file_sink {
+        struct chunk_sink sink;
+        int fd;
+};
+
+static int write_unnamed(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e)
+{
+        struct file_sink *s = (struct file_sink *)sink;
+        int r = data ? io_pwrite(s->fd, data, size, offset) : io_truncate(s->fd, offset + size);
+
+        return r < 0 ? fail_errno(e, r, "cannot keep a boot file") : 0;
+}
+
+static int open_unnamed(int data)
+{
+        int fd = data >= 0 ? io_open(data, ".", O_TMPFILE | O_RDWR, 0600) : -1;
+
+        if (fd < 0)
+                fd = memfd_create("bootmgr", MFD_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+static int slot_directory(const struct install_target *t, char path[static 32])
+{
+        snprintf(path, 32, "slots/%c", slot_name(t->slot));
+        return t->data;
+}
+
+static int forget_slot(const struct install_target *t, struct error *e)
+{
+        char path[32];
+        int data = slot_directory(t, path), r;
+
+        if (data < 0)
+                return 0;
+        r = remove_tree(data, path);
+        return r < 0 ? fail_errno(e, r, "cannot remove %s", path) : 0;
+}
+
+/* What the slot is checked against later (verify_slot.c). */
+static int remember_slot(const struct bundle *b, const struct install_target *t, size_t root, struct error *e)
+{
+        char path[32], file[48];
+        int data = slot_directory(t, path), r;
+        uint64_t index_size;
+        const uint8_t *index = bundle_chunk_index(b, root, &index_size);
+        size_t size;
+        const char *manifest = bundle_manifest_bytes(b, &size);
+
+        if (data < 0)
+                return 0;
+        r = mkdir_parents(data, path, 0755);
+        snprintf(file, sizeof(file), "%s/manifest", path);
+        if (r >= 0)
+                r = file_replace(data, file, manifest, size, 0644);
+        snprintf(file, sizeof(file), "%s/chunks", path);
+        if (r >= 0)
+                r = file_replace(data, file, index, index_size, 0644);
+        if (r >= 0)
+                r = io_fsync_dir(data, "slots");
+        return r < 0 ? fail_errno(e, r, "cannot write %s", file) : 0;
+}
+
+static int add_boot_files(const struct manifest *m, const struct file_sink *files, struct loader *loader, struct error *e)
+{
+        for (size_t i = 0; i < m->n_images; i++) {
+                const struct bundle_image *image = &m->images[i];
+                int r;
+
+                if (!streq(image->name, "kernel") && !streq(image->name, "initrd"))
+                        continue;
+                r = loader->ops->add_boot_file(loader, files[i].fd, image->size, image->digest, image->digest, e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int zero_first_block(const struct range *range, struct error *e)
+{
+        static const uint8_t zeros[FIRST_BLOCK];
+        int r = io_pwrite(range->fd, zeros, MIN(range->size, (uint64_t)FIRST_BLOCK), range->offset);
+
+        if (r >= 0)
+                r = io_fsync(range->fd);
+        return r < 0 ? fail_errno(e, r, "cannot write the root") : 0;
+}
+
+static int write_first_block(const struct root_sink *s, struct error *e)
+{
+        int r = io_fsync(s->range->fd);
+
+        if (r >= 0)
+                r = io_pwrite(s->range->fd, s->first, s->first_size, s->range->offset);
+        if (r >= 0)
+                r = io_fsync(s->range->fd);
+        return r < 0 ? fail_errno(e, r, "cannot finish the root") : 0;
+}
+
+static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root, struct file_sink *files,
+                         struct chunk_sink **sinks, size_t *ret_root)
+{
+        for (size_t i = 0; i < m->n_images; i++) {
+                if (streq(m->images[i].name, "root")) {
+                        sinks[i] = &root->sink;
+                        *ret_root = i;
+                } else if (streq(m->images[i].name, "kernel") || streq(m->images[i].name, "initrd")) {
+                        files[i] = (struct file_sink){ .sink.write = write_unnamed, .fd = open_unnamed(t->data) };
+                        if (files[i].fd < 0)
+                                return files[i].fd;
+                        sinks[i] = &files[i].sink;
+                }
+        }
+        return 0;
+}
+
+int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
+{
+        const struct manifest *m = bundle_manifest(b);
+        struct root_sink root = { .sink.write = write_root, .range = t->root };
+        struct file_sink files[BUNDLE_MAX_IMAGES];
+        struct chunk_sink *sinks[BUNDLE_MAX_IMAGES] = {};
+        size_t root_number = 0;
+        int r;
+
+        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
+                files[i].fd = -1;
+        r = prepare_sinks(m, t, &root, files, sinks, &root_number);
+        if (r >= 0)
+                r = forget_slot(t, e);
+        if (r >= 0)
+                r = zero_first_block(t->root, e);
+        if (r >= 0)
+                r = bundle_extract(b, sinks, progress, e);
+        if (r >= 0)
+                r = add_boot_files(m, files, t->loader, e);
+        if (r >= 0)
+                r = remember_slot(b, t, root_number, e);
+        if (r >= 0)
+                r = write_first_block(&root, e);
+        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
+                fd_close(files[i].fd);
+        return r;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A bundle becomes a slot. The caller (operation/upgrade.c) has recorded the slot as incomplete and
+ * removed its entries before install_images() writes the first byte. */
+#pragma once
+
+#include "image/bundle.h"
+#include "loader/loader.h"
+
+struct install_target {
+        struct range *root;        /* open for writing */
+        struct loader *loader;     /* open for writing; takes kernel and initrd */
+        int data;                  /* DATA directory: manifest and chunk digests are kept in slots/<slot>/; -1: not kept */
+        int slot;
+};
+
+/* Everything that can be refused before the first byte: compatible, floor, minimum versions, images
+ * present, root image fits the range (kind_bundle_incompatible), room on the ESP. */
+struct install_limits {
+        const char *compatible;    /* NULL: anything */
+        const char *bootmgr_version;
+        uint64_t floor;
+        uint64_t root_size;        /* of the range */
+        uint64_t esp_free;         /* UINT64_MAX: not checked */
+};
+int install_check(const struct manifest *m, const struct install_limits *limits, struct error *e);
+
+/* Writes root (its first block zeroed and flushed first, written last), kernel and initrd; flushed. */
+int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e);
+
+/* Reads the root back from the device past the page cache, against the chunk digests. */
+int install_verify(const struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e);
+
+/* Whether a slot still holds what was installed: reads its root against slots/<slot>/ on DATA.
+ * kind_previous_altered names the first difference. */
+int install_check_slot(const struct range *root, int data, int slot, const uint8_t digest[static DIGEST_SIZE],
+                       struct progress *progress, struct error *e);

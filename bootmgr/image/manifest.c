@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "base/json.h"
+#include "base/sha256.h"
+#include "base/version.h"
+#include "image/format.h"
+#include "slot/kinds.h"
+
+#define IMAGE_MAX (UINT64_C(1) << 50)
+
+static bool valid_name(const char *s)
+{
+        return *s && strlen(s) < 32 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(s);
+}
+
+static int invalid(struct error *e, const char *what, const char *value)
+{
+        return fail(e, -EBADMSG, &kind_bundle_invalid, "the manifest's %s '%s' is not valid", what, value);
+}
+
+uint32_t chunk_length(const struct bundle_image *image, uint64_t number)
+{
+        uint64_t left = image->size - number * image->chunk_size;
+
+        return (uint32_t)MIN(left, (uint64_t)image->chunk_size);
+}
+
+static int parse_digest(const json_t *j, const char *name, uint8_t digest[static DIGEST_SIZE], bool needed, struct error *e)
+{
+        const char *hex = NULL;
+        int r;
+
+        r = needed ? json_get_string(j, name, &hex, e) : json_opt_string(j, name, &hex, e);
+        if (r < 0 || !hex)
+                return r;
+        return hex_decode(hex, digest, DIGEST_SIZE) < 0 ? invalid(e, name, hex) : 0;
+}
+
+static int parse_image(const json_t *j, struct bundle_image *image, struct error *e)
+{
+        static const char *const known[] = { "name", "size", "chunk_size", "index_digest", "sha256", NULL };
+        const char *name = "";
+        uint64_t chunk = 0;
+        bool boot_file;
+        int r;
+
+        if (!json_is_object(j))
+                return invalid(e, "image", "?");
+        r = json_check_members(j, known, "an image of the manifest", e);
+        if (r >= 0)
+                r = json_get_string(j, "name", &name, e);
+        if (r >= 0 && !valid_name(name))
+                return invalid(e, "image name", name);
+        if (r >= 0)
+                r = json_get_u64(j, "size", &image->size, e);
+        if (r >= 0)
+                r = json_get_u64(j, "chunk_size", &chunk, e);
+        if (r < 0)
+                return r;
+        strcpy(image->name, name);
+        if (chunk < CHUNK_MIN || chunk > CHUNK_MAX || (chunk & (chunk - 1)) || image->size == 0 || image->size > IMAGE_MAX)
+                return invalid(e, "size or chunk size of image", name);
+        image->chunk_size = (uint32_t)chunk;
+        image->n_chunks = (image->size + chunk - 1) / chunk;
+        r = parse_digest(j, "index_digest", image->index_digest, true, e);
+        boot_file = streq(name, "kernel") || streq(name, "initrd");
+        return r < 0 ? r : parse_digest(j, "sha256", image->digest, boot_file, e);
+}
+
+static int parse_images(const json_t *j, struct manifest *m, struct error *e)
+{
+        json_t *images;
+        uint64_t chunks = 0;
+        int r;
+
+        r = json_get_array(j, "images", &images, e);
+        if (r < 0)
+                return r;
+        if (json_array_size(images) == 0 || json_array_size(images) > BUNDLE_MAX_IMAGES)
+                return fail(e, -EBADMSG, &kind_bundle_invalid, "the manifest names %zu images", json_array_size(images));
+        for (size_t i = 0; i < json_array_size(images); i++) {
+                struct bundle_image *image = &m->images[i];
+
+                r = parse_image(json_array_get(images, i), image, e);
+                if (r < 0)
+                        return r;
+                if (manifest_image(m, image->name))
+                        return invalid(e, "image, named twice,", image->name);
+                m->n_images++;
+                chunks += image->n_chunks;
+                if (chunks > INDEX_MAX / INDEX_ENTRY)
+                        return invalid(e, "number of chunks, up to image", image->name);
+        }
+        return 0;
+}
+
+static int copy_text(const char *text, char *to, size_t size, const char *what, struct error *e)
+{
+        for (const char *p = text; *p; p++)
+                if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e)
+                        return invalid(e, what, "(unprintable)");
+        if (strlen(text) >= size)
+                return invalid(e, what, text);
+        strcpy(to, text);
+        return 0;
+}
+
+static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
+{
+        static const char *const known[] = { "format", "compatible", "version", "security_version", "min_bootmgr", "build_id", "images", NULL };
+        const char *compatible = "", *version = "", *min = "", *build = "";
+        uint64_t format = 0;
+        int r;
+
+        r = json_check_members(j, known, "the manifest", e);
+        if (r >= 0)
+                r = json_get_u64(j, "format", &format, e);
+        if (r >= 0 && format != BUNDLE_MAJOR)
+                return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible, "the manifest has format %llu, this bootmgr knows %d",
+                            (unsigned long long)format, BUNDLE_MAJOR);
+        if (r >= 0)
+                r = json_get_string(j, "compatible", &compatible, e);
+        if (r >= 0)
+                r = json_get_string(j, "version", &version, e);
+        if (r >= 0)
+                r = json_get_u64(j, "security_version", &m->security_version, e);
+        if (r >= 0)
+                r = json_get_string(j, "min_bootmgr", &min, e);
+        if (r >= 0)
+                r = json_get_string(j, "build_id", &build, e);
+        if (r < 0)
+                return r;
+        m->format = (unsigned)format;
+        if (!version_valid(version))
+                return invalid(e, "version", version);
+        if (*min && !version_valid(min))
+                return invalid(e, "min_bootmgr", min);
+        strcpy(m->version, version);
+        strcpy(m->min_bootmgr, min);
+        r = copy_text(compatible, m->compatible, sizeof(m->compatible), "compatible string", e);
+        return r < 0 ? r : copy_text(build, m->build_id, sizeof(m->build_id), "build id", e);
+}
+
+int manifest_parse(const char *text, size_t size, struct manifest *ret, struct error *e)
+{
+        _cleanup_json_ json_t *j = NULL;
+        struct error why = {};
+        struct manifest m = {};
+        int r;
+
+        r = json_parse_strict(text, size, "the manifest", &j, &why);
+        if (r >= 0 && !json_is_object(j))
+                r = fail(&why, -EBADMSG, NULL, "the manifest is not a JSON object");
+        if (r >= 0)
+                r = parse_fields(j, &m, &why);
+        if (r >= 0)
+                r = parse_images(j, &m, &why);
+        if (r >= 0)
+                r = sha256_data(text, size, m.digest);
+        if (r < 0)
+                fail(e, r, why.kind && why.kind != &kind_failed ? why.kind : &kind_bundle_invalid, "%s", why.message ?: error_text(r));
+        else
+                *ret = m;
+        error_done(&why);
+        return r;
+}
+
+const struct bundle_image *manifest_image(const struct manifest *m, const char *name)
+{
+        for (size_t i = 0; i < m->n_images; i++)
+                if (streq(m->images[i].name, name))
+                        return &m->images[i];
+        return NULL;
+}
+
+static json_t *hex_json(const uint8_t digest[static DIGEST_SIZE])
+{
+        char hex[2 * DIGEST_SIZE + 1];
+
+        hex_encode(digest, DIGEST_SIZE, hex);
+        return json_string(hex);
+}
+
+char *manifest_format(const struct manifest *m)
+{
+        _cleanup_json_ json_t *j = NULL;
+        json_t *images = json_array();
+
+        for (size_t i = 0; i < m->n_images; i++) {
+                const struct bundle_image *image = &m->images[i];
+                json_t *one = json_pack("{s:s, s:I, s:I, s:o}", "name", image->name, "size", (json_int_t)image->size, "chunk_size",
+                                        (json_int_t)image->chunk_size, "index_digest", hex_json(image->index_digest));
+
+                if (!is_all_zero(image->digest, DIGEST_SIZE))
+                        json_object_set_new(one, "sha256", hex_json(image->digest));
+                json_array_append_new(images, one);
+        }
+        j = json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:o}", "format", BUNDLE_MAJOR, "compatible", m->compatible, "version", m->version,
+                      "security_version", (json_int_t)m->security_version, "min_bootmgr", m->min_bootmgr, "build_id", m->build_id,
+                      "images", images);
+        return j ? json_dumps(j, JSON_INDENT(1)) : NULL;
+}
