@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The boot-time decision (design section 4): pure, and the same in the initramfs (bootmgr-recover) and in
+ * the booted system when the initramfs did not make it.
+ *
+ *      found                                                        done
+ *      BOOT_FOUND_NOTHING    no slot of ours runs                   nothing
+ *      BOOT_FOUND_LOST       no copy of the record is readable      boot; rebuild the record from the entries
+ *      BOOT_FOUND_ROOT       the root cannot be used, or the slot   mark it bad, switch to another slot, reboot;
+ *                            is marked bad or incomplete            no other: recovery
+ *      BOOT_FOUND_FINISH     SWITCHING, and its entry is there      SWITCHED; then as what is found next
+ *      BOOT_FOUND_DROP       SWITCHING, and it is not               as if it had not begun: nothing failed
+ *      BOOT_FOUND_TRIAL      the slot on trial, with tries left     count the attempt once per boot id
+ *      BOOT_FOUND_EXHAUSTED  the slot on trial, without any         mark it bad, switch to another slot, reboot
+ *      BOOT_FOUND_FALLBACK   another slot than the one on trial,    the operation failed: mark that slot bad; this
+ *                            which has no tries left or no files    slot is confirmed again
+ *      BOOT_FOUND_DETOUR     another slot than the one on trial,    nothing: a person chose it in the menu
+ *                            which still has tries
+ *      BOOT_FOUND_CONFIRMED  the confirmed slot                     nothing
+ *
+ * Never: an incomplete or bad slot goes on while another can boot; a loop without an end.
+ */
+#pragma once
+
+#include "loader/loader.h"
+#include "slot/store.h"
+
+enum boot_found {
+        BOOT_FOUND_NOTHING,
+        BOOT_FOUND_LOST,
+        BOOT_FOUND_ROOT,
+        BOOT_FOUND_FINISH,
+        BOOT_FOUND_DROP,
+        BOOT_FOUND_TRIAL,
+        BOOT_FOUND_EXHAUSTED,
+        BOOT_FOUND_FALLBACK,
+        BOOT_FOUND_DETOUR,
+        BOOT_FOUND_CONFIRMED,
+        _BOOT_FOUND_MAX,
+};
+
+enum boot_action {
+        BOOT_CONTINUE, /* go on booting this slot */
+        BOOT_REBOOT,   /* an entry for another slot is to be made, then reboot */
+        BOOT_RECOVERY, /* nothing can boot: stop with a page that says why */
+};
+
+struct boot_input {
+        int slot;                           /* that boots, or SLOT_NONE */
+        uint64_t generation;                /* from the command line; 0: not told */
+        uint8_t boot_id[16];
+        uint64_t now;                       /* realtime µs */
+        bool record_lost;
+        struct slot_set set;                /* the record; initialised and empty when it is lost */
+        const struct loader_entry *entries; /* ours, as loader->list gives them */
+        size_t n_entries;
+        bool entries_known;                 /* false: the ESP cannot be read, nothing follows from entries */
+        enum slot_reason root_failed;       /* REASON_NONE: it was mounted, or was not tried yet */
+};
+
+struct boot_decision {
+        enum boot_found found;
+        enum boot_action action;
+        struct slot_set set;    /* what the record is to say … */
+        bool save;              /* … if it changes */
+        int bad_slot;           /* was marked bad just now: its entries go once the record is durable; or SLOT_NONE */
+        int switch_to;          /* BOOT_REBOOT: the slot that gets set.target_generation */
+};
+
+/* Every input has an answer. */
+void boot_decide(const struct boot_input *in, struct boot_decision *ret);
+
+const char *boot_found_to_string(enum boot_found found); /* "trial", … for /run/bootmgr/boot and the log */
+
+/* Carries it out: the record, then entries; for BOOT_REBOOT in the order of every switch. The caller reboots.
+ * `extra_cmdline` goes into a new entry. */
+int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place, struct state *state,
+                   struct loader *loader, const char *extra_cmdline, bool writable_root, struct error *e);

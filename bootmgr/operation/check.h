@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What must hold before an operation: each check has a name, a result, a sentence, and a way out. The same
+ * list refuses, and is what --dry-run shows. Nothing here writes. */
+#pragma once
+
+#include "operation/machine.h"
+
+struct check {
+        const char *name;             /* "previous", "version-gate", … */
+        bool ok;
+        const struct error_kind *kind;/* of the refusal when it is not ok */
+        char *message;                /* a sentence either way; owned */
+        char *hint;                   /* way out when it is not ok; owned */
+};
+
+struct check_list {
+        struct check *items;
+        size_t n;
+};
+void check_list_done(struct check_list *l);
+#define _cleanup_checks_ _cleanup_(check_list_done)
+
+/* All checks of an operator's rollback to set->previous; 0 also when some are not ok. `local`: without the
+ * version gate. */
+int check_rollback(struct machine *m, bool local, struct check_list *ret, struct error *e);
+
+/* 0, or the first failed check as an error with its kind and hint. */
+int check_list_verdict(const struct check_list *l, struct error *e);
+
+/* [{"name","ok","message","hint"}]. New reference. */
+json_t *check_list_to_json(const struct check_list *l);

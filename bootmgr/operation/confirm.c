@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* When the system is up: health, confirmation. The order of writes of a confirmation:
+ *
+ *      the entry without a counter, then the counted one goes     cut: the next boot is this slot's again
+ *      record: CONFIRMED, operation DONE                          cut: JSON is behind; the next boot says so
+ *      JSON, then what became unreachable is removed
+ */
+#include "base/buf.h"
+#include "base/log.h"
+#include "operation/health.h"
+#include "operation/messages.h"
+#include "operation/steps.h"
+#include "slot/kinds.h"
+
+static bool on_trial(const struct machine *m)
+{
+        return m->booted != SLOT_NONE && m->state.set.slots[m->booted].state == SLOT_TRIAL;
+}
+
+/* The newest operation, when it is the one whose trial runs now; else run->op stays empty. */
+static void resume_trial(struct run *run, struct machine *m, struct observer *o)
+{
+        if (run_resume(run, m, o, NULL) < 0)
+                *run = (struct run){ .m = m, .o = o, .root = RANGE_CLOSED };
+        if (run->op.result != RESULT_IN_PROGRESS || run->op.staged || run->op.to_slot != m->booted)
+                operation_done(&run->op);
+}
+
+static const char *health_directory(struct machine *m)
+{
+        return m->offline ? NULL : HEALTH_DIRECTORY;
+}
+
+static int step_health(struct run *run, struct error *e)
+{
+        struct health_result result = {};
+        int r;
+
+        if (!health_directory(run->m)) {
+                run_note(run, "nothing runs on an image");
+                return STEP_SKIP;
+        }
+        r = health_run(health_directory(run->m), run->m->config.health_timeout, run->current ? &run->progress : NULL, &result, e);
+        if (r >= 0)
+                run_note(run, "%u checks passed%s", result.passed, result.warned ? ", some wanted ones failed" : "");
+        return r;
+}
+
+int operation_check_health(struct machine *m, struct observer *o, bool *ret_rollback, struct error *e)
+{
+        _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        struct rollback_options back = { .automatic = true, .why = REASON_HEALTH };
+        struct error why = {};
+        int r;
+
+        *ret_rollback = false;
+        if (!on_trial(m)) {
+                run = (struct run){ .m = m, .root = RANGE_CLOSED };
+                r = step_health(&run, e);
+                return MIN(r, 0);
+        }
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        resume_trial(&run, m, o);
+        r = run.op.n_steps ? run_step(&run, "CHECK_HEALTH", step_health, e) : MIN(step_health(&run, e), 0);
+        if (r >= 0)
+                return r;
+        back.reason = e ? e->message : NULL;
+        if (rollback_prepare(m, &back, o, &why) >= 0)
+                *ret_rollback = true;
+        else
+                log_error("%s", why.message ?: "the automatic rollback could not be prepared");
+        error_done(&why);
+        return r;
+}
+
+/* What must stay: what runs, and the newest entry of every other slot that can be booted. */
+static int keep_list(struct machine *m, struct loader *l, uint64_t keep[static SLOT_MAX], struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        size_t n;
+        int r, kept = 0;
+
+        r = l->ops->list(l, &entries, &n, e);
+        if (r < 0)
+                return r;
+        for (int s = 0; s < m->state.set.n_slots; s++)
+                for (size_t i = 0; i < n && slot_is_selectable(&m->state.set.slots[s]); i++)
+                        if (entries[i].slot == s) {
+                                keep[kept++] = entries[i].generation;
+                                break; /* newest first */
+                        }
+        return kept;
+}
+
+static void remove_unreachable(struct machine *m, struct loader *l)
+{
+        uint64_t keep[SLOT_MAX];
+        uint8_t digests[SLOT_MAX][DIGEST_SIZE];
+        struct error why = {};
+        size_t n_digests = 0;
+        int n;
+
+        n = keep_list(m, l, keep, &why);
+        if (n > 0)
+                n = l->ops->prune(l, keep, (size_t)n, &why);
+        if (n < 0)
+                log_warning("old boot entries stay: %s", why.message ?: error_text(n));
+        error_done(&why);
+        for (int s = 0; s < m->state.set.n_slots; s++)
+                if (slot_has_snapshot(&m->state.set.slots[s]))
+                        memcpy(digests[n_digests++], m->state.set.slots[s].snapshot, DIGEST_SIZE);
+        if (m->snapshots.data >= 0 && snapshot_prune(&m->snapshots, digests, n_digests, &why) < 0)
+                log_warning("old snapshots stay: %s", why.message ?: "");
+        error_done(&why);
+}
+
+static int step_confirm(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct slot *slot = &m->state.set.slots[m->booted];
+        int r;
+
+        r = run->loader.ops->confirm(&run->loader, slot->generation, e);
+        if (r < 0)
+                return r;
+        slot_set_confirm(&m->state.set, m->booted);
+        if (run->op.n_steps)
+                record_operation(&m->state.set, &run->op, OPERATION_DONE, m->state.set.operation_reason);
+        else if (m->state.set.operation_state == OPERATION_RUNNING)
+                m->state.set.operation_state = OPERATION_DONE;
+        r = machine_save(m, e);
+        if (r >= 0)
+                run_note(run, "generation %llu, slot %c", (unsigned long long)slot->generation, slot_name(m->booted));
+        return r;
+}
+
+int operation_confirm(struct machine *m, struct observer *o, struct error *e)
+{
+        _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        const char *version;
+        int r;
+
+        r = machine_lock(m, e);
+        if (r < 0 || !on_trial(m))
+                return r;
+        if (m->state.set.operation_state == OPERATION_STAGED)
+                return 0; /* it is about to be left: a rollback was prepared meanwhile */
+        resume_trial(&run, m, o);
+        r = machine_open_loader(m, true, &run.loader, e);
+        if (r < 0)
+                return r;
+        run.loader_open = true;
+        r = run.op.n_steps ? run_step(&run, "CONFIRM", step_confirm, e) : step_confirm(&run, e);
+        if (r < 0)
+                return r;
+        if (run.op.n_steps) {
+                operation_end(&run.op, RESULT_DONE, NULL);
+                run_save(&run, true, NULL);
+        }
+        version = m->state.set.slots[m->booted].version;
+        log_event(MESSAGE_CONFIRMED, NULL, "version %s in slot %c is confirmed", version, slot_name(m->booted));
+        remove_unreachable(m, &run.loader);
+        return 0;
+}

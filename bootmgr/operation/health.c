@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "operation/health.h"
+
+#include <fcntl.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "slot/kinds.h"
+
+static int is_check(const struct dirent *entry)
+{
+        return entry->d_name[0] != '.';
+}
+
+static void drop_names(struct dirent **names, int n)
+{
+        for (int i = 0; i < n; i++)
+                free(names[i]);
+        free(names);
+}
+
+static const char *last_line(char *output)
+{
+        size_t n = output ? strlen(output) : 0;
+        char *newline;
+
+        while (n > 0 && output[n - 1] == '\n')
+                output[--n] = '\0';
+        if (n == 0)
+                return "no output";
+        newline = strrchr(output, '\n');
+        return newline ? newline + 1 : output;
+}
+
+static int run_check(const char *path, uint64_t timeout, struct error *e)
+{
+        _cleanup_process_ struct process_result result = {};
+        const char *argv[] = { path, NULL };
+        int r;
+
+        r = process_run(argv, NULL, timeout, &result);
+        if (r < 0)
+                return fail(e, r, &kind_unhealthy, "health check %s cannot be run: %s", path, error_text(r));
+        if (result.timed_out)
+                return fail(e, -ETIMEDOUT, &kind_unhealthy, "health check %s did not end within %llu s", path,
+                            (unsigned long long)(timeout / USEC_PER_SEC));
+        if (result.exit_status != 0)
+                return fail(e, -EBADMSG, &kind_unhealthy, "health check %s failed with status %d: %s", path, result.exit_status,
+                            last_line(result.output));
+        return 0;
+}
+
+static int run_directory(const char *directory, uint64_t timeout, struct progress *progress, bool required,
+                         struct health_result *result, struct error *e)
+{
+        struct dirent **names = NULL;
+        int n, r = 0;
+
+        n = scandir(directory, &names, is_check, alphasort);
+        if (n < 0)
+                return errno == ENOENT ? 0 : fail_errno(e, -errno, "cannot read %s", directory);
+        for (int i = 0; i < n && r >= 0; i++) {
+                _cleanup_free_ char *path = xasprintf("%s/%s", directory, names[i]->d_name);
+                struct error why = {};
+
+                r = path ? progress_report(progress, (uint64_t)i, (uint64_t)n, names[i]->d_name) : -ENOMEM;
+                if (r < 0)
+                        break;
+                r = run_check(path, timeout, &why);
+                if (r >= 0) {
+                        result->passed++;
+                } else if (required) {
+                        fail(e, r, why.kind, "%s", why.message);
+                } else {
+                        log_warning("%s (wanted only)", why.message);
+                        result->warned++;
+                        r = 0;
+                }
+                error_done(&why);
+        }
+        drop_names(names, n);
+        return r;
+}
+
+int health_run(const char *directory, uint64_t timeout, struct progress *progress, struct health_result *ret, struct error *e)
+{
+        _cleanup_free_ char *required = xasprintf("%s/required", directory), *wanted = xasprintf("%s/wanted", directory);
+        struct health_result result = {};
+        int r;
+
+        if (!required || !wanted)
+                return -ENOMEM;
+        r = run_directory(required, timeout, progress, true, &result, e);
+        if (r >= 0)
+                r = run_directory(wanted, timeout, progress, false, &result, e);
+        if (r >= 0)
+                *ret = result;
+        return r;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Health checks: executables in DIRECTORY/required and DIRECTORY/wanted, in order of their names; exit
+ * status 0 is healthy. */
+#pragma once
+
+#include "base/error.h"
+#include "base/progress.h"
+
+#define HEALTH_DIRECTORY "/etc/bootmgr/health.d"
+
+struct health_result {
+        unsigned passed, warned; /* warned: wanted checks that failed */
+};
+
+/* Runs all checks, each for at most `timeout` µs. kind_unhealthy names the first required one that failed,
+ * its exit status or that it hung, and its last line of output. A missing directory means no checks. */
+int health_run(const char *directory, uint64_t timeout, struct progress *progress, struct health_result *ret, struct error *e);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The machine a verb works on: configuration, disk, state record, data directory, and what runs. The
+ * same for a running machine and for an image file (factories, tests, benchmarks). */
+#pragma once
+
+#include "loader/loader.h"
+#include "slot/config.h"
+#include "slot/store.h"
+#include "snapshot/snapshot.h"
+
+struct machine_options {
+        const char *disk;    /* --disk: device or image file; NULL: found */
+        const char *esp;     /* --esp: directory; NULL: the disk's ESP */
+        const char *data;    /* --data: directory; NULL: config's, for an image IMAGE.data */
+        const char *config;  /* --config: one file; NULL: the usual places */
+        const char *cmdline; /* --cmdline: what counts as booted; NULL: /proc/cmdline, for an image nothing */
+};
+
+struct machine {
+        struct machine_options options; /* strings borrowed from the caller */
+        struct config config;
+        struct disk disk;
+        struct state_place place;
+        struct state state;             /* as loaded, or as saved last */
+        bool state_lost;                /* no valid copy of the record was found */
+        bool offline;                   /* an image, or no bootmgr.slot= on the command line: nothing runs on it */
+        int booted;                     /* the running slot, or SLOT_NONE */
+        uint64_t booted_generation;
+        uint8_t boot_id[16];
+        char *data_path;
+        struct snapshot_place snapshots;/* .data is -1 when the data directory is missing */
+        struct error data_error;        /* why, then */
+        int lock;                       /* held when >= 0 */
+};
+
+/* Opens everything for reading. A missing data directory is not an error here: see data_error. */
+int machine_open(const struct machine_options *options, struct machine *ret, struct error *e);
+void machine_close(struct machine *m);
+#define _cleanup_machine_ _cleanup_(machine_close)
+
+/* One operation at a time: an flock that dies with its holder. Loads the state again under the lock, makes
+ * the data directory when it can, and closes an operation whose worker died. kind_busy names the holder. */
+int machine_lock(struct machine *m, struct error *e);
+bool machine_is_locked_by_other(struct machine *m); /* without taking it */
+
+/* Writes the record (m->state.set). Only under the lock. */
+int machine_save(struct machine *m, struct error *e);
+
+/* Opens the record for writing, for those who save through m->place themselves (boot_carry_out). */
+int machine_open_for_writing(struct machine *m, struct error *e);
+
+int machine_open_loader(struct machine *m, bool write, struct loader *ret, struct error *e);
+
+/* Room on the ESP in bytes; UINT64_MAX when the loader keeps nothing there. Checks that it can be written. */
+int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e);
+
+/* The slot that counts as the present one: booted, or offline the one that boots next. */
+int machine_reference_slot(struct machine *m);
+
+/* Fails with the reason when there is no data directory. */
+int machine_need_data(struct machine *m, struct error *e);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Operations on disk: DATA/operations/<sequence>-<id>.json. */
+#pragma once
+
+#include "operation/operation.h"
+
+#define OPERATION_KEEP 50 /* files; older ones go when a new one begins */
+
+/* Gives it an id, the next sequence and its start time. */
+int operation_begin(struct machine *m, struct operation *op, struct error *e);
+
+/* Writes it. durable: flushed, at every change of a step; else for progress, which may be lost. Without a
+ * data directory nothing is written and that is success: the record says enough. */
+int operation_save(struct machine *m, const struct operation *op, bool durable, struct error *e);
+
+/* The newest as it is on disk. -ENOENT. */
+int operation_load_newest(struct machine *m, struct operation *ret, struct error *e);
+
+/* Under the lock: an operation whose worker died while it prepared is closed as FAILED. */
+int operation_close_orphan(struct machine *m, struct error *e);
+
+/* Ends it: result, reason (may be NULL), end time, its running step as FAILED or DONE and the waiting ones
+ * as SKIPPED unless it is done. In memory only. */
+void operation_end(struct operation *op, enum operation_result result, const char *reason);
+
+/* The step of this name, or NULL. */
+struct step_record *operation_step(struct operation *op, const char *name);
+void step_begin(struct step_record *s);
+void step_end(struct step_record *s, enum step_state state, const char *message); /* message NULL: kept */

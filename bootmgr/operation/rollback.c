@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Going back, and going to a slot by name: checks, then staged. The order of writes:
+ *
+ *      JSON: what it supersedes is closed, the new operation begins     cut: it is closed as interrupted
+ *      record: STAGED, with the new operation's id  <- from here on     cut: the next shutdown goes on
+ */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "operation/messages.h"
+#include "operation/steps.h"
+#include "slot/kinds.h"
+
+/* An automatic return is bound by nothing but a bootable slot and the daily limit. */
+static int check_automatic(struct run *run, struct error *e)
+{
+        struct slot_set *set = &run->m->state.set;
+        int done = slot_set_auto_rollbacks(set, now_realtime());
+
+        if (run->op.to_slot == SLOT_NONE) {
+                fail(e, -ENOENT, &kind_previous_not_bootable, "no other slot can be booted");
+                return fail_hint(e, "'bootmgr status' says what is wrong with each");
+        }
+        if (done >= (int)run->m->config.max_auto_rollbacks) {
+                fail(e, -EDQUOT, &kind_too_many_rollbacks, "%d automatic rollbacks within a day: no further one is made", done);
+                return fail_hint(e, "look at 'bootmgr show upgrade history', then 'bootmgr rollback system'");
+        }
+        run_note(run, "automatic, %d within a day", done);
+        return 0;
+}
+
+int step_check_previous(struct run *run, struct error *e)
+{
+        _cleanup_checks_ struct check_list checks = {};
+        int r;
+
+        if (run->op.automatic)
+                return check_automatic(run, e);
+        r = check_rollback(run->m, run->rollback->local, &checks, e);
+        if (r >= 0)
+                r = check_list_verdict(&checks, e);
+        if (r >= 0)
+                run_note(run, "%zu checks passed", checks.n);
+        return r;
+}
+
+static int check_activate(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        const struct slot *s = &m->state.set.slots[run->op.to_slot];
+        struct entry_spec spec;
+        uint64_t highest;
+        int r;
+
+        if (!slot_is_selectable(s) || s->state == SLOT_INSTALLED) {
+                fail(e, -ENOEXEC, &kind_slot_not_bootable, "slot %c is %s%s%s", slot_name(run->op.to_slot),
+                     s->state == SLOT_INSTALLED ? "installed but never ran, its configuration was not carried"
+                                                : slot_state_to_string(s->state),
+                     s->reason ? ": " : "", slot_reason_to_string(s->reason));
+                return fail_hint(e, "install a version into it with 'bootmgr upgrade system'");
+        }
+        if (s->security_version < m->state.set.floor)
+                return fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu", s->version,
+                            (unsigned long long)s->security_version, (unsigned long long)m->state.set.floor);
+        r = machine_open_loader(m, true, &run->loader, e);
+        if (r < 0)
+                return r;
+        run->loader_open = true;
+        r = run->loader.ops->check_boot_file(&run->loader, s->kernel, e);
+        if (r >= 0)
+                r = loader_highest_generation(&run->loader, &highest, e);
+        if (r < 0)
+                return r;
+        spec = entry_spec_for(m, run->op.to_slot, MAX(highest, m->state.set.generation) + 1);
+        return run->loader.ops->would_choose(&run->loader, &spec, (int)m->config.tries, e);
+}
+
+/* What an operation that is still on its way becomes when this one takes its place. */
+static int supersede(struct machine *m, const char *reason, struct error *e)
+{
+        _cleanup_operation_ struct operation op = {};
+        _cleanup_free_ char *why = NULL;
+        int r;
+
+        r = operation_load_newest(m, &op, NULL);
+        if (r < 0 || op.result != RESULT_IN_PROGRESS)
+                return 0;
+        why = xasprintf("%s; superseded by a rollback", reason);
+        operation_end(&op, op.staged ? RESULT_ABORTED : RESULT_FAILED, why);
+        return operation_save(m, &op, true, e);
+}
+
+static int stage(struct run *run, enum slot_reason reason, const char *sentence, struct error *e)
+{
+        struct machine *m = run->m;
+        int r;
+
+        r = supersede(m, sentence, e);
+        if (r >= 0)
+                r = operation_begin(m, &run->op, e);
+        if (r < 0)
+                return r;
+        run->op.staged = true;
+        run->op.reason = strdup(sentence);
+        r = run_save(run, true, e);
+        if (r < 0)
+                return r;
+        record_operation(&m->state.set, &run->op, OPERATION_STAGED, reason);
+        r = machine_save(m, e);
+        if (r < 0)
+                return r;
+        log_event(MESSAGE_ROLLBACK_STARTED, NULL, "going from version %s to version %s in slot %c: %s", run->op.from_version,
+                  run->op.to_version, slot_name(run->op.to_slot), sentence);
+        return 0;
+}
+
+/* Asked for twice is asked for once: the same return is staged already. */
+static bool is_staged_already(const struct slot_set *set, int to)
+{
+        return set->operation_state == OPERATION_STAGED && set->operation == OPERATION_ROLLBACK && set->operation_to == to;
+}
+
+int rollback_prepare(struct machine *m, const struct rollback_options *options, struct observer *o, struct error *e)
+{
+        _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        const char *sentence = options->reason;
+        int from, to, r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        from = machine_reference_slot(m);
+        to = options->automatic ? automatic_target(&m->state.set, from) : m->state.set.previous;
+        if (options->automatic && to != SLOT_NONE && is_staged_already(&m->state.set, to))
+                return 0;
+        if (!sentence)
+                sentence = options->automatic ? slot_reason_to_string(options->why) : "asked for by an operator";
+        run_init(&run, m, OPERATION_ROLLBACK, from, to, o);
+        run.rollback = options;
+        run.op.automatic = options->automatic;
+        r = run_step(&run, "CHECK_PREVIOUS", step_check_previous, e);
+        if (r < 0)
+                return r; /* refused: nothing was changed, so nothing is recorded */
+        return stage(&run, options->automatic ? options->why : REASON_OPERATOR, sentence, e);
+}
+
+int activate_prepare(struct machine *m, int slot, struct observer *o, struct error *e)
+{
+        _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        _cleanup_operation_ struct operation op = {};
+        int from, r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        if (slot < 0 || slot >= m->state.set.n_slots || !m->disk.slots[slot].present)
+                return fail(e, -ENOENT, &kind_usage, "%s has no slot %c", m->disk.path, slot_name(slot));
+        from = machine_reference_slot(m);
+        if (operation_current(m, &op, NULL) >= 0 && op.result == RESULT_IN_PROGRESS) {
+                fail(e, -EBUSY, &kind_busy, "%s to %s is not finished", operation_kind_to_string(op.kind), op.to_version);
+                return fail_hint(e, "wait until it is confirmed, or 'bootmgr abort'");
+        }
+        if (slot == from) {
+                fail(e, -EEXIST, &kind_slot_in_use, "slot %c is the one that runs", slot_name(slot));
+                return fail_hint(e, "'bootmgr status' lists the others");
+        }
+        run_init(&run, m, OPERATION_ACTIVATE, from, slot, o);
+        r = run_step(&run, "CHECK_PREVIOUS", check_activate, e);
+        if (r < 0)
+                return r;
+        if (memcmp(m->state.set.refused, m->state.set.slots[slot].digest, DIGEST_SIZE) == 0)
+                memset(m->state.set.refused, 0, DIGEST_SIZE);
+        return stage(&run, REASON_OPERATOR, "activated by an operator", e);
+}

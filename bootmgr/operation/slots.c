@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What an operator says about slots and operations, apart from going anywhere. */
+#include "base/buf.h"
+#include "base/log.h"
+#include "operation/messages.h"
+#include "operation/steps.h"
+#include "slot/kinds.h"
+
+int operation_abort(struct machine *m, struct error *e)
+{
+        _cleanup_operation_ struct operation op = {};
+        int r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        r = operation_load_newest(m, &op, NULL);
+        if (m->state.set.operation_state != OPERATION_STAGED) {
+                if (r >= 0 && op.result == RESULT_IN_PROGRESS) {
+                        fail(e, -EBUSY, &kind_busy, "%s to %s was switched to already", operation_kind_to_string(op.kind),
+                             op.to_version);
+                        return fail_hint(e, "'bootmgr rollback system' goes back");
+                }
+                return fail(e, -ENOENT, &kind_usage, "no operation is prepared: there is nothing to abort");
+        }
+        m->state.set.operation_state = OPERATION_ABORTED;
+        r = machine_save(m, e);
+        if (r < 0)
+                return r;
+        operation_end(&op, RESULT_ABORTED, "aborted by an operator");
+        return op.sequence ? operation_save(m, &op, true, e) : 0;
+}
+
+int operation_finalize(struct machine *m, struct error *e)
+{
+        struct slot_set *set = &m->state.set;
+        int running, r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        running = machine_reference_slot(m);
+        if (running == SLOT_NONE)
+                return fail(e, -ENOENT, &kind_no_machine, "no slot of %s runs or would boot", m->disk.path);
+        if (set->slots[running].state != SLOT_CONFIRMED || set->operation_state == OPERATION_STAGED) {
+                fail(e, -EBUSY, &kind_busy, "version %s in slot %c is not confirmed, or an operation is under way",
+                     set->slots[running].version, slot_name(running));
+                return fail_hint(e, "wait until 'bootmgr show upgrade status' says DONE");
+        }
+        if (set->finalized && set->floor >= set->slots[running].security_version)
+                return 0;
+        set->finalized = true;
+        set->floor = MAX(set->floor, set->slots[running].security_version);
+        r = machine_save(m, e);
+        if (r >= 0)
+                log_event(MESSAGE_FINALIZED, NULL, "version %s is final: the way back is given up, the floor is %llu",
+                          set->slots[running].version, (unsigned long long)set->floor);
+        return r;
+}
+
+int operation_clear_refused(struct machine *m, struct error *e)
+{
+        int r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        memset(m->state.set.refused, 0, DIGEST_SIZE);
+        return machine_save(m, e);
+}
+
+static int check_slot_number(struct machine *m, int slot, struct error *e)
+{
+        if (slot >= 0 && slot < m->state.set.n_slots)
+                return 0;
+        fail(e, -ENOENT, &kind_usage, "%s has no such slot", m->disk.path);
+        return fail_hint(e, "its slots are a to %c", slot_name(m->state.set.n_slots - 1));
+}
+
+int slot_mark_good(struct machine *m, int slot, struct error *e)
+{
+        struct slot *s;
+        int r;
+
+        r = machine_lock(m, e);
+        if (r >= 0)
+                r = check_slot_number(m, slot, e);
+        if (r < 0)
+                return r;
+        s = &m->state.set.slots[slot];
+        if (s->state == SLOT_TRIAL && slot == m->booted)
+                return operation_confirm(m, NULL, e);
+        if (s->state == SLOT_CONFIRMED || s->state == SLOT_INSTALLED)
+                return 0;
+        if (s->state != SLOT_BAD || is_all_zero(s->digest, DIGEST_SIZE)) {
+                fail(e, -ENOEXEC, &kind_slot_not_bootable, "slot %c is %s: no whole system lies in it", slot_name(slot),
+                     slot_state_to_string(s->state));
+                return fail_hint(e, "install a version with 'bootmgr upgrade system'");
+        }
+        s->state = SLOT_CONFIRMED;
+        s->reason = REASON_NONE;
+        s->attempts = 0;
+        return machine_save(m, e);
+}
+
+int slot_mark_bad_by_operator(struct machine *m, int slot, struct error *e)
+{
+        struct slot_set *set = &m->state.set;
+        struct loader loader;
+        int r;
+
+        r = machine_lock(m, e);
+        if (r >= 0)
+                r = check_slot_number(m, slot, e);
+        if (r < 0)
+                return r;
+        if (slot == machine_reference_slot(m)) {
+                fail(e, -EBUSY, &kind_slot_in_use, "slot %c is the one that runs or boots next", slot_name(slot));
+                return fail_hint(e, "'bootmgr rollback system' leaves it");
+        }
+        if (!slot_has_system(&set->slots[slot]) && set->slots[slot].state != SLOT_BAD)
+                return fail(e, -ENOEXEC, &kind_slot_not_bootable, "slot %c is %s: there is nothing to mark", slot_name(slot),
+                            slot_state_to_string(set->slots[slot].state));
+        r = machine_open_loader(m, true, &loader, e);
+        if (r < 0)
+                return r;
+        slot_set_mark_bad(set, slot, REASON_OPERATOR);
+        r = machine_save(m, e);
+        if (r >= 0)
+                r = loader.ops->remove_slot(&loader, slot, e);
+        loader_close(&loader);
+        if (r >= 0)
+                log_event(MESSAGE_MARKED_BAD, NULL, "slot %c is marked bad by an operator", slot_name(slot));
+        return r;
+}

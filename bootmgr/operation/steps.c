@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "operation/steps.h"
+
+#include <stdarg.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "operation/messages.h"
+#include "slot/kinds.h"
+
+#define REPORT_INTERVAL (250 * USEC_PER_MSEC)
+
+static const struct step upgrade_steps[] = {
+        { "CHECK_BUNDLE", STEP_PREPARE, step_check_bundle },
+        { "WRITE_IMAGE", STEP_PREPARE, step_write_image },
+        { "VERIFY_IMAGE", STEP_PREPARE, step_verify_image },
+        { "INSTALL_BOOT_FILES", STEP_PREPARE, step_install_boot_files },
+        { "STOP_SERVICES", STEP_SHUTDOWN, step_stop_services },
+        { "CARRY_CONFIG", STEP_SHUTDOWN, step_carry_config },
+        { "SNAPSHOT_CONFIG", STEP_SHUTDOWN, step_snapshot_config },
+        { "RECORD_PREVIOUS", STEP_SHUTDOWN, step_record_previous },
+        { "SWITCH_ENTRY", STEP_SHUTDOWN, step_switch_entry }, /* the commit */
+        { "REBOOT", STEP_BOOT, NULL },
+        { "MIGRATE_CONFIG", STEP_BOOT, NULL },
+        { "CHECK_HEALTH", STEP_BOOT, NULL },
+        { "CONFIRM", STEP_BOOT, NULL },
+        {},
+};
+
+static const struct step rollback_steps[] = {
+        { "CHECK_PREVIOUS", STEP_PREPARE, step_check_previous },
+        { "STOP_SERVICES", STEP_SHUTDOWN, step_stop_services },
+        { "SNAPSHOT_CONFIG", STEP_SHUTDOWN, step_snapshot_config },
+        { "SWITCH_ENTRY", STEP_SHUTDOWN, step_switch_entry }, /* the commit */
+        { "REBOOT", STEP_BOOT, NULL },
+        { "RESTORE_CONFIG", STEP_BOOT, NULL },
+        { "CHECK_HEALTH", STEP_BOOT, NULL },
+        { "CONFIRM", STEP_BOOT, NULL },
+        {},
+};
+
+const struct step *steps_of(enum operation_kind kind)
+{
+        /* Going to a slot by name takes the steps of a rollback: only the checks differ. */
+        return kind == OPERATION_UPGRADE ? upgrade_steps : rollback_steps;
+}
+
+static int report(struct progress *p, uint64_t done, uint64_t total, const char *message)
+{
+        struct run *run = p->userdata;
+        uint64_t now = now_monotonic();
+
+        if (run->o && run->o->cancelled && *run->o->cancelled)
+                return -ECANCELED;
+        if (now - run->last_report < REPORT_INTERVAL && done < total)
+                return 0;
+        run->last_report = now;
+        if (run->current) {
+                run->current->progress = total ? (unsigned)(MIN(done, total) * 100 / total) : 0;
+                if (message) {
+                        free(run->current->message);
+                        run->current->message = strdup(message);
+                }
+        }
+        run_save(run, false, NULL);
+        return 0;
+}
+
+void run_init(struct run *run, struct machine *m, enum operation_kind kind, int from, int to, struct observer *o)
+{
+        const struct step *table = steps_of(kind);
+
+        *run = (struct run){
+                .m = m,
+                .o = o,
+                .root = RANGE_CLOSED,
+                .op = { .kind = kind, .from_slot = from, .to_slot = to, .start = now_realtime() },
+        };
+        run->progress = (struct progress){ .report = report, .userdata = run };
+        if (from != SLOT_NONE)
+                strcpy(run->op.from_version, m->state.set.slots[from].version);
+        if (to != SLOT_NONE && kind != OPERATION_UPGRADE)
+                strcpy(run->op.to_version, m->state.set.slots[to].version);
+        for (size_t i = 0; table[i].name; i++)
+                strcpy(run->op.steps[run->op.n_steps++].name, table[i].name);
+}
+
+int run_resume(struct run *run, struct machine *m, struct observer *o, struct error *e)
+{
+        *run = (struct run){ .m = m, .o = o, .root = RANGE_CLOSED };
+        run->progress = (struct progress){ .report = report, .userdata = run };
+        return operation_load_newest(m, &run->op, e);
+}
+
+void run_done(struct run *run)
+{
+        run->bundle = bundle_free(run->bundle);
+        range_close(&run->root);
+        if (run->loader_open)
+                loader_close(&run->loader);
+        run->loader_open = false;
+        free(TAKE_PTR(run->note));
+        operation_done(&run->op);
+}
+
+void run_note(struct run *run, const char *fmt, ...)
+{
+        struct buf b = {};
+        va_list ap;
+
+        va_start(ap, fmt);
+        buf_vprintf(&b, fmt, ap);
+        va_end(ap);
+        free(run->note);
+        run->note = buf_take(&b);
+}
+
+int run_save(struct run *run, bool durable, struct error *e)
+{
+        int r = 0;
+
+        if (run->op.sequence > 0)
+                r = operation_save(run->m, &run->op, durable, e);
+        if (run->o && run->o->changed)
+                run->o->changed(run->o, &run->op);
+        return r;
+}
+
+int run_step(struct run *run, const char *name, int (*function)(struct run *run, struct error *e), struct error *e)
+{
+        struct step_record *s = operation_step(&run->op, name);
+        int r;
+
+        run->current = s;
+        step_begin(s);
+        run_save(run, false, NULL);
+        r = run->o && run->o->cancelled && *run->o->cancelled ? -ECANCELED : function(run, e);
+        if (r == -ECANCELED)
+                fail(e, r, &kind_interrupted, "interrupted in %s", name);
+        if (r < 0)
+                step_end(s, STEP_FAILED, e && e->message ? e->message : error_text(r));
+        else
+                step_end(s, r == STEP_SKIP ? STEP_SKIPPED : STEP_DONE, run->note);
+        free(TAKE_PTR(run->note));
+        run->current = NULL;
+        if (r < 0) {
+                run_save(run, true, NULL);
+                return r;
+        }
+        return run_save(run, true, e);
+}
+
+int run_steps(struct run *run, enum step_when when, struct error *e)
+{
+        for (const struct step *s = steps_of(run->op.kind); s->name; s++) {
+                int r;
+
+                if (s->when != when)
+                        continue;
+                r = run_step(run, s->name, s->run, e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+void run_fail(struct run *run, int code, const struct error *e)
+{
+        const char *why = e && e->message ? e->message : error_text(code);
+        const char *fields[] = { "BOOTMGR_RESULT=failed", NULL };
+
+        operation_end(&run->op, code == -ECANCELED ? RESULT_ABORTED : RESULT_FAILED, why);
+        record_operation(&run->m->state.set, &run->op, code == -ECANCELED ? OPERATION_ABORTED : OPERATION_FAILED,
+                         run->m->state.set.operation_reason);
+        if (run->op.sequence > 0)
+                log_event(MESSAGE_OPERATION_FAILED, fields, "%s failed: %s", operation_kind_to_string(run->op.kind), why);
+        run_save(run, true, NULL);
+}
+
+int run_abandon(struct run *run, int code, struct error *e)
+{
+        struct slot_set *set = &run->m->state.set;
+        struct error why = {};
+
+        run_fail(run, code, e);
+        if (set->previous == run->op.from_slot)
+                set->previous = SLOT_NONE; /* it was recorded for a switch that does not happen */
+        if (machine_save(run->m, &why) < 0)
+                log_error("%s", why.message ?: "the state record could not be written");
+        error_done(&why);
+        return code;
+}
+
+void record_operation(struct slot_set *set, const struct operation *op, enum operation_state state, enum slot_reason reason)
+{
+        if (hex_decode(op->id, set->operation_id, sizeof(set->operation_id)) < 0)
+                memset(set->operation_id, 0, sizeof(set->operation_id));
+        set->operation = op->kind;
+        set->operation_state = state;
+        set->operation_reason = reason;
+        set->operation_automatic = op->automatic;
+        set->operation_from = op->from_slot;
+        set->operation_to = op->to_slot;
+}
+
+struct entry_spec entry_spec_for(struct machine *m, int slot, uint64_t generation)
+{
+        const struct slot *s = &m->state.set.slots[slot];
+
+        return (struct entry_spec){
+                .generation = generation,
+                .slot = slot,
+                .version = s->version,
+                .root_partuuid = m->disk.slots[slot].uuid,
+                .kernel = s->kernel,
+                .initrd = is_all_zero(s->initrd, sizeof(s->initrd)) ? NULL : s->initrd,
+                .writable_root = !m->config.etc_overlay,
+                .extra_cmdline = m->config.cmdline,
+        };
+}
+
+int automatic_target(const struct slot_set *set, int from)
+{
+        if (set->previous != SLOT_NONE && set->previous != from && slot_is_selectable(&set->slots[set->previous]))
+                return set->previous;
+        for (int i = 0; i < set->n_slots; i++)
+                if (i != from && slot_is_selectable(&set->slots[i]))
+                        return i;
+        return SLOT_NONE;
+}

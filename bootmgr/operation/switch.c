@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What happens at shutdown, once services are stopped. The order of writes:
+ *
+ *      the new slot's /etc                 cut: not switched, the next try makes it anew
+ *      the seal of the running slot        cut: not switched, an unnamed archive, pruned later
+ *      record: previous, snapshot          cut: not switched; the next boot takes it back
+ *      record: SWITCHING(generation)       cut: the next boot drops the switch: no entry is there
+ *      the entry            <- the commit  cut: the next boot is on the new slot, or on the old one which
+ *                                               finds the entry and leaves it to the loader
+ *      record: SWITCHED                    cut: the new slot is on trial
+ */
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "operation/messages.h"
+#include "operation/steps.h"
+#include "slot/kinds.h"
+#include "snapshot/owner.h"
+
+int step_stop_services(struct run *run, struct error *e)
+{
+        if (run->m->offline) {
+                run_note(run, "nothing runs on an image");
+                return STEP_SKIP;
+        }
+        /* systemd has done it: bootmgr-switch.service is stopped after everything that is ordered after
+         * basic.target. */
+        run_note(run, "stopped by the shutdown");
+        return 0;
+}
+
+int step_carry_config(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+
+        if (run->op.from_slot == SLOT_NONE) {
+                run_note(run, "the first system on this disk");
+                return STEP_SKIP;
+        }
+        if (!m->config.etc_overlay) {
+                run_note(run, "EtcOverlay=no: /etc lies in the root itself and is not carried");
+                return STEP_SKIP;
+        }
+        return carry_config(&m->snapshots, m->config.carried, run->op.from_slot, run->op.to_slot, &run->progress, e);
+}
+
+int step_snapshot_config(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        _cleanup_snapshot_ struct snapshot s = {};
+        const char *fields[] = { NULL, NULL };
+        struct owner owner;
+        struct slot *from;
+        int r;
+
+        if (run->op.from_slot == SLOT_NONE) {
+                run_note(run, "the first system on this disk");
+                return STEP_SKIP;
+        }
+        from = &m->state.set.slots[run->op.from_slot];
+        io_unlink(m->snapshots.data, SNAPSHOT_RESERVE, 0);
+        /* Only what belongs to this slot is its configuration: one that never took over what is there, or
+         * did not finish, must not seal another version's as its own. */
+        r = owner_read(m->snapshots.data, &owner, e);
+        if (r < 0)
+                return r;
+        if (owner.phase != OWNER_NONE && (owner.phase != OWNER_OWNED || owner.slot != run->op.from_slot)) {
+                run_note(run, "the configuration still belongs to slot %c", slot_name(owner.phase == OWNER_OWNED ? owner.slot : owner.from_slot));
+                return STEP_SKIP;
+        }
+        r = snapshot_take(&m->snapshots, m->config.shared, run->op.from_slot, from->version, from->generation, &run->progress,
+                          &s, e);
+        if (r < 0)
+                return r;
+        memcpy(from->snapshot, s.digest, DIGEST_SIZE);
+        run_note(run, "%llu files, %llu bytes as %s", (unsigned long long)s.files, (unsigned long long)s.bytes, s.id);
+        log_event(MESSAGE_SNAPSHOT_SEALED, fields, "configuration of slot %c sealed as %s", slot_name(run->op.from_slot), s.id);
+        return 0;
+}
+
+int step_record_previous(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+
+        if (run->op.from_slot == SLOT_NONE) {
+                run_note(run, "the first system on this disk");
+                return STEP_SKIP;
+        }
+        m->state.set.previous = run->op.from_slot;
+        m->state.set.finalized = false;
+        run_note(run, "slot %c, version %s", slot_name(run->op.from_slot), run->op.from_version);
+        return machine_save(m, e);
+}
+
+/* What leaving a slot by a rollback means for the record; part of the write that says SWITCHING. */
+static void record_leaving(struct run *run)
+{
+        struct slot_set *set = &run->m->state.set;
+        int from = run->op.from_slot;
+
+        if (run->op.kind == OPERATION_UPGRADE)
+                return;
+        set->previous = SLOT_NONE;
+        set->finalized = false;
+        if (from == SLOT_NONE || run->op.kind != OPERATION_ROLLBACK)
+                return;
+        memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
+        if (run->op.automatic) {
+                slot_set_note_auto_rollback(set, now_realtime());
+                if (set->slots[from].state == SLOT_TRIAL)
+                        slot_set_mark_bad(set, from, set->operation_reason);
+        }
+}
+
+/* Where nothing else can boot, there is nothing to fall back to and no trial. */
+static int tries_for(struct run *run)
+{
+        return run->op.from_slot == SLOT_NONE ? 0 : (int)run->m->config.tries;
+}
+
+static int make_entry(struct run *run, struct loader *loader, struct error *e)
+{
+        struct machine *m = run->m;
+        struct slot_set *set = &m->state.set, before;
+        struct entry_spec spec;
+        uint64_t highest;
+        int tries = tries_for(run), r;
+
+        r = loader_highest_generation(loader, &highest, e);
+        if (r < 0)
+                return r;
+        before = *set;
+        record_operation(set, &run->op, OPERATION_RUNNING, set->operation_reason);
+        record_leaving(run);
+        run->op.generation = slot_set_begin_switch(set, run->op.to_slot, highest);
+        spec = entry_spec_for(m, run->op.to_slot, run->op.generation);
+        r = loader->ops->would_choose(loader, &spec, tries, e);
+        if (r >= 0)
+                r = machine_save(m, e);
+        if (r < 0) {
+                *set = before; /* nothing was written */
+                run->op.generation = 0;
+                return r;
+        }
+        r = loader->ops->switch_to(loader, &spec, tries, e);
+        if (r < 0) {
+                /* No entry, or one that is not durable: the record says SWITCHING, and the next boot looks. */
+                run->op.generation = 0;
+                return r;
+        }
+        slot_set_end_switch(set, tries);
+        return machine_save(m, e);
+}
+
+int step_switch_entry(struct run *run, struct error *e)
+{
+        struct loader loader;
+        int r;
+
+        r = machine_open_loader(run->m, true, &loader, e);
+        if (r < 0)
+                return r;
+        r = make_entry(run, &loader, e);
+        /* A slot that failed its trial has no business in the boot menu once the way back is durable. */
+        if (r >= 0 && run->op.from_slot != SLOT_NONE && run->m->state.set.slots[run->op.from_slot].state == SLOT_BAD)
+                loader.ops->remove_slot(&loader, run->op.from_slot, NULL);
+        loader_close(&loader);
+        if (r < 0)
+                return r;
+        run_note(run, "generation %llu, slot %c", (unsigned long long)run->op.generation, slot_name(run->op.to_slot));
+        return 0;
+}
+
+int operation_switch(struct machine *m, struct observer *o, struct error *e)
+{
+        _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        struct step_record *reboot;
+        int r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        if (m->state.set.operation_state != OPERATION_STAGED)
+                return 0;
+        r = machine_need_data(m, e);
+        if (r < 0)
+                return r;
+        r = run_resume(&run, m, o, e);
+        if (r < 0)
+                return r;
+        run.op.staged = false;
+        r = run_steps(&run, STEP_SHUTDOWN, e);
+        if (r < 0)
+                return run_abandon(&run, r, e);
+        log_event(MESSAGE_SWITCHED, NULL, "generation %llu boots slot %c, version %s", (unsigned long long)run.op.generation,
+                  slot_name(run.op.to_slot), run.op.to_version);
+        reboot = operation_step(&run.op, "REBOOT");
+        step_begin(reboot);
+        if (tries_for(&run) == 0) { /* the first system is no trial: nothing is left to wait for */
+                record_operation(&m->state.set, &run.op, OPERATION_DONE, REASON_NONE);
+                r = machine_save(m, e);
+                operation_end(&run.op, RESULT_DONE, NULL);
+        }
+        return r < 0 ? r : run_save(&run, true, e);
+}

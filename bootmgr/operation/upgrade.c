@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The steps of an upgrade that run while the machine works: the order of writes is
+ *
+ *      record: slot INCOMPLETE, operation RUNNING    a cut from here on: the old system boots, the slot is
+ *      entries of the slot removed                   written again by the next try
+ *      root, kernel, initrd written and flushed
+ *      record: slot INSTALLED, operation STAGED      a cut from here on: the old system boots, the next
+ *                                                    shutdown switches (switch.c commits)
+ */
+#include <fcntl.h>
+#include <sys/statvfs.h>
+
+#include "base/buf.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "operation/messages.h"
+#include "operation/steps.h"
+#include "slot/kinds.h"
+
+int upgrade_target(struct machine *m, int *ret_slot, struct error *e)
+{
+        int slot = slot_set_upgrade_target(&m->state.set, machine_reference_slot(m));
+
+        if (slot == SLOT_NONE || !m->disk.slots[slot].present)
+                return fail(e, -ENODEV, &kind_no_machine, "%s has no slot to write an upgrade to", m->disk.path);
+        *ret_slot = slot;
+        return 0;
+}
+
+static int refuse_while_busy(struct machine *m, int from, struct error *e)
+{
+        _cleanup_operation_ struct operation op = {};
+
+        if (operation_current(m, &op, NULL) >= 0 && op.result == RESULT_IN_PROGRESS) {
+                fail(e, -EBUSY, &kind_busy, "%s to %s is %s", operation_kind_to_string(op.kind), op.to_version,
+                     op.staged ? "prepared and goes on at the next shutdown" : "not finished");
+                return fail_hint(e, op.staged ? "reboot, or give it up with 'bootmgr abort'"
+                                              : "wait until it is confirmed, or 'bootmgr rollback system'");
+        }
+        if (from != SLOT_NONE && m->state.set.slots[from].state == SLOT_TRIAL) {
+                fail(e, -EBUSY, &kind_busy, "slot %c is on trial and not confirmed yet", slot_name(from));
+                return fail_hint(e, "wait for it, 'bootmgr slot mark-good %c', or 'bootmgr rollback system'",
+                                 slot_name(from));
+        }
+        return 0;
+}
+
+static int check_space(struct machine *m, struct error *e)
+{
+        struct statvfs st;
+        uint64_t need;
+        int r;
+
+        r = snapshot_estimate(&m->snapshots, m->config.shared, &need, e);
+        if (r < 0)
+                return r;
+        if (fstatvfs(m->snapshots.data, &st) < 0)
+                return fail_errno(e, -errno, "cannot tell the room in %s", m->data_path);
+        /* Twice: the seal when this version is left, and what a restore would put beside it. */
+        if ((uint64_t)st.f_bavail * st.f_frsize < 2 * need) {
+                fail(e, -ENOSPC, &kind_no_space, "%s has %llu KiB free, a snapshot and its restore need up to %llu KiB",
+                     m->data_path, (unsigned long long)(st.f_bavail * st.f_frsize / 1024),
+                     (unsigned long long)(2 * need / 1024));
+                return fail_hint(e, "free space on the data partition, or take paths out of SharedPaths=");
+        }
+        return 0;
+}
+
+static int check_manifest(struct run *run, const struct manifest *manifest, struct error *e)
+{
+        struct machine *m = run->m;
+        struct install_limits limits = {
+                .compatible = m->config.compatible,
+                .bootmgr_version = BOOTMGR_VERSION,
+                .floor = m->state.set.floor,
+                .root_size = m->disk.slots[run->op.to_slot].size,
+        };
+        int r;
+
+        r = machine_esp_free(m, &limits.esp_free, e);
+        if (r >= 0)
+                r = install_check(manifest, &limits, e);
+        if (r < 0)
+                return r;
+        if (memcmp(manifest->digest, m->state.set.refused, DIGEST_SIZE) == 0) {
+                fail(e, -EPERM, &kind_refused_version, "version %s was rolled back from and is not installed again",
+                     manifest->version);
+                return fail_hint(e, "'bootmgr upgrade clear' allows it again; a newer build needs no clearing");
+        }
+        return 0;
+}
+
+/* systemd-boot must choose the entry that this upgrade will make: asked now, while nothing is lost. */
+static int check_loader(struct run *run, const struct manifest *manifest, struct error *e)
+{
+        const struct bundle_image *kernel = manifest_image(manifest, "kernel"), *initrd = manifest_image(manifest, "initrd");
+        struct entry_spec spec = entry_spec_for(run->m, run->op.to_slot, 0);
+        uint64_t highest;
+        int r;
+
+        r = machine_open_loader(run->m, true, &run->loader, e);
+        if (r < 0)
+                return r;
+        run->loader_open = true;
+        r = loader_highest_generation(&run->loader, &highest, e);
+        if (r < 0)
+                return r;
+        spec.generation = MAX(highest, run->m->state.set.generation) + 1;
+        spec.version = manifest->version;
+        spec.kernel = kernel ? kernel->digest : spec.kernel;
+        spec.initrd = initrd ? initrd->digest : NULL;
+        return run->loader.ops->would_choose(&run->loader, &spec, (int)run->m->config.tries, e);
+}
+
+int step_check_bundle(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
+        struct source *source;
+        const struct manifest *manifest;
+        int r;
+
+        r = source_open(run->upgrade->source, &source, e);
+        if (r >= 0)
+                r = bundle_open(source, &trust, &run->bundle, e);
+        if (r < 0)
+                return r;
+        manifest = bundle_manifest(run->bundle);
+        strcpy(run->op.to_version, manifest->version);
+        r = check_manifest(run, manifest, e);
+        if (r >= 0)
+                r = check_loader(run, manifest, e);
+        if (r >= 0)
+                r = snapshot_check_paths(&m->snapshots, m->config.shared, e);
+        if (r >= 0)
+                r = check_space(m, e);
+        if (r < 0)
+                return r;
+        run_note(run, "version %s, build %s, for slot %c", manifest->version, manifest->build_id, slot_name(run->op.to_slot));
+        return 0;
+}
+
+/* Held by fallocate(2) and given back when the seal begins: no content that anybody reads, so it needs no
+ * order among the other writes. A filesystem that cannot is no reason to stop: the seal checks again. */
+static void reserve_space(struct machine *m)
+{
+        _cleanup_close_ int fd = -1;
+        uint64_t need;
+
+        if (snapshot_estimate(&m->snapshots, m->config.shared, &need, NULL) < 0 || need == 0)
+                return;
+        fd = io_open(m->snapshots.data, SNAPSHOT_RESERVE, O_RDWR | O_CREAT, 0600);
+        if (fd >= 0 && posix_fallocate(fd, 0, (off_t)need) != 0)
+                log_debug("no room could be reserved for the snapshot");
+}
+
+static int remove_old_entries(struct run *run, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        _cleanup_free_ uint64_t *keep = NULL;
+        size_t n = 0;
+        int r;
+
+        r = run->loader.ops->remove_slot(&run->loader, run->op.to_slot, e);
+        if (r >= 0)
+                r = run->loader.ops->list(&run->loader, &entries, &n, e);
+        if (r < 0)
+                return r;
+        keep = calloc(MAX(n, 1U), sizeof(*keep));
+        if (!keep)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                keep[i] = entries[i].generation;
+        return run->loader.ops->prune(&run->loader, keep, n, e);
+}
+
+int step_write_image(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct install_target target = { .loader = &run->loader, .data = m->snapshots.data, .slot = run->op.to_slot };
+        int r;
+
+        r = range_open(&m->disk, &m->disk.slots[run->op.to_slot], O_RDWR | O_EXCL, &run->root, e);
+        if (r < 0)
+                return r;
+        slot_set_begin_write(&m->state.set, run->op.to_slot);
+        record_operation(&m->state.set, &run->op, OPERATION_RUNNING, REASON_NONE);
+        r = machine_save(m, e);
+        if (r >= 0)
+                r = remove_old_entries(run, e);
+        if (r < 0)
+                return r;
+        reserve_space(m);
+        target.root = &run->root;
+        return install_images(run->bundle, &target, &run->progress, e);
+}
+
+int step_verify_image(struct run *run, struct error *e)
+{
+        struct install_target target = { .root = &run->root,
+                                         .loader = &run->loader,
+                                         .data = run->m->snapshots.data,
+                                         .slot = run->op.to_slot };
+
+        return install_verify(run->bundle, &target, &run->progress, e);
+}
+
+static void fill_slot(struct slot *slot, const struct manifest *m)
+{
+        const struct bundle_image *kernel = manifest_image(m, "kernel"), *initrd = manifest_image(m, "initrd");
+
+        strcpy(slot->version, m->version);
+        slot->security_version = m->security_version;
+        memcpy(slot->digest, m->digest, DIGEST_SIZE);
+        memset(slot->kernel, 0, BOOT_FILE_ID_SIZE);
+        memset(slot->initrd, 0, BOOT_FILE_ID_SIZE);
+        if (kernel)
+                memcpy(slot->kernel, kernel->digest, BOOT_FILE_ID_SIZE);
+        if (initrd)
+                memcpy(slot->initrd, initrd->digest, BOOT_FILE_ID_SIZE);
+}
+
+static int check_boot_files(struct run *run, const struct slot *slot, struct error *e)
+{
+        int r = 0;
+
+        if (!is_all_zero(slot->kernel, BOOT_FILE_ID_SIZE))
+                r = run->loader.ops->check_boot_file(&run->loader, slot->kernel, e);
+        if (r >= 0 && !is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE))
+                r = run->loader.ops->check_boot_file(&run->loader, slot->initrd, e);
+        return r;
+}
+
+int step_install_boot_files(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct slot *slot = &m->state.set.slots[run->op.to_slot];
+        int r;
+
+        fill_slot(slot, bundle_manifest(run->bundle));
+        r = check_boot_files(run, slot, e);
+        if (r < 0)
+                return r;
+        slot_set_end_write(&m->state.set, run->op.to_slot);
+        record_operation(&m->state.set, &run->op, OPERATION_STAGED, REASON_NONE);
+        r = machine_save(m, e);
+        if (r < 0)
+                return r;
+        run->op.staged = true;
+        return 0;
+}
+
+static int prepare(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        int r, inhibitor;
+
+        r = run_step(run, "CHECK_BUNDLE", step_check_bundle, e);
+        if (r < 0)
+                return r; /* refused: nothing was changed, so nothing is recorded */
+        r = machine_need_data(m, e);
+        if (r >= 0)
+                r = operation_begin(m, &run->op, e);
+        if (r < 0)
+                return r;
+        inhibitor = m->offline ? -1 : inhibit_shutdown("an upgrade writes the other slot");
+        for (const struct step *s = steps_of(OPERATION_UPGRADE) + 1; r >= 0 && s->when == STEP_PREPARE; s++)
+                r = run_step(run, s->name, s->run, e);
+        fd_close(inhibitor);
+        if (r < 0)
+                return run_abandon(run, r, e);
+        log_event(MESSAGE_UPGRADE_STAGED, NULL, "version %s is staged in slot %c", run->op.to_version,
+                  slot_name(run->op.to_slot));
+        return 0;
+}
+
+int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e)
+{
+        _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        int from, to, r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        from = machine_reference_slot(m);
+        r = refuse_while_busy(m, from, e);
+        if (r >= 0)
+                r = upgrade_target(m, &to, e);
+        if (r >= 0)
+                r = machine_need_data(m, e);
+        if (r < 0)
+                return r;
+        run_init(&run, m, OPERATION_UPGRADE, from, to, o);
+        run.upgrade = options;
+        run.op.automatic = options->automatic;
+        run.op.source = strdup(options->source);
+        return prepare(&run, e);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The model of an operation, its JSON, the tables of steps, and the health checks. */
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "operation/health.h"
+#include "operation/steps.h"
+#include "slot/kinds.h"
+
+/* Check has a macro of this name. */
+#include <check.h>
+#undef fail
+
+static struct operation sample(void)
+{
+        struct operation op = {
+                .id = "00112233445566778899aabbccddeeff",
+                .kind = OPERATION_UPGRADE,
+                .from_slot = 0,
+                .to_slot = 1,
+                .from_version = "1.0",
+                .to_version = "2.0~rc1",
+                .generation = UINT64_C(1) << 40,
+                .result = RESULT_IN_PROGRESS,
+                .reason = strdup("a \"quoted\" reason"),
+                .automatic = true,
+                .source = strdup("http://example/2.bundle"),
+                .start = UINT64_C(1790000000123000),
+        };
+        const struct step *table = steps_of(OPERATION_UPGRADE);
+
+        for (size_t i = 0; table[i].name; i++)
+                strcpy(op.steps[op.n_steps++].name, table[i].name);
+        step_begin(&op.steps[0]);
+        step_end(&op.steps[0], STEP_DONE, "fine");
+        step_begin(&op.steps[1]);
+        op.steps[1].progress = 40;
+        return op;
+}
+
+START_TEST(json_goes_round)
+{
+        struct operation a = sample(), b = {};
+        struct error e = {};
+        json_t *j = operation_to_json(&a), *again;
+
+        ck_assert_ptr_nonnull(j);
+        ck_assert_str_eq(json_string_value(json_object_get(j, "operation")), "UPGRADE");
+        ck_assert_str_eq(json_string_value(json_object_get(j, "state")), "IN_PROGRESS");
+        ck_assert_str_eq(json_string_value(json_object_get(json_array_get(json_object_get(j, "steps"), 1), "state")), "RUNNING");
+        ck_assert_int_eq(operation_from_json(j, &b, &e), 0);
+        ck_assert_str_eq(b.id, a.id);
+        ck_assert_int_eq(b.generation, a.generation);
+        ck_assert_int_eq(b.start, a.start);
+        ck_assert_str_eq(b.reason, a.reason);
+        ck_assert_int_eq(b.steps[1].progress, 40);
+        again = operation_to_json(&b);
+        ck_assert(json_equal(j, again));
+        json_decref(j);
+        json_decref(again);
+        operation_done(&a);
+        operation_done(&b);
+}
+END_TEST
+
+START_TEST(bad_json_is_refused)
+{
+        static const char *const texts[] = {
+                "{}",
+                "[]",
+                "{\"operation\":\"DANCE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[]}",
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"MAYBE\",\"steps\":[]}",
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\"}",
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\"}]}",
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"Y\"}]}",
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"DONE\",\"progress\":101}]}",
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"start\":\"yesterday\",\"steps\":[]}",
+        };
+        json_t *j = json_loads(texts[_i], 0, NULL);
+        struct operation op = { .n_steps = 77 };
+        struct error e = {};
+
+        ck_assert_int_lt(operation_from_json(j, &op, &e), 0);
+        ck_assert_ptr_nonnull(e.message);
+        ck_assert_int_eq(op.n_steps, 77); /* untouched */
+        error_done(&e);
+        json_decref(j);
+}
+END_TEST
+
+START_TEST(ending_settles_every_step)
+{
+        static const struct {
+                enum operation_result result;
+                enum step_state running, waiting;
+        } rows[] = {
+                { RESULT_DONE, STEP_DONE, STEP_SKIPPED },
+                { RESULT_FAILED, STEP_FAILED, STEP_SKIPPED },
+                { RESULT_ABORTED, STEP_FAILED, STEP_SKIPPED },
+        };
+        struct operation op = sample();
+
+        operation_end(&op, rows[_i].result, "because");
+        ck_assert_int_eq(op.steps[0].state, STEP_DONE);
+        ck_assert_int_eq(op.steps[1].state, rows[_i].running);
+        ck_assert_int_eq(op.steps[2].state, rows[_i].waiting);
+        ck_assert_str_eq(op.reason, "because");
+        ck_assert_int_gt(op.end, op.start);
+        ck_assert_int_eq(operation_progress(&op) == 100, rows[_i].result == RESULT_DONE);
+        operation_done(&op);
+}
+END_TEST
+
+START_TEST(tables_are_in_order)
+{
+        enum operation_kind kind = _i == 0 ? OPERATION_UPGRADE : OPERATION_ROLLBACK;
+        enum step_when last = STEP_PREPARE;
+        size_t n = 0;
+
+        for (const struct step *s = steps_of(kind); s->name; s++, n++) {
+                ck_assert_int_ge(s->when, last);
+                ck_assert_int_eq(s->run == NULL, s->when == STEP_BOOT);
+                ck_assert_uint_lt(strlen(s->name), sizeof(((struct step_record *)0)->name));
+                last = s->when;
+        }
+        ck_assert_uint_eq(n, _i == 0 ? 13 : 8);
+        ck_assert_uint_le(n, OPERATION_MAX_STEPS);
+}
+END_TEST
+
+START_TEST(automatic_target_needs_only_a_bootable_slot)
+{
+        struct slot_set set;
+
+        slot_set_init(&set, 2);
+        ck_assert_int_eq(automatic_target(&set, 1), SLOT_NONE);
+        set.slots[0].state = SLOT_CONFIRMED;
+        ck_assert_int_eq(automatic_target(&set, 1), 0);
+        set.previous = 0;
+        set.finalized = true;
+        ck_assert_int_eq(automatic_target(&set, 1), 0);
+        set.slots[0].state = SLOT_BAD;
+        ck_assert_int_eq(automatic_target(&set, 1), SLOT_NONE);
+        ck_assert_int_eq(automatic_target(&set, 0), SLOT_NONE);
+}
+END_TEST
+
+static void write_check(const char *directory, const char *sub, const char *name, const char *script)
+{
+        _cleanup_free_ char *d = xasprintf("%s/%s", directory, sub), *path = xasprintf("%s/%s", d, name);
+        FILE *f;
+
+        mkdir(d, 0755);
+        f = fopen(path, "w");
+        ck_assert_ptr_nonnull(f);
+        fprintf(f, "#!/bin/sh\n%s\n", script);
+        fclose(f);
+        ck_assert_int_eq(chmod(path, 0755), 0);
+}
+
+START_TEST(health_checks_decide)
+{
+        static const struct {
+                const char *required, *wanted;
+                int result;
+                const char *says;
+        } rows[] = {
+                { "exit 0", "exit 0", 0, NULL },
+                { "exit 0", "exit 1", 0, NULL },
+                { "echo one; echo the disk is on fire; exit 3", "exit 0", -EBADMSG, "status 3: the disk is on fire" },
+                { "sleep 30", "exit 0", -ETIMEDOUT, "did not end" },
+        };
+        char directory[] = "health-XXXXXX";
+        struct health_result result = {};
+        struct error e = {};
+
+        ck_assert_ptr_nonnull(mkdtemp(directory));
+        write_check(directory, "required", "10-first", "exit 0");
+        write_check(directory, "required", "50-check", rows[_i].required);
+        write_check(directory, "wanted", "50-check", rows[_i].wanted);
+        ck_assert_int_eq(health_run(directory, 500000, NULL, &result, &e), rows[_i].result);
+        if (rows[_i].result == 0) {
+                ck_assert_uint_eq(result.passed + result.warned, 3);
+        } else {
+                ck_assert_ptr_eq(e.kind, &kind_unhealthy);
+                ck_assert_ptr_nonnull(strstr(e.message, "50-check"));
+                ck_assert_ptr_nonnull(strstr(e.message, rows[_i].says));
+        }
+        error_done(&e);
+}
+END_TEST
+
+START_TEST(no_health_directory_means_no_checks)
+{
+        struct health_result result = { .passed = 9 };
+
+        ck_assert_int_eq(health_run("no/such/directory", 1000000, NULL, &result, NULL), 0);
+        ck_assert_uint_eq(result.passed, 0);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("operation");
+        TCase *t = tcase_create("operation");
+        SRunner *runner;
+        int failed;
+
+        tcase_set_timeout(t, 60);
+        tcase_add_test(t, json_goes_round);
+        tcase_add_loop_test(t, bad_json_is_refused, 0, 9);
+        tcase_add_loop_test(t, ending_settles_every_step, 0, 3);
+        tcase_add_loop_test(t, tables_are_in_order, 0, 2);
+        tcase_add_test(t, automatic_target_needs_only_a_bootable_slot);
+        tcase_add_loop_test(t, health_checks_decide, 0, 4);
+        tcase_add_test(t, no_health_directory_means_no_checks);
+        suite_add_tcase(s, t);
+        runner = srunner_create(s);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
