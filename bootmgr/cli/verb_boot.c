@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the units call. On an image nothing is rebooted: there the switch follows at once. */
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/bar.h"
+#include "cli/cli.h"
+#include "cli/verbs.h"
+#include "slot/kinds.h"
+
+#define CONFIRMED_INTERVAL (2 * USEC_PER_SEC)
+
+/* Leaves the slot that failed. */
+static int leave(struct machine *m, struct observer *o, struct error *e)
+{
+        return m->offline ? operation_switch(m, o, e) : operation_reboot(m, e);
+}
+
+int verb_boot_config(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_bar_ struct bar bar;
+        int r;
+
+        bar_init(&bar, cli);
+        r = cli_open_machine(args, &m, e);
+        if (r < 0)
+                return r;
+        r = operation_at_boot(&m, &bar.observer, e);
+        if (r == -EHOSTDOWN) {
+                fail(e, r, NULL, "slot %c cannot go on and was marked bad: another slot boots now", slot_name(m.booted));
+                if (!m.offline)
+                        operation_reboot(&m, NULL);
+        }
+        bar_done(&bar);
+        return r < 0 ? r : cli_done(cli, "the configuration is this version's");
+}
+
+int verb_switch_at_shutdown(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_bar_ struct bar bar;
+        int r;
+
+        bar_init(&bar, cli);
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = operation_switch(&m, &bar.observer, e);
+        bar_done(&bar);
+        return r < 0 ? r : cli_done(cli, "nothing is left to be done at this shutdown");
+}
+
+int verb_check_health(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_bar_ struct bar bar;
+        bool rollback = false;
+        int r;
+
+        bar_init(&bar, cli);
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = operation_check_health(&m, &bar.observer, &rollback, e);
+        if (rollback)
+                leave(&m, &bar.observer, NULL);
+        bar_done(&bar);
+        return r < 0 ? r : cli_done(cli, "healthy");
+}
+
+int verb_confirm(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_bar_ struct bar bar;
+        int r;
+
+        bar_init(&bar, cli);
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = operation_confirm(&m, &bar.observer, e);
+        bar_done(&bar);
+        return r < 0 ? r : cli_done(cli, "confirmed");
+}
+
+/* Since boot, suspended time included: a machine that sleeps is not healthy either. */
+static uint64_t since_boot(void)
+{
+        struct timespec t = {};
+
+        clock_gettime(CLOCK_BOOTTIME, &t);
+        return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* 1: the booted slot is on trial; 0: it is not. Opened anew each time: another process confirms. */
+static int on_trial(struct verb_args *args, uint64_t *ret_deadline, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r < 0)
+                return r;
+        *ret_deadline = m.config.health_deadline;
+        return m.booted != SLOT_NONE && m.state.set.slots[m.booted].state == SLOT_TRIAL;
+}
+
+static int give_up_waiting(struct verb_args *args, uint64_t deadline, struct error *e)
+{
+        struct rollback_options options = { .automatic = true, .why = REASON_DEADLINE };
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_bar_ struct bar bar;
+        int r;
+
+        bar_init(&bar, args->context);
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = rollback_prepare(&m, &options, &bar.observer, e);
+        if (r >= 0)
+                r = leave(&m, &bar.observer, e);
+        bar_done(&bar);
+        if (r < 0)
+                return r;
+        return fail(e, -ETIMEDOUT, &kind_unhealthy, "not confirmed within %llu s after the boot: rolled back",
+                    (unsigned long long)(deadline / USEC_PER_SEC));
+}
+
+int verb_wait_confirmed(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        uint64_t deadline = 0;
+        int r;
+
+        while (!*cli_cancelled()) {
+                r = on_trial(args, &deadline, e);
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        return cli_done(cli, "not on trial");
+                if (since_boot() >= deadline)
+                        return give_up_waiting(args, deadline, e);
+                cli_sleep(MIN(CONFIRMED_INTERVAL, deadline - since_boot()));
+        }
+        return fail(e, -ECANCELED, &kind_interrupted, "interrupted before the running version was confirmed");
+}

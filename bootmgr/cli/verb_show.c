@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* show upgrade status and history. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "cli/bar.h"
+#include "cli/cli.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+
+#define WATCH_INTERVAL (500 * USEC_PER_MSEC)
+#define STEP_BAR_WIDTH 10
+
+static const struct column step_columns[] = {
+        { "STEP" },
+        { "STATE" },
+        { "PROGRESS" },
+        { "START" },
+        { "END" },
+        { "SECONDS", COLUMN_RIGHT },
+        { "MESSAGE", COLUMN_WRAP },
+};
+
+static const struct column history_columns[] = {
+        { "START" },
+        { "OPERATION" },
+        { "FROM" },
+        { "TO" },
+        { "STATE" },
+        { "SECONDS", COLUMN_RIGHT },
+        { "REASON", COLUMN_WRAP },
+};
+
+static void set_time(struct table *t, size_t column, uint64_t usec)
+{
+        char text[TIME_TEXT_SIZE];
+
+        if (usec == 0)
+                return;
+        format_time(usec, text);
+        table_set(t, column, text);
+}
+
+static void set_seconds(struct table *t, size_t column, uint64_t start, uint64_t end)
+{
+        if (start > 0 && end >= start)
+                table_setf(t, column, "%.3f", (double)(end - start) / USEC_PER_SEC);
+}
+
+static void add_step(struct table *t, const struct step_record *s, bool utf8)
+{
+        char bar[8 * STEP_BAR_WIDTH];
+
+        table_row(t);
+        table_set(t, 0, s->name);
+        table_set(t, 1, step_state_to_string(s->state));
+        if (s->state == STEP_RUNNING || s->state == STEP_DONE || s->progress > 0) {
+                bar_render(bar, sizeof(bar), s->progress, STEP_BAR_WIDTH, utf8);
+                table_set(t, 2, bar);
+        }
+        set_time(t, 3, s->start);
+        set_time(t, 4, s->end);
+        set_seconds(t, 5, s->start, s->end);
+        table_set(t, 6, s->message);
+}
+
+/* "UPGRADE 1 -> 2  IN_PROGRESS  40 %  goes on at the next shutdown" and the steps. */
+static char *operation_text(const struct operation *op, bool utf8)
+{
+        _cleanup_table_ struct table *t = table_new(step_columns, ARRAY_SIZE(step_columns));
+        _cleanup_buf_ struct buf b = {};
+        _cleanup_free_ char *steps = NULL;
+
+        if (!t)
+                return NULL;
+        for (size_t i = 0; i < op->n_steps; i++)
+                add_step(t, &op->steps[i], utf8);
+        steps = table_text(t);
+        if (!steps)
+                return NULL;
+        buf_printf(&b, "%s %s -> %s  %s  %u %%%s%s\n", operation_kind_to_string(op->kind),
+                   *op->from_version ? op->from_version : "(nothing)", *op->to_version ? op->to_version : "(unknown)",
+                   operation_result_to_string(op->result), operation_progress(op), op->automatic ? "  automatic" : "",
+                   op->staged ? "  goes on at the next shutdown" : "");
+        if (op->reason)
+                buf_printf(&b, "%s\n", op->reason);
+        buf_printf(&b, "\n%s", steps);
+        return buf_take(&b);
+}
+
+/* Opens the machine anew: record and files may have changed. -ENOENT: there never was an operation. */
+static int load_current(struct verb_args *args, struct operation *ret, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        return r < 0 ? r : operation_current(&m, ret, e);
+}
+
+static int show_once(struct verb_args *args, const struct bar *bar, struct error *e)
+{
+        _cleanup_operation_ struct operation op = {};
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = load_current(args, &op, e);
+        if (r == -ENOENT && !e->message) {
+                cli_say(bar->cli, "there was no operation yet");
+                return bar->cli->json ? cli_print_json(bar->cli, json_null()) : 0;
+        }
+        if (r < 0)
+                return r;
+        if (bar->cli->json)
+                return cli_print_json(bar->cli, operation_to_json(&op));
+        text = operation_text(&op, bar->utf8);
+        if (!text)
+                return -ENOMEM;
+        fputs(text, stdout);
+        return 0;
+}
+
+static size_t count_lines(const char *text)
+{
+        size_t n = 0;
+
+        for (; (text = strchr(text, '\n')); text++)
+                n++;
+        return n;
+}
+
+/* Draws over what was drawn before. */
+static int redraw(const struct operation *op, bool utf8, size_t *lines)
+{
+        _cleanup_free_ char *text = operation_text(op, utf8);
+
+        if (!text)
+                return -ENOMEM;
+        if (*lines > 0)
+                printf("\033[%zuA\033[J", *lines);
+        fputs(text, stdout);
+        fflush(stdout);
+        *lines = count_lines(text);
+        return 0;
+}
+
+/* One JSON object a line, at every change. */
+static int print_change(const struct cli *cli, const struct operation *op, char **last)
+{
+        _cleanup_json_ json_t *j = operation_to_json(op);
+        char *text = j ? json_dumps(j, 0) : NULL;
+
+        if (!text)
+                return -ENOMEM;
+        if (!streq(text, *last))
+                puts(text);
+        fflush(stdout);
+        free(*last);
+        *last = text;
+        return 0;
+}
+
+static int watch(struct verb_args *args, struct bar *bar, struct error *e)
+{
+        _cleanup_free_ char *last = NULL;
+        size_t lines = 0;
+
+        while (!*cli_cancelled()) {
+                _cleanup_operation_ struct operation op = {};
+                int r;
+
+                r = load_current(args, &op, e);
+                if (r == -ENOENT && !e->message) {
+                        cli_say(bar->cli, "there was no operation yet");
+                        return 0;
+                }
+                if (r >= 0 && bar->cli->json)
+                        r = print_change(bar->cli, &op, &last);
+                else if (r >= 0 && bar->terminal)
+                        r = redraw(&op, bar->utf8, &lines);
+                else if (r >= 0)
+                        bar_show(bar, &op);
+                if (r < 0)
+                        return r;
+                if (op.result != RESULT_IN_PROGRESS) {
+                        if (!bar->terminal)
+                                cli_say(bar->cli, "%s%s%s", operation_result_to_string(op.result), op.reason ? ": " : "",
+                                        op.reason ?: "");
+                        return 0;
+                }
+                cli_sleep(WATCH_INTERVAL);
+        }
+        cli_forget_cancel(); /* Ctrl-C is how one stops watching: no failure */
+        return 0;
+}
+
+int verb_show_status(struct verb_args *args, struct error *e)
+{
+        _cleanup_bar_ struct bar bar;
+
+        bar_init(&bar, cli_from(args));
+        return verb_has(args, "watch") ? watch(args, &bar, e) : show_once(args, &bar, e);
+}
+
+static int print_history(const struct cli *cli, const struct operation *ops, size_t n)
+{
+        _cleanup_table_ struct table *t = table_new(history_columns, ARRAY_SIZE(history_columns));
+
+        if (!t)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                table_row(t);
+                set_time(t, 0, ops[i].start);
+                table_setf(t, 1, "%s%s", operation_kind_to_string(ops[i].kind), ops[i].automatic ? " (automatic)" : "");
+                table_set(t, 2, ops[i].from_version);
+                table_set(t, 3, ops[i].to_version);
+                table_set(t, 4, operation_result_to_string(ops[i].result));
+                set_seconds(t, 5, ops[i].start, ops[i].end);
+                table_set(t, 6, ops[i].reason);
+        }
+        if (n == 0)
+                cli_say(cli, "there was no operation yet");
+        return table_print(t);
+}
+
+static json_t *history_to_json(const struct operation *ops, size_t n)
+{
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < n; i++)
+                json_array_append_new(list, operation_to_json(&ops[i]));
+        return list;
+}
+
+int verb_show_history(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        struct operation *ops = NULL;
+        size_t n = 0;
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = operation_history(&m, &ops, &n, e);
+        if (r < 0)
+                return r;
+        r = cli->json ? cli_print_json(cli, history_to_json(ops, n)) : print_history(cli, ops, n);
+        for (size_t i = 0; i < n; i++)
+                operation_done(&ops[i]);
+        free(ops);
+        return r;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* upgrade, rollback, finalize, abort: the whole system. */
+#include "cli/bar.h"
+#include "cli/cli.h"
+#include "cli/dry_run.h"
+#include "cli/go_on.h"
+#include "cli/remote.h"
+#include "cli/verbs.h"
+#include "slot/kinds.h"
+
+static bool ask(const char *question)
+{
+        char answer[16] = "";
+
+        fprintf(stderr, "%s [y/N] ", question);
+        fflush(stderr);
+        if (!fgets(answer, sizeof(answer), stdin))
+                return false;
+        return answer[0] == 'y' || answer[0] == 'Y';
+}
+
+/* From WRITE_IMAGE on, what was in the target slot is gone as a way back: said before it starts. */
+static int announce_loss(const struct cli *cli, struct machine *m, bool yes, struct error *e)
+{
+        const struct slot *slot;
+        int target, r;
+
+        r = upgrade_target(m, &target, e);
+        if (r < 0)
+                return r;
+        slot = &m->state.set.slots[target];
+        if (!slot_has_system(slot))
+                return 0;
+        cli_warn("slot %c will be overwritten: from WRITE_IMAGE on, version %s in it is gone as a way back",
+                 slot_name(target), slot->version);
+        if (yes || cli->json || target != m->state.set.previous || isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1)
+                return 0;
+        if (ask("Go on?"))
+                return 0;
+        fail(e, -ECANCELED, &kind_interrupted, "not confirmed: nothing was changed");
+        return fail_hint(e, "answer y, or give --yes");
+}
+
+/* bootmgrd does it where there is one, so that a lost terminal stops nothing. */
+static bool may_hand_over(const struct cli *cli, const struct verb_args *args)
+{
+        return !cli->worker && !cli_names_machine(args);
+}
+
+static int upgrade_here(struct verb_args *args, struct machine *m, struct error *e)
+{
+        struct cli *cli = args->context;
+        struct upgrade_options options = { .source = args->positional[0], .automatic = verb_has(args, "automatic") };
+        _cleanup_bar_ struct bar bar;
+        int r;
+
+        bar_init(&bar, cli);
+        r = upgrade_prepare(m, &options, &bar.observer, e);
+        return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
+}
+
+int verb_upgrade_system(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        struct remote_request request = { .method = "Upgrade",
+                                          .source = args->positional[0],
+                                          .no_reboot = verb_has(args, "no-reboot"),
+                                          .automatic = verb_has(args, "automatic") };
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = announce_loss(cli, &m, verb_has(args, "yes"), e);
+        if (r < 0)
+                return r;
+        if (may_hand_over(cli, args) && !streq(request.source, "-")) {
+                r = remote_run(cli, &request, e);
+                if (r != REMOTE_ABSENT)
+                        return r;
+        }
+        return upgrade_here(args, &m, e);
+}
+
+int verb_upgrade_clear(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = operation_clear_refused(&m, e);
+        return r < 0 ? r : cli_done(cli, "no version is refused any more");
+}
+
+/* The whole list belongs to a refusal: the error names the first of it only. */
+static void attach_checks(struct cli *cli, struct machine *m, bool local)
+{
+        _cleanup_checks_ struct check_list checks = {};
+
+        if (check_rollback(m, local, &checks, NULL) >= 0)
+                cli->checks = check_list_to_json(&checks);
+}
+
+static int rollback_here(struct verb_args *args, struct machine *m, struct error *e)
+{
+        struct cli *cli = args->context;
+        struct rollback_options options = {
+                .automatic = verb_has(args, "automatic"),
+                .why = verb_has(args, "automatic") ? REASON_TRIGGER : REASON_NONE,
+                .reason = verb_value(args, "reason"),
+                .local = verb_has(args, "local"),
+        };
+        _cleanup_bar_ struct bar bar;
+        int r;
+
+        bar_init(&bar, cli);
+        r = rollback_prepare(m, &options, &bar.observer, e);
+        return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
+}
+
+static int rollback(struct verb_args *args, struct machine *m, struct error *e)
+{
+        struct cli *cli = args->context;
+        struct remote_request request = { .method = "Rollback", .no_reboot = verb_has(args, "no-reboot") };
+
+        if (may_hand_over(cli, args) && !verb_has(args, "local") && !verb_has(args, "automatic")) {
+                int r = remote_run(cli, &request, e);
+
+                if (r != REMOTE_ABSENT)
+                        return r;
+        }
+        return rollback_here(args, m, e);
+}
+
+int verb_rollback_system(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        bool local = verb_has(args, "local");
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r < 0)
+                return r;
+        if (verb_has(args, "dry-run"))
+                return rollback_dry_run(cli, &m, local, e);
+        r = rollback(args, &m, e);
+        if (r < 0 && !verb_has(args, "automatic") && error_exit_status(e, r) == 3)
+                attach_checks(cli, &m, local);
+        return r;
+}
+
+int verb_finalize(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = operation_finalize(&m, e);
+        if (r < 0)
+                return r;
+        return cli_done(cli, "the way back is given up; the security floor is %llu", (unsigned long long)m.state.set.floor);
+}
+
+int verb_abort(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = operation_abort(&m, e);
+        return r < 0 ? r : cli_done(cli, "the prepared operation is given up: the next shutdown changes nothing");
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/verbs.h"
+
+#include "base/buf.h"
+#include "slot/kinds.h"
+
+/* An option without a help text is understood, but not shown: for units and bootmgrd. */
+static const struct verb_option options_shown[] = {
+        /* By main() and as the only word: behind `bundle create` it is another option, with a value. */
+        { "version", NULL, "show the version" },
+        { "disk", "DEVICE|IMAGE", "work on this disk, or on an image file" },
+        { "esp", "DIR", "the directory that holds the ESP's files" },
+        { "data", "DIR", "the data directory" },
+        { "config", "FILE", "read this configuration file only" },
+        { "cmdline", "WORDS", "take this as the kernel command line" },
+        { "json", NULL, "print JSON" },
+        { "quiet", NULL, "print errors and warnings only", 'q' },
+        { "verbose", NULL, "print what is done in detail", 'v' },
+        { "help", NULL, "show help", 'h' },
+        { "worker", NULL, NULL },
+        {},
+};
+const struct verb_option *const cli_global_options = options_shown + 1;
+
+static const struct verb_option init_options[] = {
+        { "esp-size", "SIZE", "size of the ESP (default 512M)" },
+        { "root-size", "SIZE", "size of each root partition (default a third of the rest, at most 16G)" },
+        { "slots", "N", "number of slots (default 2)" },
+        { "sector-size", "BYTES", "512 or 4096, for images (default 512)" },
+        { "image-size", "SIZE", "make the image file with this size" },
+        { "force", NULL, "also when the disk holds something" },
+        { "dry-run", NULL, "say what would be done, change nothing" },
+        {},
+};
+
+static const struct verb_option upgrade_options[] = {
+        { "no-reboot", NULL, "prepare it; it goes on at the next shutdown" },
+        { "yes", NULL, "do not ask", 'y' },
+        { "automatic", NULL, "an updater asks, not a person (recorded)" },
+        {},
+};
+
+static const struct verb_option rollback_options[] = {
+        { "dry-run", NULL, "show every check and what would be given up, change nothing" },
+        { "no-reboot", NULL, "prepare it; it goes on at the next shutdown" },
+        { "local", NULL, "without daemon and version gate: the local procedure" },
+        { "automatic", NULL, NULL },
+        { "reason", "TEXT", NULL },
+        {},
+};
+
+static const struct verb_option watch_options[] = {
+        { "watch", NULL, "until it has ended", 'w' },
+        {},
+};
+
+static const struct verb_option activate_options[] = {
+        { "no-reboot", NULL, "prepare it; it goes on at the next shutdown" },
+        {},
+};
+
+static const struct verb_option diff_options[] = {
+        { "no-text", NULL, "only the names of what differs" },
+        {},
+};
+
+static const struct verb_option create_options[] = {
+        { "version", "VERSION", "version of the system" },
+        { "compatible", "NAME", "the kind of machine it is for" },
+        { "root", "FILE", "image of the root filesystem" },
+        { "kernel", "FILE", "kernel" },
+        { "initrd", "FILE", "initial RAM disk" },
+        { "image", "NAME=FILE", "a further image; may be repeated" },
+        { "key", "FILE", "private key to sign with (PEM); may be repeated" },
+        { "security-version", "N", "the number that the floor is compared with (default 0)" },
+        { "min-bootmgr", "VERSION", "lowest bootmgr that may install it" },
+        { "build-id", "ID", "names the build (default: from the content)" },
+        { "chunk-size", "SIZE", "bytes in a chunk" },
+        { "level", "N", "of zstd, 1 to 19" },
+        {},
+};
+
+static const struct verb_option verify_options[] = {
+        { "trust", "DIR", "public keys (*.pem) to trust (default: as configured)" },
+        { "threshold", "N", "valid signatures that are needed (default: as configured)" },
+        {},
+};
+
+static const struct verb_option sign_options[] = {
+        { "key", "FILE", "private key to sign with (PEM); may be repeated" },
+        {},
+};
+
+const struct verb cli_verbs[] = {
+        { "status", NULL, 0, 0, NULL, "what runs, what boots next, what can be gone back to", .run = verb_status },
+        { "upgrade system", "FILE|URL", 1, 1, upgrade_options, "install a bundle into the other slot and boot it on trial",
+          .run = verb_upgrade_system },
+        { "upgrade clear", NULL, 0, 0, NULL, "allow again the version that was rolled back from",
+          .run = verb_upgrade_clear },
+        { "rollback system", NULL, 0, 0, rollback_options, "go back to the previous version and its configuration",
+          .run = verb_rollback_system },
+        { "show upgrade status", NULL, 0, 0, watch_options, "the steps of the newest operation", .run = verb_show_status },
+        { "show upgrade history", NULL, 0, 0, NULL, "all recorded operations, newest first", .run = verb_show_history },
+        { "finalize", NULL, 0, 0, NULL, "give up the way back and raise the security floor", .run = verb_finalize },
+        { "abort", NULL, 0, 0, NULL, "give up an operation that is prepared", .run = verb_abort },
+        { "slot list", NULL, 0, 0, NULL, "the slots", .run = verb_slot_list },
+        { "slot activate", "SLOT", 1, 1, activate_options, "boot another slot; its configuration comes with it",
+          .run = verb_slot_activate },
+        { "slot mark-good", "SLOT", 1, 1, NULL, "confirm a slot, or take back that it is bad", .run = verb_slot_mark_good },
+        { "slot mark-bad", "SLOT", 1, 1, NULL, "never boot a slot again until it is written anew",
+          .run = verb_slot_mark_bad },
+        { "snapshot list", NULL, 0, 0, NULL, "the sealed configurations", .run = verb_snapshot_list },
+        { "snapshot diff", "[ID]", 0, 1, diff_options, "what differs from a snapshot (default: of the previous slot)",
+          .run = verb_snapshot_diff },
+        { "snapshot verify", "[ID]", 0, 1, NULL, "read a snapshot (default: all) and check its seal",
+          .run = verb_snapshot_verify },
+        { "snapshot export", "ID FILE|-", 2, 2, NULL, "copy a snapshot's archive (tar.zst)", .run = verb_snapshot_export },
+        { "bundle create", "FILE", 1, 1, create_options, "make a bundle", .run = verb_bundle_create },
+        { "bundle inspect", "FILE|URL", 1, 1, NULL, "show what a bundle says of itself, unverified",
+          .run = verb_bundle_inspect },
+        { "bundle verify", "FILE|URL", 1, 1, verify_options, "check signatures and the whole content",
+          .run = verb_bundle_verify },
+        { "bundle sign", "FILE", 1, 1, sign_options, "add signatures", .run = verb_bundle_sign },
+        { "bundle keygen", "PREFIX", 1, 1, NULL, "make a pair of keys: PREFIX.key and PREFIX.pem",
+          .run = verb_bundle_keygen },
+        { "init", "DISK|IMAGE", 1, 1, init_options, "make the partitions of the reference layout", .run = verb_init },
+        { "shell", NULL, 0, 0, NULL, "a prompt for the same words", .run = verb_shell },
+        { "completion bash", NULL, 0, 0, NULL, "print the completion for bash", .run = verb_completion_bash },
+        { "help", "[WORD]...", 0, -1, NULL, "show help", .run = verb_show_help },
+        /* for units and for the completion */
+        { "completion words", "LINE", 1, 1, NULL, "candidates for the next word", true, verb_completion_words },
+        { "boot-config", NULL, 0, 0, NULL, "what is due early at boot", true, verb_boot_config },
+        { "switch-at-shutdown", NULL, 0, 0, NULL, "carry on what is prepared", true, verb_switch_at_shutdown },
+        { "check-health", NULL, 0, 0, NULL, "run the health checks", true, verb_check_health },
+        { "wait-confirmed", NULL, 0, 0, NULL, "wait for the confirmation, else roll back", true, verb_wait_confirmed },
+        { "confirm", NULL, 0, 0, NULL, "confirm the running slot", true, verb_confirm },
+};
+const size_t n_cli_verbs = ARRAY_SIZE(cli_verbs);
+
+/* How many of `words` the verb's words begin with: all of them, or 0. */
+static bool verb_starts_with(const struct verb *verb, const char *const *words, size_t n)
+{
+        const char *rest = verb->words;
+
+        for (size_t i = 0; i < n; i++) {
+                rest = startswith(rest, words[i]);
+                if (!rest || (*rest && *rest != ' '))
+                        return false;
+                rest += *rest == ' ';
+        }
+        return true;
+}
+
+int print_help(const char *const *words, size_t n, FILE *f, struct error *e)
+{
+        struct verb matching[ARRAY_SIZE(cli_verbs)];
+        size_t n_matching = 0;
+
+        /* Words behind a verb (`upgrade system FILE --help`) say nothing about which one is meant. */
+        for (; n_matching == 0; n--) {
+                for (size_t i = 0; i < n_cli_verbs; i++)
+                        if (verb_starts_with(&cli_verbs[i], words, n) && (n > 0 || !cli_verbs[i].hidden))
+                                matching[n_matching++] = cli_verbs[i];
+                if (n <= 1)
+                        break;
+        }
+        if (n_matching == 0) {
+                fail(e, -EINVAL, &kind_usage, "there is no verb '%s'", words[0]);
+                return fail_hint(e, "'bootmgr help' lists them");
+        }
+        verb_help(matching, n_matching, options_shown, "bootmgr", f);
+        return 0;
+}
+
+int verb_show_help(struct verb_args *args, struct error *e)
+{
+        return print_help(args->positional, (size_t)args->n_positional, stdout, e);
+}
+
+/* The candidates come from the program itself, so that they never differ from what it understands. */
+int verb_completion_bash(struct verb_args *args, struct error *e)
+{
+        fputs("# bash completion for bootmgr(1), made by 'bootmgr completion bash'\n"
+              "_bootmgr()\n"
+              "{\n"
+              "        local line=${COMP_LINE:0:COMP_POINT}\n"
+              "\n"
+              "        mapfile -t COMPREPLY < <(\"$1\" completion words -- \"${line#*[[:blank:]]}\" 2>/dev/null)\n"
+              "}\n"
+              "complete -o bashdefault -o default -F _bootmgr bootmgr\n",
+              stdout);
+        return 0;
+}
+
+int verb_completion_words(struct verb_args *args, struct error *e)
+{
+        char **words = verb_complete(cli_verbs, n_cli_verbs, cli_global_options, args->positional[0]);
+
+        if (!words)
+                return -ENOMEM;
+        for (char **word = words; *word; word++) {
+                puts(*word);
+                free(*word);
+        }
+        free(words);
+        return 0;
+}

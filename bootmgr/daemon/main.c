@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* bootmgrd: docs/bootmgrd.8 */
+#include <signal.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/log.h"
+#include "daemon/bus.h"
+
+static int block_signals(sd_event *event)
+{
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGCHLD);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        /* Without a handler sd-event ends the loop. */
+        if (sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL) < 0)
+                return -EINVAL;
+        return sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+}
+
+static int run(struct manager *m, sd_bus **bus)
+{
+        int r;
+
+        r = sd_event_default(&m->event);
+        if (r >= 0)
+                r = block_signals(m->event);
+        if (r >= 0)
+                r = sd_event_set_watchdog(m->event, 1);
+        if (r >= 0)
+                r = sd_bus_default_system(bus);
+        if (r >= 0)
+                r = sd_bus_attach_event(*bus, m->event, SD_EVENT_PRIORITY_NORMAL);
+        if (r >= 0)
+                r = bus_publish(*bus, m);
+        if (r >= 0)
+                r = manager_start(m);
+        if (r < 0)
+                return r;
+        sd_notify(0, "READY=1");
+        return sd_event_loop(m->event);
+}
+
+int main(int argc, char **argv)
+{
+        struct manager m = { .program = getenv("BOOTMGR_PROGRAM") ?: "/usr/bin/bootmgr" };
+        sd_bus *bus = NULL;
+        int r;
+
+        log_set_name("bootmgrd");
+        if (argc > 1) {
+                fprintf(stderr, "bootmgrd takes no arguments; see bootmgrd(8)\n");
+                return streq(argv[1], "--help") ? 0 : 2;
+        }
+        r = run(&m, &bus);
+        if (r < 0)
+                log_error("bootmgrd: %s", error_text(r));
+        sd_notify(0, "STOPPING=1");
+        manager_stop(&m);
+        sd_bus_flush_close_unref(bus);
+        sd_event_unref(m.event);
+        return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* base/log.h for the initramfs: to the kernel's log, which is on the console and, later, in the journal. */
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+
+static enum log_level max_level = LOG_LEVEL_INFO;
+
+void log_set_max_level(enum log_level level)
+{
+        max_level = level;
+}
+
+void log_set_name(const char *name)
+{
+}
+
+void log_message(enum log_level level, const char *fmt, ...)
+{
+        _cleanup_close_ int fd = -1;
+        char text[900];
+        va_list ap;
+
+        if (level > max_level)
+                return;
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || dprintf(fd, "<%d>bootmgr-recover: %s\n", (int)level, text) < 0)
+                fprintf(stderr, "bootmgr-recover: %s\n", text);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "recover/mount.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/io.h"
+
+#define DATA "data"
+#define BOOTMGR DATA "/bootmgr"
+
+static int make_machine_id(int root)
+{
+        uint8_t id[16];
+        char text[34];
+        int r;
+
+        if (faccessat(root, BOOTMGR "/machine-id", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                return 0;
+        r = random_id(id);
+        if (r < 0)
+                return r;
+        id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* a random UUID, as machine-id(5) wants it */
+        id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+        hex_encode(id, sizeof(id), text);
+        strcat(text, "\n");
+        r = file_create(root, BOOTMGR "/machine-id", text, strlen(text), 0444);
+        return r == -EEXIST ? 0 : r;
+}
+
+static int mount_data(const struct disk *disk, const char *root, struct error *e)
+{
+        _cleanup_free_ char *target = xasprintf("%s/" DATA, root);
+
+        if (!target)
+                return -ENOMEM;
+        if (!disk->data.present || !*disk->data.node)
+                return fail(e, -ENODEV, NULL, "%s has no data partition", disk->path);
+        if (mount(disk->data.node, target, "ext4", MS_NOSUID | MS_NODEV, NULL) < 0)
+                return fail_errno(e, -errno, "cannot mount %s at %s", disk->data.node, target);
+        return 0;
+}
+
+/* Plain upper directories: what is in them can be copied by others, so nothing of index, metacopy and the like. */
+static int mount_etc(int slot, const char *root, struct error *e)
+{
+        _cleanup_free_ char *target = xasprintf("%s/etc", root), *options = NULL;
+        char directory[64];
+        int fd = dir_open(AT_FDCWD, root), r = fd;
+
+        for (int i = 0; i < 2 && r >= 0; i++) {
+                snprintf(directory, sizeof(directory), BOOTMGR "/etc/%c/%s", slot_name(slot), i ? "work" : "upper");
+                r = mkdir_parents(fd, directory, 0755);
+        }
+        if (r >= 0)
+                r = make_machine_id(fd);
+        fd_close(fd);
+        if (r < 0)
+                return fail_errno(e, r, "cannot prepare %s/" BOOTMGR, root);
+        options = xasprintf("lowerdir=%s/etc,upperdir=%s/" BOOTMGR "/etc/%c/upper,workdir=%s/" BOOTMGR
+                            "/etc/%c/work,index=off,metacopy=off,redirect_dir=off,xino=off",
+                            root, root, slot_name(slot), root, slot_name(slot));
+        if (!options || !target)
+                return -ENOMEM;
+        if (mount("overlay", target, "overlay", 0, options) < 0)
+                return fail_errno(e, -errno, "cannot mount the overlay of slot %c at %s", slot_name(slot), target);
+        return 0;
+}
+
+int mount_slot(const struct disk *disk, int slot, const char *root, struct error *e)
+{
+        int r;
+
+        r = mount_data(disk, root, e);
+        return r < 0 ? r : mount_etc(slot, root, e);
+}
