@@ -1,0 +1,28 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# dracut: puts bootmgr-recover, its units and the modules it needs into the initramfs.
+
+check() {
+        require_binaries /usr/lib/bootmgr/bootmgr-recover || return 1
+        return 0
+}
+
+depends() {
+        echo systemd
+}
+
+installkernel() {
+        hostonly='' instmods vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 ext4 overlay virtio_blk
+}
+
+# moddir, systemdsystemunitdir, initdir and SYSTEMCTL are dracut's own variables.
+# shellcheck disable=SC2154
+install() {
+        inst_binary /usr/lib/bootmgr/bootmgr-recover
+        inst_simple "$moddir/bootmgr-boot.service" "$systemdsystemunitdir/bootmgr-boot.service"
+        inst_simple "$moddir/bootmgr-mount.service" "$systemdsystemunitdir/bootmgr-mount.service"
+        inst_simple "$moddir/bootmgr-root-failed.service" "$systemdsystemunitdir/bootmgr-root-failed.service"
+        $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-device.target bootmgr-boot.service
+        $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-fs.target bootmgr-mount.service
+        $SYSTEMCTL -q --root "$initdir" add-wants emergency.target bootmgr-root-failed.service
+}
