@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# bootmgr: build, test and install. `make help` lists the targets. V=1 shows the commands.
+
+VERSION := 0.1
+PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+LIBDIR = $(PREFIX)/lib
+BUILD ?= build
+CC ?= gcc
+CFLAGS ?= -O2 -g
+WERROR ?= $(if $(CI),-Werror)
+
+PACKAGES := blkid fdisk smartcols libsystemd libzstd libcrypto libarchive libcurl jansson libeconf libedit
+ifneq ($(filter-out help deps clean check-layers,$(or $(MAKECMDGOALS),all)),)
+LIB_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+LIB_LDLIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+CHECK_CFLAGS := $(shell pkg-config --cflags check 2>/dev/null)
+CHECK_LDLIBS := $(shell pkg-config --libs check 2>/dev/null)
+endif
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
+	-Wformat=2 -Wundef -Wno-missing-field-initializers -Wno-unused-parameter
+HARDEN := -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
+SANITIZE ?=
+ifneq ($(SANITIZE),)
+HARDEN := -fPIE -fno-omit-frame-pointer
+endif
+override CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DBOOTMGR_VERSION='"$(VERSION)"' -Ibootmgr
+COMPILE = $(CC) -std=gnu17 $(WARNINGS) $(WERROR) $(HARDEN) $(CPPFLAGS) $(LIB_CFLAGS) $(CFLAGS) $(SANITIZE) -MMD -MP
+LINK = $(CC) $(CFLAGS) $(SANITIZE) -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
+
+# What each program is made of. The library holds every layer up to operation; cli, daemon and recover are tops.
+layer = $(wildcard bootmgr/$(1)/*.c)
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIB_SRC := $(foreach l,base slot storage loader snapshot image operation cluster,$(call layer,$(l)))
+CLI_SRC := $(call layer,cli)
+DAEMON_SRC := $(call layer,daemon)
+# The initramfs program links libc and libblkid only: the parts of the layers that need nothing else.
+RECOVER_BASE := buf clock crc32c error file io parse version
+RECOVER_SRC := $(patsubst %,bootmgr/base/%.c,$(RECOVER_BASE)) bootmgr/slot/slot.c bootmgr/slot/store.c bootmgr/slot/kinds.c \
+	bootmgr/storage/disk.c bootmgr/storage/range.c $(filter-out bootmgr/loader/sdboot_files.c,$(call layer,loader)) bootmgr/operation/boot.c $(call layer,recover)
+
+PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
+
+.DEFAULT_GOAL := all
+.PHONY: all help deps check check-asan check-layers coverage lint qemu demo test bench install clean format
+
+## all: build bootmgr, bootmgrd and bootmgr-recover
+all: $(PROGRAMS)
+
+## help: this list
+help:
+	@sed -n 's/^## //p' Makefile | awk -F': ' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+## deps: install what building and testing need (apt, Debian 12)
+deps:
+	$(Q)tests/deps
+
+$(BUILD)/libbootmgr.a: $(call obj,$(LIB_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/bootmgr: $(call obj,$(CLI_SRC)) $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+
+$(BUILD)/bootmgrd: $(call obj,$(DAEMON_SRC)) $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+
+$(BUILD)/bootmgr-recover: $(patsubst %.c,$(BUILD)/obj-recover/%.o,$(RECOVER_SRC))
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -Wl,--gc-sections -o $@ $^ $(shell pkg-config --libs blkid)
+
+$(BUILD)/obj/%.o: %.c Makefile
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(COMPILE) -c -o $@ $<
+
+$(BUILD)/obj-recover/%.o: %.c Makefile
+	$(call say,CC,$< (recover))
+	$(Q)mkdir -p $(@D) && $(COMPILE) -Os -ffunction-sections -fdata-sections -DBOOTMGR_RECOVER -c -o $@ $<
+
+$(BUILD)/obj/tests/%.o: CPPFLAGS += -Itests/unit $(CHECK_CFLAGS)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) $(CHECK_LDLIBS) -lacl -lpthread
+
+## check: unit and CLI tests (no root, no VM); TEST=name for one
+check: all $(UNIT_TESTS)
+	$(Q)tests/run --build $(BUILD) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
+
+## check-asan: the same under AddressSanitizer and UndefinedBehaviorSanitizer
+check-asan:
+	$(Q)$(MAKE) BUILD=build/asan CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" check
+
+## coverage: line coverage of bootmgr/ by unit and CLI tests
+coverage:
+	$(Q)$(MAKE) BUILD=build/coverage CFLAGS="-O0 -g" SANITIZE="--coverage" check
+	$(Q)tests/coverage build/coverage
+
+## check-layers: a folder includes only folders above it in the design's list
+check-layers:
+	$(Q)tests/check-layers
+
+## lint: clang-format, gcc -fanalyzer, cppcheck, shellcheck
+lint:
+	$(Q)tests/lint
+
+## format: let clang-format write the sources
+format:
+	$(Q)clang-format -i $$(git ls-files '*.c' '*.h')
+
+## qemu: all scenarios on real firmware, bootloader, kernel; SCENARIO=name for one
+qemu: all
+	$(Q)qemu/run $(if $(SCENARIO),--scenario $(SCENARIO))
+
+## demo: build, make images, and show an upgrade, a rollback and the configuration coming back
+demo: deps
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)qemu/demo
+
+## test: everything that must pass before a change lands
+test: deps
+	$(Q)tests/all
+
+## bench: the figures of the README, side by side with what they are held against
+bench: all
+	$(Q)tests/bench/run
+
+## install: into DESTDIR, PREFIX
+install: all
+	$(Q)BUILD='$(BUILD)' DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' units/install
+
+## clean: remove what was built (the guest images too)
+clean:
+	$(Q)rm -rf build
+
+-include $(shell find $(BUILD)/obj $(BUILD)/obj-recover -name '*.d' 2>/dev/null)

@@ -1,0 +1,49 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Going back without being asked: rollback.target, the deadline, exhausted tries, and the limit per day.
+. "$(dirname "$0")/lib.sh"
+
+bundle 1 && bundle 2 && bundle 3 || exit 2
+make_machine
+m upgrade system -q 1.bundle && boots || exit 2
+
+# The deadline, while on trial
+m upgrade system -q 2.bundle || exit 2
+running="bootmgr.slot=b bootmgr.generation=2"
+m boot-config -q || exit 2
+ok "not on trial: nothing to wait for" env running= "$BOOTMGR" --disk disk.img --esp esp --data data --config conf \
+        --cmdline 'bootmgr.slot=a bootmgr.generation=1' wait-confirmed
+printf '[Health]\nDeadlineSec=1\n' >>conf
+fails 1 unhealthy "the deadline" m wait-confirmed
+is "1 boots next, 2 is bad and says why" '["a", "bad", "it was not healthy in time"]' "$(status '[j["next"], j["slots"][1]["state"], j["slots"][1]["reason"]]')"
+is "an automatic rollback was made" '["ROLLBACK", true]' "$(m show upgrade history --json | json '[j[0]["operation"], j[0]["automatic"]]')"
+is "the upgrade failed" '["UPGRADE", "FAILED"]' "$(m show upgrade history --json | json '[j[1]["operation"], j[1]["state"]]')"
+ok "it boots" boots
+is "and is done" DONE "$(m show upgrade status --json | json 'j["state"]')"
+fails 3 version-refused "the bad version does not come again" m upgrade system --automatic 2.bundle
+
+# All tries used up: systemd-boot has renamed the entry each time, and starts the fallback
+m upgrade clear -q && m upgrade system -q 2.bundle || exit 2
+mv esp/loader/entries/bootmgr-4-b+3-0.conf esp/loader/entries/bootmgr-4-b+0-3.conf
+running="bootmgr.slot=a bootmgr.generation=3"
+ok "the fallback boots" m boot-config
+is "2 is bad and says why" '["a", "a", "bad", "it did not come up in any of its tries"]' "$(status '[j["booted"], j["next"], j["slots"][1]["state"], j["slots"][1]["reason"]]')"
+is "the upgrade failed, and why is recorded" '["UPGRADE", "FAILED", true]' "$(m show upgrade status --json | json '[j["operation"], j["state"], "tries" in j["reason"]]')"
+is "1 is confirmed" confirmed "$(status 'j["slots"][0]["state"]')"
+is "the entries of 2 are gone" "bootmgr-3-a.conf" "$(entries)"
+
+# rollback.target on a confirmed version
+m upgrade system -q 3.bundle && boots || exit 2
+ok "rollback.target" m rollback system --automatic --reason 'unit app.service failed'
+is "goes to the previous version" '["a", "trial"]' "$(status '[j["next"], j["slots"][0]["state"]]')"
+is "with its reason" '["ROLLBACK", true, "unit app.service failed"]' "$(m show upgrade status --json | json '[j["operation"], j["automatic"], j["reason"]]')"
+ok "it boots" boots
+ok "upgrade clear" m upgrade clear
+ok "then it comes in again" m upgrade system --automatic -q 3.bundle
+ok "it boots" boots
+
+# The deadline, the tries and the trigger were three
+fails 3 too-many-rollbacks "the fourth of a day" m rollback system --automatic --reason again
+ok "an operator's is not counted" m rollback system
+
+finish
