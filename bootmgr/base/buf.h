@@ -32,12 +32,39 @@ void hex_encode(const void *data, size_t size, char *hex);
 int hex_decode(const char *hex, void *data, size_t size);
 bool is_all_zero(const void *data, size_t size); /* fast; for chunks too */
 
-static inline uint16_t get_le16(const void *p) { uint16_t v; memcpy(&v, p, 2); return le16toh(v); }
-static inline uint32_t get_le32(const void *p) { uint32_t v; memcpy(&v, p, 4); return le32toh(v); }
-static inline uint64_t get_le64(const void *p) { uint64_t v; memcpy(&v, p, 8); return le64toh(v); }
-static inline void put_le16(void *p, uint16_t v) { v = htole16(v); memcpy(p, &v, 2); }
-static inline void put_le32(void *p, uint32_t v) { v = htole32(v); memcpy(p, &v, 4); }
-static inline void put_le64(void *p, uint64_t v) { v = htole64(v); memcpy(p, &v, 8); }
+static inline uint16_t get_le16(const void *p)
+{
+        uint16_t v;
+        memcpy(&v, p, 2);
+        return le16toh(v);
+}
+static inline uint32_t get_le32(const void *p)
+{
+        uint32_t v;
+        memcpy(&v, p, 4);
+        return le32toh(v);
+}
+static inline uint64_t get_le64(const void *p)
+{
+        uint64_t v;
+        memcpy(&v, p, 8);
+        return le64toh(v);
+}
+static inline void put_le16(void *p, uint16_t v)
+{
+        v = htole16(v);
+        memcpy(p, &v, 2);
+}
+static inline void put_le32(void *p, uint32_t v)
+{
+        v = htole32(v);
+        memcpy(p, &v, 4);
+}
+static inline void put_le64(void *p, uint64_t v)
+{
+        v = htole64(v);
+        memcpy(p, &v, 8);
+}
 
 /* CRC-32C (Castagnoli, RFC 3720 appendix B.4), `crc` 0 to start. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t size);

@@ -52,34 +52,62 @@ static const char *parse_fraction(const char *p, uint64_t *usec)
         return p;
 }
 
+/* Whether `text` begins as `form` says, where a 9 stands for any digit. */
+static bool has_form(const char *text, const char *form)
+{
+        for (; *form; text++, form++)
+                if (*form == '9' ? *text < '0' || *text > '9' : *text != *form)
+                        return false;
+        return true;
+}
+
 static int parse_offset(const char *p, int64_t *seconds)
 {
-        int hours, minutes, n = 0;
+        int hours, minutes;
 
         *seconds = 0;
         if (streq(p, "Z") || streq(p, "z"))
                 return 0;
-        if ((*p != '+' && *p != '-') || strlen(p) != 6 || sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2 || n != 5)
+        if ((*p != '+' && *p != '-') || !has_form(p + 1, "99:99") || p[6])
                 return -EINVAL;
-        if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59)
+        hours = (p[1] - '0') * 10 + p[2] - '0';
+        minutes = (p[4] - '0') * 10 + p[5] - '0';
+        if (hours > 23 || minutes > 59)
                 return -EINVAL;
         *seconds = (hours * 3600 + minutes * 60) * (*p == '-' ? -1 : 1);
         return 0;
 }
 
-int parse_time(const char *text, uint64_t *ret)
+/* "2026-11-23T08:09:29" as UTC. strptime(3) alone would take blanks, short fields and the 31st of February. */
+static const char *parse_date(const char *text, int64_t *seconds)
 {
         struct tm tm = {};
+        const char *end;
+        int day, second;
+
+        if (!has_form(text, "9999-99-99T99:99:99"))
+                return NULL;
+        end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+        if (!end || tm.tm_sec > 60)
+                return NULL;
+        day = tm.tm_mday;
+        second = TAKE(tm.tm_sec, 0); /* 60, a leap second, is the next minute */
+        *seconds = (int64_t)timegm(&tm) + second;
+        return tm.tm_mday == day ? end : NULL;
+}
+
+int parse_time(const char *text, uint64_t *ret)
+{
         uint64_t fraction;
         int64_t offset, seconds;
-        const char *p = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+        const char *p = parse_date(text, &seconds);
 
         if (!p)
                 return -EINVAL;
         p = parse_fraction(p, &fraction);
         if (!p || parse_offset(p, &offset) < 0)
                 return -EINVAL;
-        seconds = (int64_t)timegm(&tm) - offset;
+        seconds -= offset;
         if (seconds < 0)
                 return -EINVAL;
         *ret = (uint64_t)seconds * USEC_PER_SEC + fraction;

@@ -4,9 +4,9 @@
 
 #include "base/util.h"
 
-#define USEC_PER_SEC UINT64_C(1000000)
-#define USEC_PER_MSEC UINT64_C(1000)
-#define USEC_PER_DAY (UINT64_C(86400) * USEC_PER_SEC)
+#define USEC_PER_SEC   UINT64_C(1000000)
+#define USEC_PER_MSEC  UINT64_C(1000)
+#define USEC_PER_DAY   (UINT64_C(86400) * USEC_PER_SEC)
 #define TIME_TEXT_SIZE 32
 
 uint64_t now_realtime(void);

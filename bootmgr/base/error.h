@@ -15,8 +15,8 @@
 
 /* A class of failure with a stable name; what scripts and the API decide on. */
 struct error_kind {
-        const char *name;   /* e.g. "no-previous-version" */
-        int exit_status;    /* 1 failed, 2 usage, 3 refused by a check */
+        const char *name; /* e.g. "no-previous-version" */
+        int exit_status;  /* 1 failed, 2 usage, 3 refused by a check */
 };
 
 extern const struct error_kind kind_failed; /* "failed", 1: what has no kind of its own */

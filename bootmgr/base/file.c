@@ -168,6 +168,8 @@ int mkdir_parents(int dirfd, const char *path, mode_t mode)
 
         if (!copy)
                 return -ENOMEM;
+        if (!*copy)
+                return -ENOENT;
         for (char *p = copy + 1; *p; p++) {
                 if (*p != '/')
                         continue;
@@ -180,28 +182,29 @@ int mkdir_parents(int dirfd, const char *path, mode_t mode)
         return io_mkdir(dirfd, copy, mode);
 }
 
-static int remove_entries(int fd, dev_t device);
+static int remove_entries(int fd);
 
-static int remove_entry(int dir, const char *name, dev_t device)
+static int remove_entry(int dir, const char *name)
 {
-        struct stat st;
+        struct statx st;
         int fd, r;
 
-        if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
                 return errno == ENOENT ? 0 : -errno;
-        if (!S_ISDIR(st.st_mode))
+        if (!S_ISDIR(st.stx_mode))
                 return io_unlink(dir, name, 0);
-        if (device && st.st_dev != device)
+        /* Not st_dev: a bind mount has the device of its source. */
+        if (st.stx_attributes & STATX_ATTR_MOUNT_ROOT)
                 return -EXDEV;
         fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
-        r = remove_entries(fd, st.st_dev);
+        r = remove_entries(fd);
         return r < 0 ? r : io_unlink(dir, name, AT_REMOVEDIR);
 }
 
 /* Takes the descriptor. */
-static int remove_entries(int fd, dev_t device)
+static int remove_entries(int fd)
 {
         _cleanup_closedir_ DIR *d = fdopendir(fd);
         struct dirent *entry;
@@ -215,7 +218,7 @@ static int remove_entries(int fd, dev_t device)
 
                 if (streq(entry->d_name, ".") || streq(entry->d_name, ".."))
                         continue;
-                r = remove_entry(fd, entry->d_name, device);
+                r = remove_entry(fd, entry->d_name);
                 if (r < 0)
                         return r;
         }
@@ -224,7 +227,7 @@ static int remove_entries(int fd, dev_t device)
 
 int remove_tree(int dirfd, const char *path)
 {
-        return remove_entry(dirfd, path, 0);
+        return remove_entry(dirfd, path);
 }
 
 int dir_open(int dirfd, const char *path)

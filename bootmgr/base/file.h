@@ -26,8 +26,8 @@ int file_replace_volatile(int dirfd, const char *name, const void *data, size_t 
 /* Makes a directory and its parents; 0 when it is there. */
 int mkdir_parents(int dirfd, const char *path, mode_t mode);
 
-/* Removes a tree below dirfd without following links or crossing into other filesystems; 0 when
- * nothing is there. */
+/* Removes a tree below dirfd without following links; 0 when nothing is there. -EXDEV at a mount point,
+ * the tree's own root too: what is mounted there stays. */
 int remove_tree(int dirfd, const char *path);
 
 /* Opens a directory O_PATH-free (O_RDONLY|O_DIRECTORY|O_CLOEXEC). fd or -errno. */

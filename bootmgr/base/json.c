@@ -136,7 +136,8 @@ int json_check_members(const json_t *o, const char *const *known, const char *wh
         const char *name;
         json_t *value;
 
-        json_object_foreach ((json_t *)o, name, value) {
+        json_object_foreach((json_t *)o, name, value)
+        {
                 size_t i = 0;
 
                 while (known[i] && !streq(known[i], name))

@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 
-#define FIELDS_MAX 16
+#define FIELDS_MAX     16
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 
 static enum log_level max_level;

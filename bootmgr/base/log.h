@@ -13,11 +13,11 @@ void log_set_max_level(enum log_level level); /* default LOG_LEVEL_NOTICE on std
 void log_set_name(const char *name);
 
 void log_message(enum log_level level, const char *fmt, ...) _printf_(2, 3);
-#define log_error(...) log_message(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_error(...)   log_message(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_message(LOG_LEVEL_WARNING, __VA_ARGS__)
-#define log_notice(...) log_message(LOG_LEVEL_NOTICE, __VA_ARGS__)
-#define log_info(...) log_message(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...) log_message(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_notice(...)  log_message(LOG_LEVEL_NOTICE, __VA_ARGS__)
+#define log_info(...)    log_message(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)   log_message(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
 /* A change to the machine, for the journal: `message_id` is 32 hexadecimal digits (see
  * units/bootmgr.catalog), `fields` a NULL-terminated list of "KEY=value" (may be NULL). Falls back

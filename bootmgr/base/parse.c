@@ -97,8 +97,8 @@ static int parse_with_unit(const char *s, const struct unit *units, uint64_t *re
 int parse_size(const char *s, uint64_t *ret)
 {
         static const struct unit units[] = {
-                { "", 1 },        { "B", 1 },          { "K", KIB(1) }, { "KB", KIB(1) },    { "KiB", KIB(1) },
-                { "M", MIB(1) },  { "MB", MIB(1) },    { "MiB", MIB(1) }, { "G", GIB(1) },   { "GB", GIB(1) },
+                { "", 1 },         { "B", 1 },         { "K", KIB(1) },     { "KB", KIB(1) },     { "KiB", KIB(1) },
+                { "M", MIB(1) },   { "MB", MIB(1) },   { "MiB", MIB(1) },   { "G", GIB(1) },      { "GB", GIB(1) },
                 { "GiB", GIB(1) }, { "T", GIB(1024) }, { "TB", GIB(1024) }, { "TiB", GIB(1024) }, {},
         };
 
@@ -108,8 +108,16 @@ int parse_size(const char *s, uint64_t *ret)
 int parse_seconds(const char *s, uint64_t *ret_usec)
 {
         static const struct unit units[] = {
-                { "", 1000000 },    { "s", 1000000 },      { "sec", 1000000 }, { "ms", 1000 }, { "us", 1},
-                { "min", 60000000 }, { "m", 60000000 },    { "h", UINT64_C(3600000000) }, { "d", UINT64_C(86400000000) }, {},
+                { "", 1000000 },
+                { "s", 1000000 },
+                { "sec", 1000000 },
+                { "ms", 1000 },
+                { "us", 1 },
+                { "min", 60000000 },
+                { "m", 60000000 },
+                { "h", UINT64_C(3600000000) },
+                { "d", UINT64_C(86400000000) },
+                {},
         };
 
         return parse_with_unit(s, units, ret_usec);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 
 #define OUTPUT_MAX (64 * 1024)
+#define PIPE_READS 16 /* of 4096 bytes: the size of a pipe */
 #define KILL_AFTER (5 * USEC_PER_SEC)
 
 static void child(const char *const *argv, const char *const *env, int output)
@@ -44,6 +45,21 @@ static int wait_time(uint64_t deadline)
         return deadline <= now ? 0 : (int)MIN((deadline - now + 999) / 1000, (uint64_t)60000);
 }
 
+/* Keeps what has been written so far, at most what a full pipe holds; false at its end. */
+static bool collect(int output, struct buf *b)
+{
+        char chunk[4096];
+
+        for (int i = 0; i < PIPE_READS; i++) {
+                ssize_t n = read(output, chunk, sizeof(chunk));
+
+                if (n <= 0)
+                        return n < 0;
+                buf_append(b, chunk, MIN((size_t)n, OUTPUT_MAX - b->size));
+        }
+        return true;
+}
+
 /* Collects output until the program ends; escalates at the deadline. A program that leaves the pipe to a
  * background child does not keep us waiting: its own end counts. */
 static void supervise(pid_t pid, int pidfd, int output, uint64_t timeout, struct buf *b, bool *timed_out)
@@ -53,22 +69,17 @@ static void supervise(pid_t pid, int pidfd, int output, uint64_t timeout, struct
         bool terminated = false;
 
         for (;;) {
-                char chunk[4096];
-                ssize_t n;
                 int r = poll(fds, ARRAY_SIZE(fds), wait_time(deadline));
 
                 if (r < 0 && errno != EINTR)
                         return;
-                if (r > 0 && fds[1].revents) {
-                        n = read(output, chunk, sizeof(chunk));
-                        if (n > 0)
-                                buf_append(b, chunk, MIN((size_t)n, OUTPUT_MAX - MIN(b->size, (size_t)OUTPUT_MAX)));
-                        else if (n == 0)
-                                fds[1].fd = -1;
-                        continue;
-                }
-                if (r > 0 && fds[0].revents)
+                /* The program's end and the deadline count also while output never stops. */
+                if (r > 0 && fds[1].revents && !collect(output, b))
+                        fds[1].fd = -1;
+                if (r > 0 && fds[0].revents) {
+                        collect(output, b); /* written between the poll and its end */
                         return;
+                }
                 if (deadline && now_monotonic() >= deadline) {
                         *timed_out = true;
                         kill(-pid, terminated ? SIGKILL : SIGTERM);
@@ -83,7 +94,7 @@ int process_run(const char *const *argv, const char *const *env, uint64_t timeou
         _cleanup_close_ int pidfd = -1, from = -1, to = -1;
         _cleanup_buf_ struct buf b = {};
         struct process_result result = {};
-        int pipe_fds[2], status;
+        int pipe_fds[2], status, r;
         pid_t pid;
 
         if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -99,11 +110,17 @@ int process_run(const char *const *argv, const char *const *env, uint64_t timeou
         setpgid(pid, pid);
         to = fd_close(to);
         pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-        if (pidfd >= 0)
+        r = pidfd < 0 ? -errno : 0;
+        if (r >= 0)
                 supervise(pid, pidfd, from, timeout_usec, &b, &result.timed_out);
+        /* What it left running in its group must not go on behind the caller's back. */
+        if (r < 0 || result.timed_out)
+                kill(-pid, SIGKILL);
         while (waitpid(pid, &status, 0) < 0)
                 if (errno != EINTR)
                         return -errno;
+        if (r < 0)
+                return r;
         result.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         result.output = buf_take(&b);
         if (!result.output)

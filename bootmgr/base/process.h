@@ -11,8 +11,8 @@ struct process_result {
 };
 
 /* Runs argv (NULL-terminated, argv[0] is looked up in PATH) and waits. `timeout_usec` 0: no limit; at
- * the limit the whole process group gets SIGTERM, after 5 s SIGKILL. env: extra "K=v" strings or
- * NULL. 0 when it could be started, whatever its exit status. */
+ * the limit the whole process group gets SIGTERM, and SIGKILL when the program has ended or after 5 s. env: extra "K=v"
+ * strings or NULL. 0 when it could be started, whatever its exit status. */
 int process_run(const char *const *argv, const char *const *env, uint64_t timeout_usec, struct process_result *ret);
 void process_result_done(struct process_result *r);
 #define _cleanup_process_ _cleanup_(process_result_done)

@@ -12,25 +12,25 @@
 #include <string.h>
 #include <unistd.h>
 
-#define _cleanup_(f) __attribute__((cleanup(f)))
+#define _cleanup_(f)        __attribute__((cleanup(f)))
 #define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
-#define _unused_ __attribute__((unused))
-#define _warn_unused_ __attribute__((warn_unused_result))
+#define _unused_            __attribute__((unused))
+#define _warn_unused_       __attribute__((warn_unused_result))
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b)     ((a) < (b) ? (a) : (b))
+#define MAX(a, b)     ((a) > (b) ? (a) : (b))
 
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)
 #define GIB(n) ((uint64_t)(n) << 30)
 
 /* Ownership moves out: the variable is left empty, so that its cleanup does nothing. */
-#define TAKE(var, empty)                                                                           \
-        ({                                                                                         \
-                typeof(var) _taken = (var);                                                        \
-                (var) = (empty);                                                                   \
-                _taken;                                                                            \
+#define TAKE(var, empty)                                                                                                    \
+        ({                                                                                                                  \
+                typeof(var) _taken = (var);                                                                                 \
+                (var) = (empty);                                                                                            \
+                _taken;                                                                                                     \
         })
 #define TAKE_PTR(p) TAKE(p, NULL)
 #define TAKE_FD(fd) TAKE(fd, -1)
@@ -78,7 +78,7 @@ static inline void closedirp(DIR **d)
                 closedir(*d);
 }
 
-#define _cleanup_free_ _cleanup_(freep)
-#define _cleanup_close_ _cleanup_(fd_closep)
-#define _cleanup_fclose_ _cleanup_(fclosep)
+#define _cleanup_free_     _cleanup_(freep)
+#define _cleanup_close_    _cleanup_(fd_closep)
+#define _cleanup_fclose_   _cleanup_(fclosep)
 #define _cleanup_closedir_ _cleanup_(closedirp)

@@ -76,6 +76,28 @@ static const struct verb *find_verb(const struct verb *verbs, size_t n, const ch
         return best;
 }
 
+/* How far the given words are from the verb's, as far as both go: arguments may follow, words may be missing.
+ * UINT32_MAX when too much differs to be a slip of the finger. */
+static unsigned verb_distance(const struct verb *verb, const char *const *given, int n_given)
+{
+        _cleanup_buf_ struct buf mine = {}, theirs = {};
+        const char *p = verb->words;
+        unsigned distance;
+
+        for (int i = 0; i < n_given && *p; i++) {
+                size_t length = strcspn(p, " ");
+
+                buf_printf(&mine, "%s%.*s", i ? " " : "", (int)length, p);
+                buf_printf(&theirs, "%s%s", i ? " " : "", given[i]);
+                p += length;
+                p += strspn(p, " ");
+        }
+        if (!mine.data || mine.failed || theirs.failed)
+                return UINT32_MAX;
+        distance = edit_distance(theirs.data, mine.data);
+        return distance <= MAX(mine.size / 3, (size_t)2) ? distance : UINT32_MAX;
+}
+
 static int fail_verb(const struct verb *verbs, size_t n, const char *const *given, int n_given, struct error *e)
 {
         _cleanup_buf_ struct buf text = {};
@@ -85,7 +107,7 @@ static int fail_verb(const struct verb *verbs, size_t n, const char *const *give
         for (int i = 0; i < n_given; i++)
                 buf_printf(&text, "%s%s", i ? " " : "", given[i]);
         for (size_t i = 0; i < n; i++) {
-                unsigned distance = edit_distance(text.data ?: "", verbs[i].words);
+                unsigned distance = verb_distance(&verbs[i], given, n_given);
 
                 if (!verbs[i].hidden && distance < best) {
                         best = distance;
@@ -96,7 +118,7 @@ static int fail_verb(const struct verb *verbs, size_t n, const char *const *give
                 fail(e, -EINVAL, &kind_usage, "a verb is missing");
         else
                 fail(e, -EINVAL, &kind_usage, "'%s' is not a verb", text.data ?: "");
-        if (nearest && n_given > 0 && best <= 8)
+        if (nearest)
                 return fail_hint(e, "did you mean '%s'? 'help' lists all verbs", nearest->words);
         return fail_hint(e, "'help' lists all verbs");
 }
@@ -104,7 +126,8 @@ static int fail_verb(const struct verb *verbs, size_t n, const char *const *give
 static const struct verb_option *find_in(const struct verb_option *options, const char *name, size_t length, char letter)
 {
         for (; options && options->name; options++)
-                if (letter ? options->letter == letter : strlen(options->name) == length && strncmp(options->name, name, length) == 0)
+                if (letter ? options->letter == letter
+                           : strlen(options->name) == length && strncmp(options->name, name, length) == 0)
                         return options;
         return NULL;
 }
@@ -136,11 +159,13 @@ static const char *nearest_option(const struct verb *verb, const struct verb_opt
         return nearest;
 }
 
-static int fail_option(const struct verb *verb, const struct verb_option *global, const char *arg, size_t length, struct error *e)
+static int fail_option(const struct verb *verb, const struct verb_option *global, const char *arg, size_t length,
+                       struct error *e)
 {
         const char *nearest = nearest_option(verb, global, arg + 2, length > 2 ? length - 2 : 0);
 
-        fail(e, -EINVAL, &kind_usage, "the option %.*s is not known%s%s", (int)length, arg, verb ? " to " : "", verb ? verb->words : "");
+        fail(e, -EINVAL, &kind_usage, "the option %.*s is not known%s%s", (int)length, arg, verb ? " to " : "",
+             verb ? verb->words : "");
         if (nearest)
                 return fail_hint(e, "did you mean --%s?", nearest);
         return fail_hint(e, "'help%s%s' lists the options", verb ? " " : "", verb ? verb->words : "");
@@ -302,13 +327,14 @@ const char *verb_value(const struct verb_args *args, const char *option)
 
 static void help_option(const struct verb_option *o, FILE *f)
 {
-        _cleanup_free_ char *left = !o->help ? NULL : xasprintf("%s%c%s--%s%s%s", o->letter ? "-" : "", o->letter ? o->letter : ' ',
-                                              o->letter ? ", " : "   ", o->name, o->value ? " " : "", o->value ?: "");
+        _cleanup_free_ char *left = !o->help ? NULL
+                                             : xasprintf("%s%c%s--%s%s%s", o->letter ? "-" : "", o->letter ? o->letter : ' ',
+                                                         o->letter ? ", " : "   ", o->name, o->value ? " " : "",
+                                                         o->value ?: "");
 
         if (o->help)
                 fprintf(f, "      %-32s %s\n", left ?: o->name, o->help);
 }
-
 
 void verb_help(const struct verb *verbs, size_t n, const struct verb_option *global, const char *program, FILE *f)
 {

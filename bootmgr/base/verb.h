@@ -7,10 +7,10 @@
 #include "base/error.h"
 
 struct verb_option {
-        const char *name;    /* long option without dashes */
-        const char *value;   /* placeholder, NULL: takes none */
-        const char *help;    /* one line; NULL: understood, but in no help or completion */
-        char letter;         /* short form or 0 */
+        const char *name;  /* long option without dashes */
+        const char *value; /* placeholder, NULL: takes none */
+        const char *help;  /* one line; NULL: understood, but in no help or completion */
+        char letter;       /* short form or 0 */
 };
 
 /* What was parsed. Owned by the dispatcher; strings point into argv. */
@@ -24,25 +24,25 @@ struct verb_args {
 };
 
 struct verb {
-        const char *words;      /* "show upgrade status": matched word by word */
-        const char *positional; /* for usage: "BUNDLE|URL", "[SLOT]", NULL: none */
-        int min_positional, max_positional; /* max -1: any number */
-        const struct verb_option *options;  /* ended by .name == NULL; may be NULL */
-        const char *help;       /* one line */
-        bool hidden;            /* not in help or completion: for units */
+        const char *words;                                   /* "show upgrade status": matched word by word */
+        const char *positional;                              /* for usage: "BUNDLE|URL", "[SLOT]", NULL: none */
+        int min_positional, max_positional;                  /* max -1: any number */
+        const struct verb_option *options;                   /* ended by .name == NULL; may be NULL */
+        const char *help;                                    /* one line */
+        bool hidden;                                         /* not in help or completion: for units */
         int (*run)(struct verb_args *args, struct error *e); /* 0 or -errno */
 };
 
 /* Finds the verb for argv by its words, parses its options and the `global` ones (allowed anywhere),
  * checks counts and runs it. Unknown words name the nearest verb and are kind_usage. */
-int verb_dispatch(const struct verb *verbs, size_t n, const struct verb_option *global, int argc, char **argv,
-                  void *context, struct error *e);
+int verb_dispatch(const struct verb *verbs, size_t n, const struct verb_option *global, int argc, char **argv, void *context,
+                  struct error *e);
 
 bool verb_has(const struct verb_args *args, const char *option);
 /* The value of the last occurrence, or NULL. */
 const char *verb_value(const struct verb_args *args, const char *option);
 
-/* Help for all verbs, or for those that start with the words in argv ("show upgrade"). */
+/* Help for these verbs: the whole table, or those that the caller picked from it. */
 void verb_help(const struct verb *verbs, size_t n, const struct verb_option *global, const char *program, FILE *f);
 /* Candidates for the next word or option after `line`; a NULL-terminated list, both owned by the caller. */
 char **verb_complete(const struct verb *verbs, size_t n, const struct verb_option *global, const char *line);

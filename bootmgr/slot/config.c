@@ -3,6 +3,7 @@
 
 #include <libeconf.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
@@ -11,7 +12,7 @@
 
 #define VENDOR_DIRECTORY "/usr/lib/bootmgr"
 #define SYSTEM_DIRECTORY "/etc/bootmgr"
-#define LIST_MAX 64
+#define LIST_MAX         64
 
 /* Sets one field from its text; 0, or -errno with what would be right in *expected. */
 typedef int (*setter)(struct config *c, const char *value, void *field, const char **expected);
@@ -20,6 +21,12 @@ static int set_string(struct config *c, const char *value, void *field, const ch
 {
         char **string = field, *copy = *value ? strdup(value) : NULL;
 
+        /* libeconf appends a line without "=" to the value before it: a kernel command line must not hold that. */
+        *expected = "one line";
+        if (strchr(value, '\n')) {
+                free(copy);
+                return -EINVAL;
+        }
         if (*value && !copy)
                 return -ENOMEM;
         free(*string);
@@ -30,7 +37,13 @@ static int set_string(struct config *c, const char *value, void *field, const ch
 static int set_path(struct config *c, const char *value, void *field, const char **expected)
 {
         *expected = "an absolute path";
-        return *value == '/' ? set_string(c, value, field, expected) : -EINVAL;
+        return *value == '/' && !strchr(value, '\n') ? set_string(c, value, field, expected) : -EINVAL;
+}
+
+/* Without a value: found, as when the key is not there. */
+static int set_optional_path(struct config *c, const char *value, void *field, const char **expected)
+{
+        return *value ? set_path(c, value, field, expected) : set_string(c, value, field, expected);
 }
 
 static int set_version(struct config *c, const char *value, void *field, const char **expected)
@@ -141,20 +154,21 @@ static int set_paths(struct config *c, const char *value, void *field, const cha
 static int set_state(struct config *c, const char *value, void *field, const char **expected)
 {
         char **list, **to = field;
+        size_t n = 0;
         int r = split(value, &list);
 
         *expected = "one device, or two files, as absolute paths";
         if (r < 0)
                 return r;
-        if (!list[0] || (list[1] && list[2]) || list[0][0] != '/' || (list[1] && list[1][0] != '/')) {
+        while (list[n] && list[n][0] == '/')
+                n++;
+        if (list[n] || n > 2) {
                 free_list(list);
                 return -EINVAL;
         }
-        for (int i = 0; i < 2; i++) {
+        for (size_t i = 0; i < 2; i++) {
                 free(to[i]);
-                to[i] = list[i];
-                if (!list[i])
-                        break;
+                to[i] = i < n ? list[i] : NULL;
         }
         free(list);
         return 0;
@@ -165,21 +179,21 @@ static int set_slots(struct config *c, const char *value, void *field, const cha
         char **list, **to = field;
         int r = split(value, &list);
 
-        *expected = "words such as a:/dev/disk/by-partuuid/…";
+        *expected = "words such as a:/dev/disk/by-partuuid/…, each slot once";
+        if (r < 0)
+                return r;
+        for (int i = 0; i < SLOT_MAX; i++)
+                free(TAKE_PTR(to[i]));
         for (char **s = list; r >= 0 && *s; s++) {
                 char name[2] = { **s };
                 int slot = slot_from_name(name);
 
-                if (slot == SLOT_NONE || (*s)[1] != ':' || (*s)[2] != '/') {
+                if (slot == SLOT_NONE || (*s)[1] != ':' || (*s)[2] != '/' || to[slot])
                         r = -EINVAL;
-                        break;
-                }
-                free(to[slot]);
-                to[slot] = strdup(*s + 2);
-                r = to[slot] ? 0 : -ENOMEM;
+                else if (!(to[slot] = strdup(*s + 2)))
+                        r = -ENOMEM;
         }
-        if (r != -E2BIG)
-                free_list(list);
+        free_list(list);
         return r;
 }
 
@@ -191,8 +205,8 @@ static const struct key {
 } keys[] = {
         { "System", "Compatible", set_string, FIELD(compatible) },
         { "System", "RollbackMinVersion", set_version, FIELD(rollback_min_version) },
-        { "Storage", "Disk", set_path, FIELD(disk) },
-        { "Storage", "Esp", set_path, FIELD(esp) },
+        { "Storage", "Disk", set_optional_path, FIELD(disk) },
+        { "Storage", "Esp", set_optional_path, FIELD(esp) },
         { "Storage", "State", set_state, FIELD(state) },
         { "Storage", "DataDirectory", set_path, FIELD(data) },
         { "Storage", "Slots", set_slots, FIELD(slot_device) },
@@ -234,7 +248,7 @@ static int set_defaults(struct config *c)
 static const struct key *find_key(const char *group, const char *name)
 {
         for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-                if (streq(keys[i].name, name) && streq(keys[i].group, group))
+                if (group && streq(keys[i].name, name) && streq(keys[i].group, group))
                         return &keys[i];
         return NULL;
 }
@@ -247,7 +261,7 @@ static int apply(struct config *c, econf_file *file, const char *where, const ch
         int r;
 
         if (!key) {
-                log_warning("%s: the key %s= in [%s] is not known", where, name, group);
+                log_warning("%s: the key %s= in [%s] is not known", where, name, group ?: "");
                 return 0;
         }
         if (econf_getStringValue(file, group, name, &value) != ECONF_SUCCESS)
@@ -256,7 +270,8 @@ static int apply(struct config *c, econf_file *file, const char *where, const ch
         if (r >= 0)
                 return 0;
         fail(e, r, &kind_config_invalid, "%s: [%s] %s=%s is not %s", where, group, name, value ?: "", expected);
-        return fail_hint(e, "see bootmgr.conf(5)");
+        fail_hint(e, "see bootmgr.conf(5)");
+        return r;
 }
 
 static int apply_group(struct config *c, econf_file *file, const char *where, const char *group, struct error *e)
@@ -277,10 +292,11 @@ static int apply_file(struct config *c, econf_file *file, const char *where, str
 {
         char **groups = NULL;
         size_t n = 0;
-        int r = 0;
+        int r;
 
-        if (econf_getGroups(file, &n, &groups) != ECONF_SUCCESS)
-                return 0;
+        r = apply_group(c, file, where, NULL, e); /* keys before the first [section]: never known */
+        if (r < 0 || econf_getGroups(file, &n, &groups) != ECONF_SUCCESS)
+                return r;
         for (size_t i = 0; i < n && r >= 0; i++)
                 r = apply_group(c, file, where, groups[i], e);
         econf_freeArray(groups);
@@ -291,39 +307,139 @@ static int fail_econf(enum econf_err error, const char *where, struct error *e)
 {
         _cleanup_free_ char *file = NULL;
         uint64_t line = 0;
+        int r = error == ECONF_NOFILE ? -ENOENT : -EINVAL;
 
         econf_errLocation(&file, &line);
-        fail(e, error == ECONF_NOFILE ? -ENOENT : -EINVAL, &kind_config_invalid, "%s, line %llu: %s", file && *file ? file : where,
-             (unsigned long long)line, econf_errString(error));
-        return fail_hint(e, "see bootmgr.conf(5)");
+        fail(e, r, &kind_config_invalid, "%s, line %llu: %s", file && *file ? file : where, (unsigned long long)line,
+             econf_errString(error));
+        fail_hint(e, "see bootmgr.conf(5)");
+        return r;
 }
 
-int config_load(const char *file, struct config *ret, struct error *e)
+static int apply_path(struct config *c, const char *path, struct error *e)
 {
-        const char *where = file ?: SYSTEM_DIRECTORY "/bootmgr.conf";
+        econf_file *file = NULL;
+        enum econf_err error = econf_readFile(&file, path, "=", "#");
+        int r = error == ECONF_SUCCESS ? apply_file(c, file, path, e) : fail_econf(error, path, e);
+
+        econf_freeFile(file);
+        return r;
+}
+
+static int is_drop_in(const struct dirent *entry)
+{
+        size_t n = strlen(entry->d_name);
+
+        return entry->d_name[0] != '.' && n > 5 && streq(entry->d_name + n - 5, ".conf");
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+        return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+struct drop_ins {
+        const char *directory; /* that holds bootmgr.conf.d */
+        struct dirent **list;
+        int n, next;
+};
+
+static int list_drop_ins(const char *directory, struct drop_ins *ret, struct error *e)
+{
+        _cleanup_free_ char *path = xasprintf("%s/bootmgr.conf.d", directory);
+
+        *ret = (struct drop_ins){ .directory = directory };
+        if (!path)
+                return -ENOMEM;
+        ret->n = scandir(path, &ret->list, is_drop_in, by_name);
+        if (ret->n >= 0)
+                return 0;
+        ret->n = 0;
+        return errno == ENOENT ? 0 : fail(e, -errno, &kind_config_invalid, "cannot read %s: %s", path, error_text(errno));
+}
+
+static void free_drop_ins(struct drop_ins *d)
+{
+        for (int i = 0; i < d->n; i++)
+                free(d->list[i]);
+        free(d->list);
+}
+
+/* Both directories as one list in the order of names; the system's file hides the vendor's of the same name. */
+static int apply_drop_ins(struct config *c, struct drop_ins *vendor, struct drop_ins *system, struct error *e)
+{
+        int r = 0;
+
+        while (r >= 0 && (vendor->next < vendor->n || system->next < system->n)) {
+                int order = vendor->next == vendor->n   ? 1
+                            : system->next == system->n ? -1
+                                                        : by_name((const struct dirent **)&vendor->list[vendor->next],
+                                                                  (const struct dirent **)&system->list[system->next]);
+                struct drop_ins *from = order < 0 ? vendor : system;
+                _cleanup_free_ char *path = xasprintf("%s/bootmgr.conf.d/%s", from->directory,
+                                                      from->list[from->next]->d_name);
+
+                r = path ? apply_path(c, path, e) : -ENOMEM;
+                vendor->next += order <= 0;
+                system->next += order >= 0;
+        }
+        return r;
+}
+
+static int apply_places(struct config *c, const char *vendor, const char *system, struct error *e)
+{
+        const char *const directories[] = { system, vendor };
+        struct drop_ins vendors = {}, systems = {};
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
+                _cleanup_free_ char *path = xasprintf("%s/bootmgr.conf", directories[i]);
+
+                if (!path)
+                        return -ENOMEM;
+                if (access(path, F_OK) < 0 && errno == ENOENT)
+                        continue;
+                r = apply_path(c, path, e);
+                break;
+        }
+        if (r >= 0)
+                r = list_drop_ins(vendor, &vendors, e);
+        if (r >= 0)
+                r = list_drop_ins(system, &systems, e);
+        if (r >= 0)
+                r = apply_drop_ins(c, &vendors, &systems, e);
+        free_drop_ins(&vendors);
+        free_drop_ins(&systems);
+        return r;
+}
+
+/* `file`: this one alone; else the places. */
+static int load(const char *file, const char *vendor, const char *system, struct config *ret, struct error *e)
+{
         struct config c;
-        econf_file *econf = NULL;
-        enum econf_err error;
         int r;
 
         r = set_defaults(&c);
-        if (r >= 0) {
-                error = file ? econf_readFile(&econf, file, "=", "#")
-                             : econf_readDirs(&econf, VENDOR_DIRECTORY, SYSTEM_DIRECTORY, "bootmgr", ".conf", "=", "#");
-                if (error == ECONF_SUCCESS)
-                        r = apply_file(&c, econf, where, e);
-                else if (file || error != ECONF_NOFILE)
-                        r = fail_econf(error, where, e);
-                econf_freeFile(econf);
-        }
+        if (r >= 0)
+                r = file ? apply_path(&c, file, e) : apply_places(&c, vendor, system, e);
+        if (r >= 0 && !c.cmdline && !(c.cmdline = strdup("")))
+                r = -ENOMEM;
         if (r < 0) {
                 config_done(&c);
                 return r;
         }
-        if (!c.cmdline)
-                c.cmdline = strdup("");
         *ret = c;
-        return c.cmdline ? 0 : -ENOMEM;
+        return 0;
+}
+
+int config_load(const char *file, struct config *ret, struct error *e)
+{
+        return load(file, VENDOR_DIRECTORY, SYSTEM_DIRECTORY, ret, e);
+}
+
+int config_load_from(const char *vendor, const char *system, struct config *ret, struct error *e)
+{
+        return load(NULL, vendor, system, ret, e);
 }
 
 void config_done(struct config *c)

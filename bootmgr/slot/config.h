@@ -1,41 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* bootmgr.conf(5): /usr/lib/bootmgr/bootmgr.conf, /etc/bootmgr/bootmgr.conf and the *.conf drop-ins
- * in the .d directories beside them, read with libeconf. Unknown keys are warned about, bad values
- * are errors that name file, key and value. */
+/* bootmgr.conf(5), found as UAPI.6 says: /etc/bootmgr/bootmgr.conf, or without it
+ * /usr/lib/bootmgr/bootmgr.conf; then the *.conf files of bootmgr.conf.d beside both, in the order of
+ * their names, where one in /etc replaces its namesake. A later value replaces an earlier one. libeconf
+ * parses each file. Unknown keys are warned about, bad values are errors that name file, key and value. */
 #pragma once
 
 #include "slot/slot.h"
 
 struct config {
         /* [System] */
-        char *compatible;             /* Compatible=: what bundles must say; NULL: anything */
-        char *rollback_min_version;   /* RollbackMinVersion=; NULL: no gate */
+        char *compatible;           /* Compatible=: what bundles must say; NULL: anything */
+        char *rollback_min_version; /* RollbackMinVersion=; NULL: no gate */
         /* [Storage] */
-        char *disk;                   /* Disk=; NULL: found */
-        char *esp;                    /* Esp=: a device or a mounted directory; NULL: found */
-        char *state[2];               /* State=: one device, or two preallocated files; NULL: found */
-        char *data;                   /* DataDirectory=, default /data/bootmgr */
-        char *slot_device[SLOT_MAX];  /* Slots=a:/dev/… b:/dev/…; NULL: found by label or type */
-        bool etc_overlay;             /* EtcOverlay=, default yes */
+        char *disk;                  /* Disk=; NULL: found */
+        char *esp;                   /* Esp=: a device or a mounted directory; NULL: found */
+        char *state[2];              /* State=: one device, or two preallocated files; NULL: found */
+        char *data;                  /* DataDirectory=, default /data/bootmgr */
+        char *slot_device[SLOT_MAX]; /* Slots=a:/dev/… b:/dev/…; NULL: found by label or type */
+        bool etc_overlay;            /* EtcOverlay=, default yes */
         /* [Boot] */
-        char *loader;                 /* Loader=systemd-boot|none, default systemd-boot */
-        char *cmdline;                /* KernelCommandLine=: appended to our own words; "" by default */
-        unsigned tries;               /* Tries=1..9, default 3 */
+        char *loader;   /* Loader=systemd-boot|none, default systemd-boot */
+        char *cmdline;  /* KernelCommandLine=: appended to our own words; "" by default */
+        unsigned tries; /* Tries=1..9, default 3 */
         /* [Configuration] */
-        char **carried;               /* CarriedPaths=, default /etc; NULL-terminated, absolute */
-        char **shared;                /* SharedPaths=, default none */
-        uint64_t hook_timeout;        /* HookTimeoutSec=, default 60 s, µs */
+        char **carried;        /* CarriedPaths=, default /etc; NULL-terminated, absolute */
+        char **shared;         /* SharedPaths=, default none */
+        uint64_t hook_timeout; /* HookTimeoutSec=, default 60 s, µs */
         /* [Trust] */
-        char *trust_directory;        /* Directory=, default /etc/bootmgr/trust.d */
-        unsigned trust_threshold;     /* Threshold=, default 1 */
+        char *trust_directory;    /* Directory=, default /etc/bootmgr/trust.d */
+        unsigned trust_threshold; /* Threshold=, default 1 */
         /* [Health] */
-        uint64_t health_deadline;     /* DeadlineSec=, default 300 s: from boot to confirmed, µs */
-        uint64_t health_timeout;      /* CheckTimeoutSec=, default 60 s: each check, µs */
+        uint64_t health_deadline; /* DeadlineSec=, default 300 s: from boot to confirmed, µs */
+        uint64_t health_timeout;  /* CheckTimeoutSec=, default 60 s: each check, µs */
         /* [Rollback] */
-        unsigned max_auto_rollbacks;  /* MaxAutomaticPerDay=, default 3 */
+        unsigned max_auto_rollbacks; /* MaxAutomaticPerDay=, default 3 */
 };
 
 /* `file`: read this one file instead of the usual places (tests, factories); NULL: the usual places. */
 int config_load(const char *file, struct config *ret, struct error *e);
+/* The usual places, with other directories for the vendor's and the system's files. */
+int config_load_from(const char *vendor, const char *system, struct config *ret, struct error *e);
 void config_done(struct config *c);
 #define _cleanup_config_ _cleanup_(config_done)

@@ -5,39 +5,39 @@
 #include "base/error.h"
 
 /*      identifier              name                          exit status */
-#define ERROR_KINDS(X)                                                                              \
-        X(no_previous,          "no-previous-version",        3) /* nothing to go back to */         \
-        X(previous_not_bootable,"previous-not-bootable",      3)                                     \
-        X(previous_altered,     "previous-altered",           3) /* no longer what was installed */  \
-        X(snapshot_missing,     "snapshot-missing",           3)                                     \
-        X(snapshot_altered,     "snapshot-altered",           3)                                     \
-        X(below_floor,          "below-floor",                3) /* security version */              \
-        X(finalized,            "finalized",                  3)                                     \
-        X(busy,                 "operation-in-progress",      3)                                     \
-        X(previous_too_old,     "previous-version-too-old",   3) /* RollbackMinVersion */            \
-        X(refused_version,      "version-refused",            3) /* rolled back from, not cleared */ \
-        X(too_many_rollbacks,   "too-many-rollbacks",         3)                                     \
-        X(not_on_trial,         "not-on-trial",               3)                                     \
-        X(slot_in_use,          "slot-in-use",                3) /* running, or the only fallback */ \
-        X(slot_not_bootable,    "slot-not-bootable",          3)                                     \
-        X(loader_pinned,        "loader-would-not-choose",    3) /* a pin or foreign entry wins */   \
-        X(bundle_invalid,       "bundle-invalid",             3) /* not a bundle, damaged */         \
-        X(bundle_untrusted,     "bundle-untrusted",           3) /* signatures */                    \
-        X(bundle_incompatible,  "bundle-incompatible",        3) /* compatible, minimum versions, size */ \
-        X(disk_not_empty,       "disk-not-empty",             3)                                     \
-        X(not_authorized,       "not-authorized",             3)                                     \
-        X(config_path,          "configuration-path",         3) /* e.g. a mount point */            \
-        X(config_invalid,       "configuration-invalid",      1)                                     \
-        X(no_space,             "no-space",                   3)                                     \
-        X(no_machine,           "no-bootmgr-machine",         1) /* no slots found */                \
-        X(state_unreadable,     "state-unreadable",           1)                                     \
-        X(esp_unusable,         "esp-unusable",               3) /* missing, full, read-only, corrupt */ \
-        X(fetch,                "fetch-failed",               1)                                     \
-        X(content,              "content-mismatch",           1) /* a chunk or a read-back differs */\
-        X(hook,                 "hook-failed",                1)                                     \
-        X(unhealthy,            "unhealthy",                  1)                                     \
-        X(interrupted,          "interrupted",                1)                                     \
-        X(degraded,             "degraded",                   1)
+#define ERROR_KINDS(X)                                                                                                      \
+        X(no_previous, "no-previous-version", 3) /* nothing to go back to */                                                \
+        X(previous_not_bootable, "previous-not-bootable", 3)                                                                \
+        X(previous_altered, "previous-altered", 3) /* no longer what was installed */                                       \
+        X(snapshot_missing, "snapshot-missing", 3)                                                                          \
+        X(snapshot_altered, "snapshot-altered", 3)                                                                          \
+        X(below_floor, "below-floor", 3) /* security version */                                                             \
+        X(finalized, "finalized", 3)                                                                                        \
+        X(busy, "operation-in-progress", 3)                                                                                 \
+        X(previous_too_old, "previous-version-too-old", 3) /* RollbackMinVersion */                                         \
+        X(refused_version, "version-refused", 3)           /* rolled back from, not cleared */                              \
+        X(too_many_rollbacks, "too-many-rollbacks", 3)                                                                      \
+        X(not_on_trial, "not-on-trial", 3)                                                                                  \
+        X(slot_in_use, "slot-in-use", 3) /* running, or the only fallback */                                                \
+        X(slot_not_bootable, "slot-not-bootable", 3)                                                                        \
+        X(loader_pinned, "loader-would-not-choose", 3)   /* a pin or foreign entry wins */                                  \
+        X(bundle_invalid, "bundle-invalid", 3)           /* not a bundle, damaged */                                        \
+        X(bundle_untrusted, "bundle-untrusted", 3)       /* signatures */                                                   \
+        X(bundle_incompatible, "bundle-incompatible", 3) /* compatible, minimum versions, size */                           \
+        X(disk_not_empty, "disk-not-empty", 3)                                                                              \
+        X(not_authorized, "not-authorized", 3)                                                                              \
+        X(config_path, "configuration-path", 3) /* e.g. a mount point */                                                    \
+        X(config_invalid, "configuration-invalid", 1)                                                                       \
+        X(no_space, "no-space", 3)                                                                                          \
+        X(no_machine, "no-bootmgr-machine", 1) /* no slots found */                                                         \
+        X(state_unreadable, "state-unreadable", 1)                                                                          \
+        X(esp_unusable, "esp-unusable", 3) /* missing, full, read-only, corrupt */                                          \
+        X(fetch, "fetch-failed", 1)                                                                                         \
+        X(content, "content-mismatch", 1) /* a chunk or a read-back differs */                                              \
+        X(hook, "hook-failed", 1)                                                                                           \
+        X(unhealthy, "unhealthy", 1)                                                                                        \
+        X(interrupted, "interrupted", 1)                                                                                    \
+        X(degraded, "degraded", 1)
 
 #define DECLARE_KIND(id, name, status) extern const struct error_kind kind_##id;
 ERROR_KINDS(DECLARE_KIND)

@@ -192,6 +192,7 @@ void slot_set_confirm(struct slot_set *set, int slot)
 
         s->state = SLOT_CONFIRMED;
         s->reason = REASON_NONE;
+        s->tries = 0;
         s->attempts = 0;
         if (set->target == slot || set->target == SLOT_NONE)
                 slot_set_drop_switch(set);
@@ -203,6 +204,7 @@ void slot_set_mark_bad(struct slot_set *set, int slot, enum slot_reason reason)
 
         s->state = SLOT_BAD;
         s->reason = reason;
+        s->tries = 0;
         s->attempts = 0;
         if (set->target == slot)
                 slot_set_drop_switch(set);
@@ -237,6 +239,8 @@ static int check_slot(const struct slot_set *set, int i, struct error *e)
                 return fail(e, -EINVAL, NULL, "slot %c has the unknown state %d", slot_name(i), (int)s->state);
         if (s->state == SLOT_TRIAL && s->tries == 0)
                 return fail(e, -EINVAL, NULL, "slot %c is on trial without any tries", slot_name(i));
+        if (s->state == SLOT_CONFIRMED && s->tries != 0)
+                return fail(e, -EINVAL, NULL, "slot %c is confirmed and has %d tries", slot_name(i), s->tries);
         if (s->tries > SLOT_MAX_TRIES)
                 return fail(e, -EINVAL, NULL, "slot %c has %d tries", slot_name(i), s->tries);
         if (s->generation > set->generation)
@@ -265,7 +269,8 @@ int slot_set_check(const struct slot_set *set, struct error *e)
                 return fail(e, -EINVAL, NULL, "the previous slot %c is %s", slot_name(set->previous),
                             slot_state_to_string(set->slots[set->previous].state));
         if (set->phase >= _SWITCH_PHASE_MAX || (set->phase == SWITCH_NONE) != (set->target == SLOT_NONE))
-                return fail(e, -EINVAL, NULL, "the switch phase %d and its target %d do not fit", (int)set->phase, set->target);
+                return fail(e, -EINVAL, NULL, "the switch phase %d and its target %d do not fit", (int)set->phase,
+                            set->target);
         if (set->target != SLOT_NONE && (!is_slot(set, set->target) || !slot_has_system(&set->slots[set->target])))
                 return fail(e, -EINVAL, NULL, "the target of the switch, number %d, has no system", set->target);
         if (set->operation >= _OPERATION_KIND_MAX || set->operation_state >= _OPERATION_STATE_MAX)

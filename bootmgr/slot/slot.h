@@ -31,13 +31,13 @@
 
 #include "base/error.h"
 
-#define SLOT_MAX 8
-#define SLOT_NONE (-1)
-#define SLOT_VERSION_SIZE 64 /* with the NUL */
-#define SLOT_DEFAULT_TRIES 3
-#define SLOT_MAX_TRIES 9     /* single digits: a counted name never changes its length */
-#define DIGEST_SIZE 32       /* SHA-256 */
-#define BOOT_FILE_ID_SIZE 16 /* first half of the SHA-256 of a kernel or initrd: its name on the ESP */
+#define SLOT_MAX             8
+#define SLOT_NONE            (-1)
+#define SLOT_VERSION_SIZE    64 /* with the NUL */
+#define SLOT_DEFAULT_TRIES   3
+#define SLOT_MAX_TRIES       9  /* single digits: a counted name never changes its length */
+#define DIGEST_SIZE          32 /* SHA-256 */
+#define BOOT_FILE_ID_SIZE    16 /* first half of the SHA-256 of a kernel or initrd: its name on the ESP */
 #define AUTO_ROLLBACK_MEMORY 4
 
 enum slot_state {
@@ -53,17 +53,17 @@ enum slot_state {
 /* Why a slot is in its state; stable numbers, they are on disk. */
 enum slot_reason {
         REASON_NONE,
-        REASON_WRITING,          /* INCOMPLETE: a write is at work or was interrupted */
-        REASON_CONTENT,          /* what was written did not match its digest */
-        REASON_TRIES_EXHAUSTED,  /* did not come up in any of its tries */
-        REASON_ROOT_MOUNT,       /* its root could not be mounted */
-        REASON_INIT,             /* its init is missing or died */
-        REASON_MIGRATION,        /* a migration hook failed */
-        REASON_HEALTH,           /* a required health check failed */
-        REASON_DEADLINE,         /* was not healthy in time */
-        REASON_TRIGGER,          /* rollback.target was started on it */
-        REASON_OPERATOR,         /* slot mark-bad */
-        REASON_BOOT_FILES,       /* its kernel or initrd on the ESP is missing or damaged */
+        REASON_WRITING,         /* INCOMPLETE: a write is at work or was interrupted */
+        REASON_CONTENT,         /* what was written did not match its digest */
+        REASON_TRIES_EXHAUSTED, /* did not come up in any of its tries */
+        REASON_ROOT_MOUNT,      /* its root could not be mounted */
+        REASON_INIT,            /* its init is missing or died */
+        REASON_MIGRATION,       /* a migration hook failed */
+        REASON_HEALTH,          /* a required health check failed */
+        REASON_DEADLINE,        /* was not healthy in time */
+        REASON_TRIGGER,         /* rollback.target was started on it */
+        REASON_OPERATOR,        /* slot mark-bad */
+        REASON_BOOT_FILES,      /* its kernel or initrd on the ESP is missing or damaged */
         _REASON_MAX,
 };
 
@@ -80,7 +80,7 @@ enum operation_kind { OPERATION_NONE, OPERATION_UPGRADE, OPERATION_ROLLBACK, OPE
 /* How the operation stands, as far as the record alone must know it. On disk. */
 enum operation_state {
         OPERATION_IDLE,
-        OPERATION_STAGED,   /* prepared: the next shutdown seals and switches */
+        OPERATION_STAGED, /* prepared: the next shutdown seals and switches */
         OPERATION_RUNNING,
         OPERATION_DONE,
         OPERATION_FAILED,
@@ -91,37 +91,37 @@ enum operation_state {
 struct slot {
         char version[SLOT_VERSION_SIZE];
         uint64_t security_version;
-        uint8_t digest[DIGEST_SIZE];          /* SHA-256 of the manifest it was installed from */
-        uint8_t snapshot[DIGEST_SIZE];        /* of its sealed configuration; zeros: none */
+        uint8_t digest[DIGEST_SIZE];   /* SHA-256 of the manifest it was installed from */
+        uint8_t snapshot[DIGEST_SIZE]; /* of its sealed configuration; zeros: none */
         uint8_t kernel[BOOT_FILE_ID_SIZE];
         uint8_t initrd[BOOT_FILE_ID_SIZE];
-        uint8_t last_boot[16];                /* boot id whose attempt was counted last */
-        uint64_t generation;                  /* of its newest entry; 0: it has none */
+        uint8_t last_boot[16]; /* boot id whose attempt was counted last */
+        uint64_t generation;   /* of its newest entry; 0: it has none */
         enum slot_state state;
         enum slot_reason reason;
-        uint8_t tries;                        /* granted at the switch */
-        uint8_t attempts;                     /* boots counted since the switch */
+        uint8_t tries;    /* granted at the switch */
+        uint8_t attempts; /* boots counted since the switch */
 };
 
 /* Everything the state record holds. */
 struct slot_set {
         struct slot slots[SLOT_MAX];
-        int n_slots;                          /* 2 in the reference layout */
-        uint64_t generation;                  /* the highest ever given out */
-        int previous;                         /* slot to go back to, or SLOT_NONE */
+        int n_slots;         /* 2 in the reference layout */
+        uint64_t generation; /* the highest ever given out */
+        int previous;        /* slot to go back to, or SLOT_NONE */
         enum switch_phase phase;
-        int target;                           /* of the switch, or SLOT_NONE */
+        int target; /* of the switch, or SLOT_NONE */
         uint64_t target_generation;
         uint8_t operation_id[16];
         enum operation_kind operation;
         enum operation_state operation_state;
         enum slot_reason operation_reason;
-        bool operation_automatic;             /* nobody asked for it: rollback.target, deadline, loader */
-        int operation_from, operation_to;     /* slots, or SLOT_NONE */
-        bool finalized;                       /* the way back was given up: previous stays for automatic recovery */
-        uint64_t floor;                       /* lowest security version that may boot */
+        bool operation_automatic;                      /* nobody asked for it: rollback.target, deadline, loader */
+        int operation_from, operation_to;              /* slots, or SLOT_NONE */
+        bool finalized;                                /* the way back was given up: previous stays for automatic recovery */
+        uint64_t floor;                                /* lowest security version that may boot */
         uint64_t auto_rollbacks[AUTO_ROLLBACK_MEMORY]; /* realtime µs of the newest automatic rollbacks, newest first */
-        uint8_t refused[DIGEST_SIZE];         /* manifest an automatic updater may not install again; zeros: none */
+        uint8_t refused[DIGEST_SIZE];                  /* manifest an automatic updater may not install again; zeros: none */
 };
 
 /* Sets the state of a disk on which nothing was installed. */
@@ -132,16 +132,16 @@ static inline char slot_name(int slot)
 {
         return (char)('a' + slot);
 }
-int slot_from_name(const char *name); /* SLOT_NONE unless it is one letter a-h */
-const char *slot_state_to_string(enum slot_state state);   /* "empty", … as in the JSON */
+int slot_from_name(const char *name);                       /* SLOT_NONE unless it is one letter a-h */
+const char *slot_state_to_string(enum slot_state state);    /* "empty", … as in the JSON */
 const char *slot_reason_to_string(enum slot_reason reason); /* a phrase for people; "" for NONE */
 const char *slot_reason_to_name(enum slot_reason reason);   /* "tries-exhausted": stable, for JSON and logs */
 const char *switch_phase_to_string(enum switch_phase phase);
-const char *operation_kind_to_string(enum operation_kind kind);   /* "UPGRADE" … */
+const char *operation_kind_to_string(enum operation_kind kind); /* "UPGRADE" … */
 
 /* Predicates. */
-bool slot_has_system(const struct slot *slot);   /* a whole system lies in it */
-bool slot_is_selectable(const struct slot *slot);/* INSTALLED, CONFIRMED, or TRIAL with tries left */
+bool slot_has_system(const struct slot *slot);    /* a whole system lies in it */
+bool slot_is_selectable(const struct slot *slot); /* INSTALLED, CONFIRMED, or TRIAL with tries left */
 bool slot_has_snapshot(const struct slot *slot);
 /* Attempts left by the record: 0 unless on trial. */
 int slot_tries_left(const struct slot *slot);

@@ -12,51 +12,51 @@
 static const uint8_t magic[8] = { 'B', 'O', 'O', 'T', 'M', 'G', 'R', 'S' };
 
 /* header */
-#define H_MAGIC 0
-#define H_MAJOR 8
-#define H_MINOR 10
-#define H_LENGTH 12
-#define H_SEQUENCE 16
-#define H_RESERVED 24
-#define H_CRC 28
+#define H_MAGIC     0
+#define H_MAJOR     8
+#define H_MINOR     10
+#define H_LENGTH    12
+#define H_SEQUENCE  16
+#define H_RESERVED  24
+#define H_CRC       28
 #define HEADER_SIZE 32
 
 /* payload */
-#define P_N_SLOTS 0
-#define P_PREVIOUS 1
-#define P_PHASE 2
-#define P_TARGET 3
-#define P_OPERATION 4
-#define P_OPERATION_STATE 5
-#define P_OPERATION_REASON 6
-#define P_FLAGS 7
-#define P_OPERATION_FROM 8
-#define P_OPERATION_TO 9
-#define P_GENERATION 16
+#define P_N_SLOTS           0
+#define P_PREVIOUS          1
+#define P_PHASE             2
+#define P_TARGET            3
+#define P_OPERATION         4
+#define P_OPERATION_STATE   5
+#define P_OPERATION_REASON  6
+#define P_FLAGS             7
+#define P_OPERATION_FROM    8
+#define P_OPERATION_TO      9
+#define P_GENERATION        16
 #define P_TARGET_GENERATION 24
-#define P_FLOOR 32
-#define P_OPERATION_ID 40
-#define P_AUTO_ROLLBACKS 56
-#define P_REFUSED 88
-#define P_SLOTS 128
-#define FLAG_AUTOMATIC 1
-#define FLAG_FINALIZED 2
+#define P_FLOOR             32
+#define P_OPERATION_ID      40
+#define P_AUTO_ROLLBACKS    56
+#define P_REFUSED           88
+#define P_SLOTS             128
+#define FLAG_AUTOMATIC      1
+#define FLAG_FINALIZED      2
 
 /* a slot */
-#define S_VERSION 0
+#define S_VERSION          0
 #define S_SECURITY_VERSION 64
-#define S_GENERATION 72
-#define S_DIGEST 80
-#define S_SNAPSHOT 112
-#define S_KERNEL 144
-#define S_INITRD 160
-#define S_LAST_BOOT 176
-#define S_STATE 192
-#define S_REASON 193
-#define S_TRIES 194
-#define S_ATTEMPTS 195
-#define SLOT_SIZE 208
-#define PAYLOAD_SIZE (P_SLOTS + SLOT_MAX * SLOT_SIZE)
+#define S_GENERATION       72
+#define S_DIGEST           80
+#define S_SNAPSHOT         112
+#define S_KERNEL           144
+#define S_INITRD           160
+#define S_LAST_BOOT        176
+#define S_STATE            192
+#define S_REASON           193
+#define S_TRIES            194
+#define S_ATTEMPTS         195
+#define SLOT_SIZE          208
+#define PAYLOAD_SIZE       (P_SLOTS + SLOT_MAX * SLOT_SIZE)
 
 _Static_assert(HEADER_SIZE + PAYLOAD_SIZE <= STATE_COPY_SIZE, "the record fits its copy");
 
@@ -192,10 +192,16 @@ int state_decode(const uint8_t *copy, struct state *ret)
         return 0;
 }
 
+/* A whole record of a format that this program does not know: its header still tells its age. */
+static uint64_t unknown_sequence(int decoded, const uint8_t *copy)
+{
+        return decoded == -EPROTONOSUPPORT ? get_le64(copy + H_SEQUENCE) : 0;
+}
+
 int state_load(const struct state_place *place, struct state *ret, struct error *e)
 {
         struct state best = {};
-        bool newer = false;
+        uint64_t unknown = 0; /* sequence of the newest such record */
 
         for (int i = 0; i < 2; i++) {
                 uint8_t copy[STATE_COPY_SIZE];
@@ -204,7 +210,7 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
 
                 if (r >= 0)
                         r = state_decode(copy, &one);
-                newer = newer || r == -EPROTONOSUPPORT;
+                unknown = MAX(unknown, unknown_sequence(r, copy));
                 if (r < 0)
                         continue;
                 one.copy = i;
@@ -214,12 +220,14 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
                 else
                         best.n_valid++;
         }
-        if (best.n_valid > 0) {
+        /* A copy that is older than what a newer program wrote is history: deciding by it would undo that. */
+        if (best.n_valid > 0 && best.sequence > unknown) {
                 *ret = best;
                 return 0;
         }
-        if (newer)
-                return fail(e, -EPROTONOSUPPORT, &kind_state_unreadable, "the state record was written by a newer bootmgr in a format that this one does not know");
+        if (unknown > 0)
+                return fail(e, -EPROTONOSUPPORT, &kind_state_unreadable,
+                            "the state record was written by a newer bootmgr in a format that this one does not know");
         *ret = (struct state){ .copy = 1 };
         slot_set_init(&ret->set, 2);
         return fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record is valid");

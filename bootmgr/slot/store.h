@@ -9,26 +9,26 @@
 
 #include "slot/slot.h"
 
-#define STATE_COPY_SIZE 4096
+#define STATE_COPY_SIZE     4096
 #define STATE_COPY_DISTANCE (512 * 1024)
 
 /* An open place for the record: a partition, a range of an image file, or two files. */
 struct state_place {
-        int fd[2];          /* of each copy; the same descriptor for a partition; -1: closed */
+        int fd[2]; /* of each copy; the same descriptor for a partition; -1: closed */
         uint64_t offset[2];
 };
 
 struct state {
         struct slot_set set;
-        uint64_t sequence;             /* of the copy it came from; 0: none was valid */
-        int copy;                      /* which copy that was, 0 or 1 */
-        int n_valid;                   /* valid copies found: 2 is normal, 1 is reported by status */
-        uint8_t extra[STATE_COPY_SIZE];/* payload bytes that this program does not know … */
-        size_t n_extra;                /* … written back unchanged */
+        uint64_t sequence;              /* of the copy it came from; 0: none was valid */
+        int copy;                       /* which copy that was, 0 or 1 */
+        int n_valid;                    /* valid copies found: 2 is normal, 1 is reported by status */
+        uint8_t extra[STATE_COPY_SIZE]; /* payload bytes that this program does not know … */
+        size_t n_extra;                 /* … written back unchanged */
 };
 
 /* Reads both copies. -ENODATA: no copy is valid (state is then initialised and empty);
- * -EPROTONOSUPPORT: written by an incompatible newer format. I/O errors of one copy count as invalid. */
+ * -EPROTONOSUPPORT: the newest is of an incompatible newer format. I/O errors of one copy count as invalid. */
 int state_load(const struct state_place *place, struct state *ret, struct error *e);
 
 /* Writes the older copy with the next sequence, flushes, reads back. On success state->sequence and

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The state record: its bytes, its two copies, and what is left when a write, a flush or a byte goes wrong. */
+#include "slot/store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/io.h"
+#include "slot/kinds.h"
+
+#include <check.h>
+#undef fail
+
+#define HEADER  32
+#define PAYLOAD (128 + SLOT_MAX * 208)
+
+static struct state_place place;
+
+static void set_up(void)
+{
+        char name[] = "/tmp/test-store.XXXXXX";
+        int fd = mkstemp(name);
+
+        ck_assert_int_ge(fd, 0);
+        unlink(name);
+        ck_assert_int_eq(ftruncate(fd, 2 * STATE_COPY_DISTANCE), 0);
+        place = (struct state_place){ .fd = { fd, fd }, .offset = { 0, STATE_COPY_DISTANCE } };
+}
+
+static void tear_down(void)
+{
+        io_set_ops(NULL);
+        state_place_close(&place);
+        ck_assert_int_eq(place.fd[0], -1);
+        ck_assert_int_eq(place.fd[1], -1);
+}
+
+/* Bytes that differ everywhere, so that two fields that changed places are seen. */
+static void fill(void *to, size_t size, uint8_t from)
+{
+        for (size_t i = 0; i < size; i++)
+                ((uint8_t *)to)[i] = (uint8_t)(from + i);
+}
+
+static struct state sample(void)
+{
+        struct state s = { .sequence = UINT64_C(0x1122334455667788) };
+        struct slot_set *set = &s.set;
+
+        slot_set_init(set, SLOT_MAX);
+        set->generation = UINT64_C(0x8877665544332211);
+        set->previous = 1;
+        set->phase = SWITCH_SWITCHED;
+        set->target = 3;
+        set->target_generation = UINT64_C(0x0102030405060708);
+        fill(set->operation_id, sizeof(set->operation_id), 0x30);
+        set->operation = OPERATION_ACTIVATE;
+        set->operation_state = OPERATION_FAILED;
+        set->operation_reason = REASON_DEADLINE;
+        set->operation_automatic = true;
+        set->operation_from = 4;
+        set->operation_to = 5;
+        set->finalized = true;
+        set->floor = UINT64_C(0x1011121314151617);
+        for (int i = 0; i < AUTO_ROLLBACK_MEMORY; i++)
+                set->auto_rollbacks[i] = UINT64_C(0x2021222324252627) + (uint64_t)i;
+        fill(set->refused, DIGEST_SIZE, 0x50);
+        for (int i = 0; i < SLOT_MAX; i++) {
+                struct slot *slot = &set->slots[i];
+
+                snprintf(slot->version, sizeof(slot->version), "%d.2~rc1", i);
+                slot->security_version = UINT64_C(0x3031323334353637) + (uint64_t)i;
+                slot->generation = (uint64_t)i + 0x4041;
+                fill(slot->digest, DIGEST_SIZE, (uint8_t)(0x60 + i));
+                fill(slot->snapshot, DIGEST_SIZE, (uint8_t)(0x80 + i));
+                fill(slot->kernel, BOOT_FILE_ID_SIZE, (uint8_t)(0xa0 + i));
+                fill(slot->initrd, BOOT_FILE_ID_SIZE, (uint8_t)(0xb0 + i));
+                fill(slot->last_boot, sizeof(slot->last_boot), (uint8_t)(0xc0 + i));
+                slot->state = SLOT_TRIAL;
+                slot->reason = REASON_BOOT_FILES;
+                slot->tries = (uint8_t)(i + 1);
+                slot->attempts = (uint8_t)(i + 20);
+        }
+        return s;
+}
+
+START_TEST(every_field_goes_round)
+{
+        struct state a = sample(), b;
+        uint8_t copy[STATE_COPY_SIZE], again[STATE_COPY_SIZE];
+
+        state_encode(&a, copy);
+        ck_assert_int_eq(state_decode(copy, &b), 0);
+        ck_assert_uint_eq(b.sequence, a.sequence);
+        ck_assert_uint_eq(b.n_extra, 0);
+        ck_assert_int_eq(b.set.n_slots, a.set.n_slots);
+        ck_assert_uint_eq(b.set.generation, a.set.generation);
+        ck_assert_int_eq(b.set.previous, 1);
+        ck_assert_int_eq(b.set.phase, SWITCH_SWITCHED);
+        ck_assert_int_eq(b.set.target, 3);
+        ck_assert_uint_eq(b.set.target_generation, a.set.target_generation);
+        ck_assert_mem_eq(b.set.operation_id, a.set.operation_id, 16);
+        ck_assert_int_eq(b.set.operation, OPERATION_ACTIVATE);
+        ck_assert_int_eq(b.set.operation_state, OPERATION_FAILED);
+        ck_assert_int_eq(b.set.operation_reason, REASON_DEADLINE);
+        ck_assert(b.set.operation_automatic && b.set.finalized);
+        ck_assert_int_eq(b.set.operation_from, 4);
+        ck_assert_int_eq(b.set.operation_to, 5);
+        ck_assert_uint_eq(b.set.floor, a.set.floor);
+        ck_assert_mem_eq(b.set.auto_rollbacks, a.set.auto_rollbacks, sizeof(a.set.auto_rollbacks));
+        ck_assert_mem_eq(b.set.refused, a.set.refused, DIGEST_SIZE);
+        for (int i = 0; i < SLOT_MAX; i++) {
+                const struct slot *x = &a.set.slots[i], *y = &b.set.slots[i];
+
+                ck_assert_str_eq(x->version, y->version);
+                ck_assert_uint_eq(x->security_version, y->security_version);
+                ck_assert_uint_eq(x->generation, y->generation);
+                ck_assert_mem_eq(x->digest, y->digest, DIGEST_SIZE);
+                ck_assert_mem_eq(x->snapshot, y->snapshot, DIGEST_SIZE);
+                ck_assert_mem_eq(x->kernel, y->kernel, BOOT_FILE_ID_SIZE);
+                ck_assert_mem_eq(x->initrd, y->initrd, BOOT_FILE_ID_SIZE);
+                ck_assert_mem_eq(x->last_boot, y->last_boot, 16);
+                ck_assert_int_eq(x->state, y->state);
+                ck_assert_int_eq(x->reason, y->reason);
+                ck_assert_int_eq(x->tries, y->tries);
+                ck_assert_int_eq(x->attempts, y->attempts);
+        }
+        state_encode(&b, again);
+        ck_assert_mem_eq(copy, again, STATE_COPY_SIZE);
+}
+END_TEST
+
+START_TEST(each_flag_and_none_has_its_own_bit)
+{
+        struct state a = sample(), b;
+        uint8_t copy[STATE_COPY_SIZE];
+
+        for (int flags = 0; flags < 4; flags++) {
+                a.set.operation_automatic = flags & 1;
+                a.set.finalized = flags & 2;
+                state_encode(&a, copy);
+                ck_assert_int_eq(copy[HEADER + 7], flags);
+                ck_assert_int_eq(state_decode(copy, &b), 0);
+                ck_assert_int_eq(b.set.operation_automatic, flags & 1);
+                ck_assert_int_eq(b.set.finalized, flags >> 1);
+        }
+        a.set.previous = a.set.target = a.set.operation_from = a.set.operation_to = SLOT_NONE;
+        a.set.phase = SWITCH_NONE;
+        state_encode(&a, copy);
+        ck_assert_int_eq(copy[HEADER + 1], 0xff);
+        ck_assert_int_eq(copy[HEADER + 3], 0xff);
+        ck_assert_int_eq(state_decode(copy, &b), 0);
+        ck_assert_int_eq(b.set.previous, SLOT_NONE);
+        ck_assert_int_eq(b.set.target, SLOT_NONE);
+        ck_assert_int_eq(b.set.operation_from, SLOT_NONE);
+        ck_assert_int_eq(b.set.operation_to, SLOT_NONE);
+}
+END_TEST
+
+/* What disks hold must never move: the offsets of the format, in bytes, not through the codec. */
+static const struct {
+        size_t offset;
+        const char *hex;
+} golden[] = {
+        { 0, "424f4f544d475253" },        /* "BOOTMGRS" */
+        { 8, "0100" },                    /* major */
+        { 10, "0000" },                   /* minor */
+        { 12, "00070000" },               /* payload: 128 + 8 * 208 */
+        { 16, "8877665544332211" },       /* sequence */
+        { 24, "00000000" },               /* reserved */
+        { 32 + 0, "080102030304080304" }, /* slots, previous, phase, target, operation, its state, reason, flags, from */
+        { 32 + 9, "05" },                 /* to */
+        { 32 + 16, "1122334455667788" },  /* generation */
+        { 32 + 24, "0807060504030201" },  /* generation of the target */
+        { 32 + 32, "1716151413121110" },  /* floor */
+        { 32 + 40, "303132333435363738393a3b3c3d3e3f" },
+        { 32 + 56, "2726252423222120" }, /* automatic rollbacks */
+        { 32 + 80, "2a26252423222120" },
+        { 32 + 88, "505152" },             /* refused */
+        { 160 + 0, "302e327e72633100" },   /* slot a: "0.2~rc1" */
+        { 160 + 64, "3736353433323130" },  /* security version */
+        { 160 + 72, "4140000000000000" },  /* generation */
+        { 160 + 80, "606162" },            /* digest */
+        { 160 + 112, "808182" },           /* snapshot */
+        { 160 + 144, "a0a1a2" },           /* kernel */
+        { 160 + 160, "b0b1b2" },           /* initrd */
+        { 160 + 176, "c0c1c2" },           /* last boot */
+        { 160 + 192, "030b0114" },         /* state, reason, tries, attempts */
+        { 160 + 7 * 208 + 0, "372e327e" }, /* slot h */
+        { 160 + 7 * 208 + 192, "030b081b" },
+        { 160 + 8 * 208, "0000000000000000" },
+};
+
+START_TEST(golden_bytes)
+{
+        struct state a = sample();
+        uint8_t copy[STATE_COPY_SIZE], bytes[32];
+        size_t n = strlen(golden[_i].hex) / 2;
+
+        state_encode(&a, copy);
+        ck_assert_int_eq(hex_decode(golden[_i].hex, bytes, n), 0);
+        ck_assert_mem_eq(copy + golden[_i].offset, bytes, n);
+}
+END_TEST
+
+/* CRC-32C of the header without itself and the payload, bit by bit. */
+START_TEST(checksum)
+{
+        struct state a = sample();
+        uint8_t copy[STATE_COPY_SIZE];
+        uint32_t crc = ~0u;
+
+        state_encode(&a, copy);
+        for (size_t i = 0; i < HEADER + PAYLOAD; i++) {
+                if (i >= 28 && i < 32)
+                        continue;
+                crc ^= copy[i];
+                for (int bit = 0; bit < 8; bit++)
+                        crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+        }
+        ck_assert_uint_eq(get_le32(copy + 28), ~crc);
+}
+END_TEST
+
+/* Each byte, each bit of it and all of them: not a record any more, or (behind its end) the same record. */
+START_TEST(each_damaged_byte_is_detected)
+{
+        struct state a = sample(), b;
+        uint8_t copy[STATE_COPY_SIZE], whole[STATE_COPY_SIZE];
+
+        state_encode(&a, whole);
+        for (size_t i = 0; i < STATE_COPY_SIZE; i++)
+                for (int bit = 0; bit <= 8; bit++) {
+                        int r;
+
+                        memcpy(copy, whole, sizeof(copy));
+                        copy[i] ^= (uint8_t)(bit < 8 ? 1 << bit : 0xff);
+                        r = state_decode(copy, &b);
+                        ck_assert_msg(r == (i < HEADER + PAYLOAD ? -EBADMSG : 0), "byte %zu, bit %d: %d", i, bit, r);
+                }
+}
+END_TEST
+
+static void seal(uint8_t *copy)
+{
+        size_t length = get_le32(copy + 12);
+
+        put_le32(copy + 28, crc32c(crc32c(0, copy, 28), copy + HEADER, length));
+}
+
+START_TEST(what_cannot_be_is_no_record)
+{
+        struct state a = sample(), b = { .sequence = 77 };
+        uint8_t copy[STATE_COPY_SIZE];
+
+        state_encode(&a, copy);
+        copy[HEADER] = 9; /* slots */
+        seal(copy);
+        ck_assert_int_eq(state_decode(copy, &b), -EBADMSG);
+        state_encode(&a, copy);
+        copy[160 + 192] = 99; /* state of slot a */
+        seal(copy);
+        ck_assert_int_eq(state_decode(copy, &b), -EBADMSG);
+        state_encode(&a, copy);
+        put_le16(copy + 8, 2);
+        seal(copy);
+        ck_assert_int_eq(state_decode(copy, &b), -EPROTONOSUPPORT);
+        state_encode(&a, copy);
+        put_le32(copy + 12, PAYLOAD - 1);
+        seal(copy);
+        ck_assert_int_eq(state_decode(copy, &b), -EPROTONOSUPPORT);
+        put_le32(copy + 12, UINT32_MAX);
+        ck_assert_int_eq(state_decode(copy, &b), -EBADMSG);
+        put_le32(copy + 12, STATE_COPY_SIZE - HEADER + 1);
+        ck_assert_int_eq(state_decode(copy, &b), -EBADMSG);
+        ck_assert_uint_eq(b.sequence, 77); /* untouched */
+        /* A newer program may know more reasons and use what is reserved: still a record. */
+        state_encode(&a, copy);
+        copy[160 + 193] = 200;
+        put_le16(copy + 10, 5);
+        seal(copy);
+        ck_assert_int_eq(state_decode(copy, &b), 0);
+        ck_assert_int_eq(b.set.slots[0].reason, 200);
+        memset(copy + 160, 'v', SLOT_VERSION_SIZE); /* a version that does not end is ended */
+        seal(copy);
+        ck_assert_int_eq(state_decode(copy, &b), 0);
+        ck_assert_uint_eq(strlen(b.set.slots[0].version), SLOT_VERSION_SIZE - 1);
+}
+END_TEST
+
+static void put_copy(int i, const uint8_t *copy)
+{
+        ck_assert_int_eq(io_pwrite(place.fd[i], copy, STATE_COPY_SIZE, place.offset[i]), 0);
+}
+
+static void get_copy(int i, uint8_t *copy)
+{
+        ck_assert_int_eq(io_pread(place.fd[i], copy, STATE_COPY_SIZE, place.offset[i]), 0);
+}
+
+static struct state formatted(void)
+{
+        struct state a = sample(), s;
+
+        ck_assert_int_eq(state_format(&place, &a.set, NULL), 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        return s;
+}
+
+START_TEST(a_new_record_has_two_copies)
+{
+        struct state s = formatted();
+
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_uint_eq(s.sequence, 2);
+        ck_assert_int_eq(s.copy, 1);
+        ck_assert_uint_eq(s.set.floor, sample().set.floor);
+}
+END_TEST
+
+START_TEST(the_older_copy_is_written)
+{
+        struct state s = formatted(), again;
+        uint8_t before[2][STATE_COPY_SIZE], after[2][STATE_COPY_SIZE];
+
+        for (int i = 0; i < 6; i++) {
+                int older = !s.copy;
+
+                get_copy(0, before[0]);
+                get_copy(1, before[1]);
+                s.set.floor = (uint64_t)i;
+                ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+                ck_assert_int_eq(s.copy, older);
+                ck_assert_uint_eq(s.sequence, 3 + (uint64_t)i);
+                get_copy(0, after[0]);
+                get_copy(1, after[1]);
+                ck_assert_mem_eq(before[!older], after[!older], STATE_COPY_SIZE);
+                ck_assert_mem_ne(before[older], after[older], STATE_COPY_SIZE);
+                ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+                ck_assert_uint_eq(again.set.floor, (uint64_t)i);
+                ck_assert_uint_eq(again.sequence, s.sequence);
+                ck_assert_int_eq(again.copy, older);
+                ck_assert_int_eq(again.n_valid, 2);
+        }
+}
+END_TEST
+
+START_TEST(one_copy_is_enough_and_is_made_two_again)
+{
+        struct state s = formatted();
+        uint8_t copy[STATE_COPY_SIZE];
+
+        get_copy(_i, copy);
+        copy[100] ^= 1;
+        put_copy(_i, copy);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 1);
+        ck_assert_int_eq(s.copy, !_i);
+        ck_assert_uint_eq(s.sequence, _i ? 1 : 2);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.copy, _i); /* over the damaged one */
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_int_eq(s.copy, _i);
+}
+END_TEST
+
+START_TEST(both_lost)
+{
+        uint8_t copy[STATE_COPY_SIZE] = {};
+        struct state s = formatted();
+        struct error e = {};
+
+        put_copy(0, copy);
+        put_copy(1, copy);
+        ck_assert_int_eq(state_load(&place, &s, &e), -ENODATA);
+        ck_assert_ptr_eq(e.kind, &kind_state_unreadable);
+        error_done(&e);
+        ck_assert_int_eq(s.n_valid, 0);
+        ck_assert_uint_eq(s.sequence, 0);
+        ck_assert_int_eq(slot_set_check(&s.set, NULL), 0);
+        ck_assert_int_eq(slot_set_selectable(&s.set), 0);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0); /* and it can begin again */
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 1);
+        ck_assert_int_eq(s.copy, 0);
+}
+END_TEST
+
+/* A newer program wrote the copy `newer` in a format of its own, later or earlier than ours. */
+START_TEST(a_newer_format_is_not_undone)
+{
+        int newer = _i % 2;
+        bool later = _i / 2;
+        struct state s = formatted();
+        struct error e = {};
+        uint8_t copy[STATE_COPY_SIZE];
+
+        get_copy(newer, copy);
+        put_le16(copy + 8, 2);
+        put_le64(copy + 16, later ? 9 : 0);
+        seal(copy);
+        put_copy(newer, copy);
+        s.sequence = 77;
+        if (!later) {
+                ck_assert_int_eq(state_load(&place, &s, &e), 0);
+                ck_assert_int_eq(s.copy, !newer);
+                ck_assert_int_eq(s.n_valid, 1);
+                return;
+        }
+        ck_assert_int_eq(state_load(&place, &s, &e), -EPROTONOSUPPORT);
+        ck_assert_ptr_eq(e.kind, &kind_state_unreadable);
+        ck_assert_msg(strstr(e.message, "newer"), "%s", e.message);
+        error_done(&e);
+        ck_assert_uint_eq(s.sequence, 77);
+}
+END_TEST
+
+START_TEST(unknown_trailing_bytes_are_kept)
+{
+        static const size_t sizes[] = { 1, 100, STATE_COPY_SIZE - HEADER - PAYLOAD };
+        size_t n = sizes[_i];
+        struct state s = sample();
+        uint8_t copy[STATE_COPY_SIZE];
+
+        fill(s.extra, n, 7);
+        s.n_extra = n;
+        state_encode(&s, copy);
+        ck_assert_uint_eq(get_le32(copy + 12), PAYLOAD + n);
+        put_copy(0, copy);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_uint_eq(s.n_extra, n);
+        s.set.floor = 5;
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.copy, 1);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.copy, 1);
+        ck_assert_uint_eq(s.n_extra, n);
+        for (size_t i = 0; i < n; i++)
+                ck_assert_int_eq(s.extra[i], (uint8_t)(7 + i));
+}
+END_TEST
+
+START_TEST(what_is_broken_is_not_written)
+{
+        struct state s = formatted(), again;
+        struct error e = {};
+
+        s.set.slots[2].tries = 0;
+        ck_assert_int_eq(state_save(&place, &s, &e), -EINVAL);
+        ck_assert_msg(strstr(e.message, "slot c"), "%s", e.message);
+        error_done(&e);
+        ck_assert_int_eq(state_format(&place, &s.set, NULL), -EINVAL);
+        ck_assert_uint_eq(s.sequence, 2);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_uint_eq(again.sequence, 2);
+        ck_assert_int_eq(again.set.slots[2].tries, 3);
+}
+END_TEST
+
+/* An I/O layer whose call number `fault.at` fails, and that lists what was called. */
+static struct {
+        int at, calls, error;
+        ssize_t half; /* > 0: the write tears after so many bytes */
+        char log[16];
+} fault;
+
+static bool fails(char what)
+{
+        if (fault.calls < (int)sizeof(fault.log) - 1)
+                fault.log[fault.calls] = what;
+        return fault.calls++ == fault.at;
+}
+
+static ssize_t faulty_pwrite(int fd, const void *data, size_t n, uint64_t offset)
+{
+        if (!fails('w'))
+                return io_system_ops.pwrite(fd, data, n, offset);
+        if (fault.half > 0)
+                io_system_ops.pwrite(fd, data, (size_t)fault.half, offset);
+        return fault.error;
+}
+
+static ssize_t faulty_pread(int fd, void *data, size_t n, uint64_t offset)
+{
+        return fails('r') ? fault.error : io_system_ops.pread(fd, data, n, offset);
+}
+
+static int faulty_fsync(int fd)
+{
+        return fails('f') ? fault.error : io_system_ops.fsync(fd);
+}
+
+static void break_call(int at, int error, ssize_t half)
+{
+        static struct io_ops ops;
+
+        ops = io_system_ops;
+        ops.pwrite = faulty_pwrite;
+        ops.pread = faulty_pread;
+        ops.fsync = faulty_fsync;
+        fault = (typeof(fault)){ .at = at, .error = error, .half = half };
+        io_set_ops(&ops);
+}
+
+START_TEST(saving_is_write_flush_read_back)
+{
+        struct state s = formatted();
+
+        break_call(-1, 0, 0);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_str_eq(fault.log, "wfr");
+}
+END_TEST
+
+/* The write, the flush, the read-back fail; the write also torn at every 512 bytes: the other copy is valid. */
+START_TEST(a_failed_write_leaves_the_other_copy)
+{
+        static const int errors[] = { -EIO, -ENOSPC, -EROFS };
+        int call = _i % 3, error = errors[_i / 3];
+
+        for (ssize_t half = 0; half < STATE_COPY_SIZE; half += 512) {
+                struct state s = formatted(), again;
+                struct error e = {};
+
+                s.set.floor = 99; /* in the first sector; the last one that is used: */
+                memset(s.set.slots[SLOT_MAX - 1].snapshot, 99, DIGEST_SIZE);
+                break_call(call, error, half);
+                ck_assert_int_eq(state_save(&place, &s, &e), error);
+                ck_assert_msg(strstr(e.message, "state record"), "%s", e.message);
+                error_done(&e);
+                io_set_ops(NULL);
+                ck_assert_uint_eq(s.sequence, 2); /* so that a second try writes the same copy */
+                ck_assert_int_eq(s.copy, 1);
+                ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+                /* The old record, or with all its bytes on the disk the new one: never a mixture. */
+                if (call == 0 && half < HEADER + PAYLOAD) {
+                        ck_assert_int_eq(again.n_valid, half > 0 ? 1 : 2);
+                        ck_assert_uint_eq(again.set.floor, sample().set.floor);
+                } else {
+                        ck_assert_uint_eq(again.set.floor, 99);
+                        ck_assert_int_eq(again.set.slots[SLOT_MAX - 1].snapshot[0], 99);
+                }
+                ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+                ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+                ck_assert_uint_eq(again.set.floor, 99);
+                ck_assert_int_eq(again.n_valid, 2);
+        }
+}
+END_TEST
+
+/* A disk that says yes and keeps the old bytes. */
+static ssize_t lying_pwrite(int fd, const void *data, size_t n, uint64_t offset)
+{
+        return (ssize_t)n;
+}
+
+START_TEST(a_lying_disk_is_found_out)
+{
+        struct state s = formatted();
+        struct io_ops ops = io_system_ops;
+
+        ops.pwrite = lying_pwrite;
+        io_set_ops(&ops);
+        ck_assert_int_eq(state_save(&place, &s, NULL), -EIO);
+        ck_assert_uint_eq(s.sequence, 2);
+        s.set.floor = 5;
+        ck_assert_int_eq(state_format(&place, &s.set, NULL), -EIO);
+}
+END_TEST
+
+START_TEST(an_unreadable_copy_counts_as_invalid)
+{
+        struct state s = formatted();
+
+        break_call(_i, -EIO, 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 1);
+        ck_assert_int_eq(s.copy, !_i);
+}
+END_TEST
+
+START_TEST(two_files)
+{
+        struct state a = sample(), s;
+        int one = place.fd[0], two = dup(one);
+
+        place.fd[1] = two;
+        ck_assert_int_eq(state_format(&place, &a.set, NULL), 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        state_place_close(&place);
+        ck_assert_int_lt(fcntl(one, F_GETFD), 0);
+        ck_assert_int_lt(fcntl(two, F_GETFD), 0);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("store");
+        TCase *t = tcase_create("store");
+        SRunner *runner;
+        int failed;
+
+        tcase_set_timeout(t, 60);
+        tcase_add_checked_fixture(t, set_up, tear_down);
+        tcase_add_test(t, every_field_goes_round);
+        tcase_add_test(t, each_flag_and_none_has_its_own_bit);
+        tcase_add_loop_test(t, golden_bytes, 0, (int)ARRAY_SIZE(golden));
+        tcase_add_test(t, checksum);
+        tcase_add_test(t, each_damaged_byte_is_detected);
+        tcase_add_test(t, what_cannot_be_is_no_record);
+        tcase_add_test(t, a_new_record_has_two_copies);
+        tcase_add_test(t, the_older_copy_is_written);
+        tcase_add_loop_test(t, one_copy_is_enough_and_is_made_two_again, 0, 2);
+        tcase_add_test(t, both_lost);
+        tcase_add_loop_test(t, a_newer_format_is_not_undone, 0, 4);
+        tcase_add_loop_test(t, unknown_trailing_bytes_are_kept, 0, 3);
+        tcase_add_test(t, what_is_broken_is_not_written);
+        tcase_add_test(t, saving_is_write_flush_read_back);
+        tcase_add_loop_test(t, a_failed_write_leaves_the_other_copy, 0, 9);
+        tcase_add_test(t, a_lying_disk_is_found_out);
+        tcase_add_loop_test(t, an_unreadable_copy_counts_as_invalid, 0, 2);
+        tcase_add_test(t, two_files);
+        suite_add_tcase(s, t);
+        runner = srunner_create(s);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
