@@ -7,48 +7,47 @@
 #include <strings.h>
 
 #include "base/buf.h"
-#include "base/file.h"
 #include "base/parse.h"
 
-#define SUFFIX ".conf"
+#define SUFFIX     ".conf"
+#define UKI_SUFFIX ".efi"
 #define OUR_PREFIX "bootmgr-"
 
-/* Reads digits backwards from *end; false when there is none or too many. */
-static bool number_before(const char *start, const char **end, int *ret)
+/* At least one digit; *cursor moves behind the last. false also beyond INT_MAX. */
+static bool parse_count(const char **cursor, int *ret)
 {
-        const char *p = *end;
-        int value = 0, factor = 1;
+        const char *p = *cursor;
+        int value = 0;
 
-        while (p > start && isdigit((unsigned char)p[-1]) && factor <= 1000000) {
-                value += (*--p - '0') * factor;
-                factor *= 10;
-        }
-        if (p == *end || (p > start && isdigit((unsigned char)p[-1])))
+        if (!isdigit((unsigned char)*p))
                 return false;
-        *end = p;
+        for (; isdigit((unsigned char)*p); p++)
+                if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, *p - '0', &value))
+                        return false;
+        *cursor = p;
         *ret = value;
         return true;
 }
 
-/* "+LEFT" or "+LEFT-DONE" right before the suffix; returns where the id ends. */
-static const char *parse_counter(const char *file, const char *end, struct entry_name *name)
+/* "+LEFT" or "+LEFT-DONE" right before the suffix, which must be in lower case then; returns where the id ends. */
+static const char *parse_counter(const char *file, const char *suffix, struct entry_name *name)
 {
-        const char *p = end;
-        int first, second;
+        const char *plus = strrchr(file, '+'), *p = plus ? plus + 1 : NULL;
+        int left, done = 0;
 
-        if (!number_before(file, &p, &first) || p == file)
-                return end;
-        if (p[-1] == '+') {
-                *name = (struct entry_name){ .counted = true, .left = first };
-                return p - 1;
+        if (!p || !parse_count(&p, &left))
+                return suffix;
+        if (*p == '-') {
+                p++;
+                if (!parse_count(&p, &done))
+                        return suffix;
         }
-        if (p[-1] != '-')
-                return end;
-        p--;
-        if (!number_before(file, &p, &second) || p == file || p[-1] != '+')
-                return end;
-        *name = (struct entry_name){ .counted = true, .left = second, .done = first };
-        return p - 1;
+        if (p != suffix || (!streq(suffix, SUFFIX) && !streq(suffix, UKI_SUFFIX)))
+                return suffix;
+        name->counted = true;
+        name->left = left;
+        name->done = done;
+        return plus;
 }
 
 /* "bootmgr-<generation>-<slot>": exactly as we write it, so that nobody else's is taken for ours. */
@@ -76,19 +75,25 @@ static void parse_ours(struct entry_name *name)
         name->slot = slot;
 }
 
+static const char *find_suffix(const char *file, const char *suffix)
+{
+        size_t length = strlen(file), n = strlen(suffix);
+
+        return length > n && strcasecmp(file + length - n, suffix) == 0 ? file + length - n : NULL;
+}
+
 int entry_name_parse(const char *file, struct entry_name *ret)
 {
         struct entry_name name = { .slot = SLOT_NONE };
-        size_t length = strlen(file), suffix = strlen(SUFFIX);
-        const char *end;
+        const char *conf = find_suffix(file, SUFFIX), *suffix = conf ?: find_suffix(file, UKI_SUFFIX), *end;
 
-        if (length <= suffix || length >= ENTRY_NAME_MAX || strcasecmp(file + length - suffix, SUFFIX) != 0)
+        if (!suffix || strlen(file) >= sizeof(name.file))
                 return -EINVAL;
-        end = parse_counter(file, file + length - suffix, &name);
+        strcpy(name.file, file);
+        end = parse_counter(file, suffix, &name);
         memcpy(name.id, file, (size_t)(end - file));
-        name.id[end - file] = '\0';
-        name.slot = SLOT_NONE;
-        parse_ours(&name);
+        if (conf)
+                parse_ours(&name);
         *ret = name;
         return 0;
 }
@@ -98,13 +103,41 @@ void entry_name_format(uint64_t generation, int slot, int left, int done, char n
         if (left < 0)
                 snprintf(name, ENTRY_NAME_MAX, OUR_PREFIX "%" PRIu64 "-%c" SUFFIX, generation, slot_name(slot));
         else
-                snprintf(name, ENTRY_NAME_MAX, OUR_PREFIX "%" PRIu64 "-%c+%d-%d" SUFFIX, generation, slot_name(slot), left, done);
+                snprintf(name, ENTRY_NAME_MAX, OUR_PREFIX "%" PRIu64 "-%c+%d-%d" SUFFIX, generation, slot_name(slot), left,
+                         done);
 }
 
 static int set(char **field, const char *value)
 {
         free(*field);
         *field = strdup(value);
+        return *field ? 0 : -ENOMEM;
+}
+
+/* Slashes of either kind, also several, become one; one is in front. */
+static char *normalise_path(const char *value)
+{
+        char *path = malloc(strlen(value) + 2), *to = path;
+
+        if (!path)
+                return NULL;
+        *to++ = '/';
+        for (; *value; value++) {
+                char c = *value == '\\' ? '/' : *value;
+
+                if (c != '/' || to[-1] != '/')
+                        *to++ = c;
+        }
+        *to = '\0';
+        return path;
+}
+
+/* What is started: the last of the lines `linux` and `efi`. */
+static int set_loader(char **field, char **other, const char *value)
+{
+        free(*field);
+        free(TAKE_PTR(*other));
+        *field = normalise_path(value);
         return *field ? 0 : -ENOMEM;
 }
 
@@ -131,7 +164,7 @@ static int append_initrd(struct entry *entry, const char *value)
                 return -ENOMEM;
         entry->initrds = grown;
         grown[n + 1] = NULL;
-        grown[n] = strdup(value);
+        grown[n] = normalise_path(value);
         return grown[n] ? 0 : -ENOMEM;
 }
 
@@ -141,14 +174,20 @@ static int set_key(struct entry *entry, const char *key, const char *value)
                 const char *key;
                 char **field;
         } fields[] = {
-                { "title", &entry->title },     { "version", &entry->version },   { "machine-id", &entry->machine_id },
-                { "sort-key", &entry->sort_key }, { "linux", &entry->linux_ },    { "efi", &entry->efi },
+                { "title", &entry->title },
+                { "version", &entry->version },
+                { "sort-key", &entry->sort_key },
+                { "machine-id", &entry->machine_id },
                 { "architecture", &entry->architecture },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
                 if (streq(key, fields[i].key))
                         return set(fields[i].field, value);
+        if (streq(key, "linux"))
+                return set_loader(&entry->linux_, &entry->efi, value);
+        if (streq(key, "efi"))
+                return set_loader(&entry->efi, &entry->linux_, value);
         if (streq(key, "options"))
                 return append_options(entry, value);
         if (streq(key, "initrd"))
@@ -156,36 +195,38 @@ static int set_key(struct entry *entry, const char *key, const char *value)
         return 0;
 }
 
-/* One line: a key, blanks, the rest without blanks around it. */
-static int parse_line(struct entry *entry, char *line)
+bool entry_line(char **cursor, const char *separators, char **key, char **value)
 {
-        char *value, *end;
+        while (**cursor) {
+                char *line = *cursor, *end = line + strcspn(line, "\n\r");
 
-        line += strspn(line, " \t");
-        end = line + strlen(line);
-        while (end > line && strchr(" \t\r", end[-1]))
-                *--end = '\0';
-        if (!*line || *line == '#')
-                return 0;
-        value = line + strcspn(line, " \t");
-        if (!*value)
-                return 0;
-        *value++ = '\0';
-        value += strspn(value, " \t");
-        /* systemd-boot strips one pair of quotes. */
-        end = value + strlen(value);
-        if (end > value + 1 && *value == '"' && end[-1] == '"') {
-                end[-1] = '\0';
-                value++;
+                *cursor = *end ? end + 1 : end;
+                line += strspn(line, " \t");
+                while (end > line && strchr(" \t", end[-1]))
+                        end--;
+                *end = '\0';
+                if (*line == '#')
+                        continue;
+                *key = line;
+                line += strcspn(line, separators);
+                if (!*line)
+                        continue;
+                *line++ = '\0';
+                *value = line + strspn(line, separators);
+                if (**value == '"' && end[-1] == '"') {
+                        (*value)++;
+                        end[-1] = '\0';
+                }
+                return true;
         }
-        return set_key(entry, line, value);
+        return false;
 }
 
 int entry_parse(const char *file, const char *text, size_t size, struct entry *ret)
 {
         _cleanup_free_ char *copy = NULL;
         struct entry entry = {};
-        char *cursor, *line;
+        char *cursor, *key, *value;
         int r;
 
         if (size > ENTRY_READ_MAX)
@@ -197,8 +238,8 @@ int entry_parse(const char *file, const char *text, size_t size, struct entry *r
         if (!copy)
                 return -ENOMEM;
         cursor = copy;
-        while ((line = line_next(&cursor))) {
-                r = parse_line(&entry, line);
+        while (entry_line(&cursor, " \t", &key, &value)) {
+                r = set_key(&entry, key, value);
                 if (r < 0) {
                         entry_done(&entry);
                         return r;
@@ -206,6 +247,22 @@ int entry_parse(const char *file, const char *text, size_t size, struct entry *r
         }
         *ret = entry;
         return 0;
+}
+
+bool entry_is_for_machine(const struct entry *e)
+{
+#if defined(__x86_64__)
+        const char *ours = "x64";
+#elif defined(__aarch64__)
+        const char *ours = "aa64";
+#elif defined(__i386__)
+        const char *ours = "ia32";
+#elif defined(__arm__)
+        const char *ours = "arm";
+#else
+        const char *ours = e->architecture;
+#endif
+        return !e->architecture || streq(e->architecture, ours);
 }
 
 void entry_done(struct entry *e)
@@ -230,6 +287,13 @@ void boot_file_path(const uint8_t id[static BOOT_FILE_ID_SIZE], char path[static
         hex_encode(id, BOOT_FILE_ID_SIZE, path + 8);
 }
 
+bool boot_file_id(const char *path, uint8_t id[static BOOT_FILE_ID_SIZE])
+{
+        const char *hex = path ? startswith(path, "/bootmgr/") : NULL;
+
+        return hex && hex_decode(hex, id, BOOT_FILE_ID_SIZE) >= 0;
+}
+
 int entry_format(const struct entry_spec *spec, char **ret, struct error *e)
 {
         _cleanup_buf_ struct buf b = {};
@@ -249,7 +313,8 @@ int entry_format(const struct entry_spec *spec, char **ret, struct error *e)
         if (!b.failed && b.size > ENTRY_SIZE_MAX) {
                 size_t size = b.size;
 
-                fail(e, -E2BIG, NULL, "the boot entry would have %zu bytes, more than the %d of one sector", size, ENTRY_SIZE_MAX);
+                fail(e, -E2BIG, NULL, "the boot entry would have %zu bytes, more than the %d of one sector", size,
+                     ENTRY_SIZE_MAX);
                 return fail_hint(e, "shorten KernelCommandLine= by %zu characters", size - ENTRY_SIZE_MAX);
         }
         text = buf_take(&b);

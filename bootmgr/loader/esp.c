@@ -27,7 +27,8 @@ static int mount_detached(const char *device, bool write, struct error *e)
 
         fs = fsopen("vfat", FSOPEN_CLOEXEC);
         if (fs < 0)
-                return fail(e, -errno, &kind_esp_unusable, "the kernel cannot mount vfat for %s: %s", device, error_text(-errno));
+                return fail(e, -errno, &kind_esp_unusable, "the kernel cannot mount vfat for %s: %s", device,
+                            error_text(-errno));
         r = fsconfig(fs, FSCONFIG_SET_STRING, "source", device, 0);
         /* The options of a mount by somebody else are the superblock's: ours only make it safer to read. */
         if (r == 0)
@@ -41,11 +42,13 @@ static int mount_detached(const char *device, bool write, struct error *e)
         if (r < 0) {
                 r = -errno;
                 read_log(fs, log, sizeof(log));
-                fail(e, r, &kind_esp_unusable, "the ESP %s cannot be mounted: %s%s%s", device, error_text(r), *log ? ": " : "", log);
+                fail(e, r, &kind_esp_unusable, "the ESP %s cannot be mounted: %s%s%s", device, error_text(r),
+                     *log ? ": " : "", log);
                 return fail_hint(e, "check it with 'fsck.vfat %s'", device);
         }
         fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-        return fd < 0 ? fail(e, -errno, &kind_esp_unusable, "the ESP %s cannot be mounted: %s", device, error_text(-errno)) : fd;
+        return fd < 0 ? fail(e, -errno, &kind_esp_unusable, "the ESP %s cannot be mounted: %s", device, error_text(-errno))
+                      : fd;
 }
 
 /* A mount point descriptor is O_PATH: reading directories and fsync need a real one. */

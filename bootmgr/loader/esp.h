@@ -7,7 +7,7 @@
 #include "storage/disk.h"
 
 struct esp {
-        int fd;        /* of its root directory; -1: closed */
+        int fd;          /* of its root directory; -1: closed */
         char where[256]; /* for messages: "/dev/vda1" or the directory */
 };
 #define ESP_CLOSED ((struct esp){ .fd = -1 })

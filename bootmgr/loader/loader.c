@@ -5,8 +5,8 @@
 
 static const struct loader_ops *const loaders[] = { &loader_systemd_boot, &loader_none };
 
-int loader_open(struct loader *ret, const char *name, const struct disk *disk, const char *esp_directory, const char *efivars,
-                bool write, struct error *e)
+int loader_open(struct loader *ret, const char *name, const struct disk *disk, const char *esp_directory,
+                const char *efivars, bool write, struct error *e)
 {
         struct loader l = { .disk = disk, .esp_directory = esp_directory, .efivars = efivars, .writable = write };
         int r;

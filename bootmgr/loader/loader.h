@@ -16,9 +16,12 @@
 struct loader_entry {
         uint64_t generation;
         int slot;
-        int tries_left;  /* -1: not counted, i.e. confirmed */
+        int tries_left; /* -1: not counted, i.e. confirmed */
         int tries_done;
-        bool usable;     /* its files are there */
+        bool usable; /* its files are there */
+        /* What it says of its system, for a record that was lost; zeros and "" where it says nothing. */
+        uint8_t kernel[BOOT_FILE_ID_SIZE], initrd[BOOT_FILE_ID_SIZE];
+        char version[SLOT_VERSION_SIZE];
 };
 
 struct loader; /* an opened loader */
@@ -39,7 +42,8 @@ struct loader_ops {
         /* 0 when a new entry (spec, tries) would be what boots next; else kind_loader_pinned with what
          * would boot instead and how to undo it. Changes nothing. */
         int (*would_choose)(struct loader *l, const struct entry_spec *spec, int tries, struct error *e);
-        /* Makes the entry, durable on return. tries 0: not counted. The commit of a switch. */
+        /* Makes the entry, durable on return. tries 0: not counted. The commit of a switch. -ENOENT when the files it
+         * would name are not there. */
         int (*switch_to)(struct loader *l, const struct entry_spec *spec, int tries, struct error *e);
         /* Which of our entries boots next: index into list(), or -1 (a foreign one or none). */
         int (*next)(struct loader *l, struct loader_entry *ret, struct error *e); /* 0 found, -ENOENT */

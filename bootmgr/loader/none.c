@@ -7,9 +7,7 @@ static int none_open(struct loader *l, bool write, struct error *e)
         return 0;
 }
 
-static void none_close(struct loader *l)
-{
-}
+static void none_close(struct loader *l) {}
 
 static int none_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
                               const uint8_t digest[DIGEST_SIZE], struct error *e)

@@ -1,26 +1,31 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the two halves of the systemd-boot loader share: entries (sdboot.c) and boot files
- * (sdboot_files.c, which needs a hash and is left out of bootmgr-recover). Inside loader/ only. */
+/* What the parts of the systemd-boot loader share: its operations (sdboot.c), what systemd-boot reads (sdboot_read.c) and
+ * boot files (sdboot_files.c, which needs a hash and is left out of bootmgr-recover). Inside loader/ only. */
 #pragma once
 
 #include "loader/loader.h"
 
 #define ENTRIES_DIRECTORY "loader/entries"
-#define FILES_DIRECTORY "bootmgr"
+#define FILES_DIRECTORY   "bootmgr"
 
 /* loader->priv */
 struct sdboot {
         struct esp esp;
 };
 
-/* All entries with their content, foreign ones too, in no order. */
+/* All entries of type 1 with their content, foreign ones too, in no order. */
 struct entry_list {
         struct entry *items;
         size_t n;
 };
 int sdboot_read_entries(struct sdboot *s, struct entry_list *ret, struct error *e);
+/* Those, the unified kernels, the automatic entries, and the pins: all that a choice is made of. */
+int sdboot_read_choice(struct loader *l, struct entry_list *ret, struct loader_pins *pins, struct error *e);
+int entry_list_add(struct entry_list *l, struct entry *entry); /* takes the entry, also on failure */
 void entry_list_done(struct entry_list *l);
 #define _cleanup_entries_ _cleanup_(entry_list_done)
+
+int sdboot_open_directory(struct sdboot *s, const char *path, DIR **ret);
 
 /* Whether any entry names this path ("/bootmgr/…", compared as vfat does). */
 bool sdboot_is_named(const struct entry_list *l, const char *path);

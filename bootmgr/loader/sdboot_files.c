@@ -29,8 +29,8 @@ static int check_content(struct sdboot *s, const char *path, const uint8_t id[BO
                 return fail(e, r, &kind_esp_unusable, "the boot file /%s on %s cannot be read: %s", path, s->esp.where,
                             error_text(r));
         if (memcmp(digest, id, BOOT_FILE_ID_SIZE) != 0)
-                return fail(e, -EBADMSG, &kind_content, "the boot file /%s on %s is damaged: its content is not what its name says",
-                            path, s->esp.where);
+                return fail(e, -EBADMSG, &kind_content,
+                            "the boot file /%s on %s is damaged: its content is not what its name says", path, s->esp.where);
         return 0;
 }
 
@@ -56,9 +56,10 @@ static int make_way(struct sdboot *s, const char *path, struct error *e)
         if (r < 0)
                 return r;
         if (sdboot_is_named(&list, absolute)) {
-                fail(e, -EBADMSG, &kind_esp_unusable, "the boot file /%s on %s is damaged, and a boot entry still names it", path,
-                     s->esp.where);
-                return fail_hint(e, "remove the entry of the slot that cannot boot with 'bootmgr slot mark-bad', then try again");
+                fail(e, -EBADMSG, &kind_esp_unusable, "the boot file /%s on %s is damaged, and a boot entry still names it",
+                     path, s->esp.where);
+                return fail_hint(
+                        e, "remove the entry of the slot that cannot boot with 'bootmgr slot mark-bad', then try again");
         }
         r = io_unlink(s->esp.fd, path, 0);
         return r < 0 ? fail_errno(e, r, "cannot remove the damaged boot file /%s", path) : 0;
@@ -127,6 +128,7 @@ int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t 
         if (r >= 0)
                 r = write_file(s, path, fd, size);
         if (r < 0)
-                return fail(e, r, &kind_esp_unusable, "cannot write the boot file /%s on %s: %s", path, s->esp.where, error_text(r));
+                return fail(e, r, &kind_esp_unusable, "cannot write the boot file /%s on %s: %s", path, s->esp.where,
+                            error_text(r));
         return check_content(s, path, id, e);
 }

@@ -2,12 +2,13 @@
 #include "operation/boot.h"
 
 #include "base/buf.h"
+#include "base/log.h"
 
 static const char *const found_names[_BOOT_FOUND_MAX] = {
-        [BOOT_FOUND_NOTHING] = "nothing", [BOOT_FOUND_LOST] = "record-lost",   [BOOT_FOUND_ROOT] = "root-unusable",
-        [BOOT_FOUND_FINISH] = "finish",   [BOOT_FOUND_DROP] = "drop",          [BOOT_FOUND_TRIAL] = "trial",
-        [BOOT_FOUND_EXHAUSTED] = "exhausted", [BOOT_FOUND_FALLBACK] = "fallback", [BOOT_FOUND_DETOUR] = "detour",
-        [BOOT_FOUND_CONFIRMED] = "confirmed",
+        [BOOT_FOUND_NOTHING] = "nothing",     [BOOT_FOUND_LOST] = "record-lost",    [BOOT_FOUND_ROOT] = "root-unusable",
+        [BOOT_FOUND_FINISH] = "finish",       [BOOT_FOUND_DROP] = "drop",           [BOOT_FOUND_TRIAL] = "trial",
+        [BOOT_FOUND_EXHAUSTED] = "exhausted", [BOOT_FOUND_FALLBACK] = "fallback",   [BOOT_FOUND_VANISHED] = "vanished",
+        [BOOT_FOUND_DETOUR] = "detour",       [BOOT_FOUND_CONFIRMED] = "confirmed",
 };
 
 const char *boot_found_to_string(enum boot_found found)
@@ -15,82 +16,129 @@ const char *boot_found_to_string(enum boot_found found)
         return found < _BOOT_FOUND_MAX ? found_names[found] : "unknown";
 }
 
-/* The entry of a generation, or NULL. */
-static const struct loader_entry *entry_of(const struct boot_input *in, uint64_t generation)
+/* Without any entry of ours something else has started this slot. */
+static bool knows_entries(const struct boot_input *in)
+{
+        return in->entries_known && in->n_entries > 0;
+}
+
+/* The entry of a slot's generation, or NULL. */
+static const struct loader_entry *entry_of(const struct boot_input *in, int slot, uint64_t generation)
 {
         for (size_t i = 0; i < in->n_entries; i++)
-                if (in->entries[i].generation == generation)
+                if (in->entries[i].slot == slot && in->entries[i].generation == generation)
                         return &in->entries[i];
         return NULL;
 }
 
-/* Whether the slot on trial can come up no more; *why becomes the reason. Fewer tries left wins. */
-static bool trial_is_over(const struct boot_input *in, const struct slot_set *set, enum slot_reason *why)
+static bool is_counted(const struct boot_input *in, const struct slot *slot)
 {
-        const struct slot *slot = &set->slots[set->target];
-        const struct loader_entry *entry = entry_of(in, slot->generation);
+        return memcmp(slot->last_boot, in->boot_id, sizeof(slot->last_boot)) == 0;
+}
 
-        *why = REASON_TRIES_EXHAUSTED;
-        if (slot->state != SLOT_TRIAL || slot_tries_left(slot) == 0)
-                return true;
-        if (!in->entries_known)
+/* Where the loader's tries and the record's attempts differ, fewer tries left wins: a kernel that dies early is
+ * counted by the loader only. This boot is among the loader's, and not yet among the record's. */
+static bool take_loader_count(const struct boot_input *in, struct slot_set *set, int slot)
+{
+        struct slot *s = &set->slots[slot];
+        const struct loader_entry *entry = entry_of(in, slot, s->generation);
+        int used;
+
+        if (s->state != SLOT_TRIAL || !entry || entry->tries_left < 0 || entry->tries_left > s->tries)
                 return false;
-        if (entry && entry->tries_left == 0)
-                return true;
-        *why = REASON_BOOT_FILES;
-        return !entry || !entry->usable;
+        used = s->tries - entry->tries_left - (slot == in->slot && !is_counted(in, s));
+        if (used <= s->attempts)
+                return false;
+        s->attempts = (uint8_t)used;
+        return true;
 }
 
 static enum boot_found find_switching(const struct boot_input *in, const struct slot_set *set)
 {
-        bool runs = in->slot == set->target && in->generation == set->target_generation;
-
-        if (!in->entries_known)
-                return runs ? BOOT_FOUND_FINISH : BOOT_FOUND_DETOUR;
-        return runs || entry_of(in, set->target_generation) ? BOOT_FOUND_FINISH : BOOT_FOUND_DROP;
+        if (in->slot == set->target && in->generation == set->target_generation)
+                return BOOT_FOUND_FINISH;
+        if (!knows_entries(in))
+                return BOOT_FOUND_DETOUR;
+        return entry_of(in, set->target, set->target_generation) ? BOOT_FOUND_FINISH : BOOT_FOUND_DROP;
 }
 
-static enum boot_found find_switched(const struct boot_input *in, const struct slot_set *set, enum slot_reason *why)
+/* Another slot than the one that was switched to. */
+static enum boot_found find_other(const struct boot_input *in, const struct slot_set *set, enum slot_reason *why)
 {
-        const struct slot *slot = &set->slots[in->slot];
-        bool counted = memcmp(slot->last_boot, in->boot_id, sizeof(slot->last_boot)) == 0;
+        const struct slot *target = &set->slots[set->target];
+        const struct loader_entry *entry = entry_of(in, set->target, target->generation);
 
-        if (in->slot != set->target)
-                return trial_is_over(in, set, why) ? BOOT_FOUND_FALLBACK : BOOT_FOUND_DETOUR;
         *why = REASON_TRIES_EXHAUSTED;
-        return counted || slot_tries_left(slot) > 0 ? BOOT_FOUND_TRIAL : BOOT_FOUND_EXHAUSTED;
+        if (target->state != SLOT_TRIAL)
+                return BOOT_FOUND_DETOUR;
+        if (slot_tries_left(target) == 0)
+                return BOOT_FOUND_FALLBACK;
+        if (!knows_entries(in))
+                return BOOT_FOUND_DETOUR;
+        if (!entry)
+                return BOOT_FOUND_VANISHED;
+        *why = REASON_BOOT_FILES;
+        return entry->usable ? BOOT_FOUND_DETOUR : BOOT_FOUND_FALLBACK;
+}
+
+/* An operation whose slot was marked bad before it could say that it failed. */
+static bool left_bad(const struct slot_set *set, int running)
+{
+        return set->operation_state == OPERATION_RUNNING && set->phase == SWITCH_NONE && set->operation_to >= 0 &&
+               set->operation_to < set->n_slots && set->operation_to != running &&
+               set->slots[set->operation_to].state == SLOT_BAD;
 }
 
 /* What this boot is; *why: the reason for which a slot is to be marked bad, where one is. */
 static enum boot_found classify(const struct boot_input *in, const struct slot_set *set, enum slot_reason *why)
 {
-        const struct slot *slot;
+        const struct slot *slot = &set->slots[in->slot];
+        enum boot_found found = set->phase == SWITCH_SWITCHING ? find_switching(in, set) : BOOT_FOUND_DETOUR;
 
+        if (found != BOOT_FOUND_DETOUR)
+                return found;
         *why = in->root_failed;
-        if (in->slot < 0 || in->slot >= set->n_slots)
-                return BOOT_FOUND_NOTHING;
-        if (in->record_lost)
-                return in->root_failed ? BOOT_FOUND_ROOT : BOOT_FOUND_LOST;
-        slot = &set->slots[in->slot];
-        if (set->phase == SWITCH_SWITCHING)
-                return find_switching(in, set);
         if (in->root_failed)
                 return BOOT_FOUND_ROOT;
-        if (!slot_has_system(slot)) {
-                *why = slot->reason;
+        *why = slot->reason;
+        if (!slot_has_system(slot))
                 return BOOT_FOUND_ROOT;
+        if (set->phase == SWITCH_SWITCHED && set->target != in->slot)
+                found = find_other(in, set, why);
+        if (found != BOOT_FOUND_DETOUR)
+                return found;
+        if (left_bad(set, in->slot)) {
+                *why = set->slots[set->operation_to].reason;
+                return BOOT_FOUND_FALLBACK;
         }
-        if (set->phase == SWITCH_SWITCHED)
-                return find_switched(in, set, why);
-        return BOOT_FOUND_CONFIRMED;
+        /* Also when it is not the newest: what a pin starts again and again must come to an end. */
+        *why = REASON_TRIES_EXHAUSTED;
+        if (slot->state == SLOT_TRIAL)
+                return is_counted(in, slot) || slot_tries_left(slot) > 0 ? BOOT_FOUND_TRIAL : BOOT_FOUND_EXHAUSTED;
+        return set->phase == SWITCH_NONE || set->target == in->slot ? BOOT_FOUND_CONFIRMED : BOOT_FOUND_DETOUR;
 }
 
-static int other_selectable(const struct slot_set *set, int slot)
+/* Whether the loader could start the slot: the entries that it has are not all without their files. */
+static bool has_files(const struct boot_input *in, int slot)
+{
+        bool any = false;
+
+        for (size_t i = 0; i < in->n_entries; i++) {
+                if (in->entries[i].slot != slot)
+                        continue;
+                if (in->entries[i].usable)
+                        return true;
+                any = true;
+        }
+        return !any;
+}
+
+static int other_selectable(const struct boot_input *in, const struct slot_set *set)
 {
         int best = SLOT_NONE;
 
         for (int i = 0; i < set->n_slots; i++)
-                if (i != slot && slot_is_selectable(&set->slots[i]) &&
+                if (i != in->slot && slot_is_selectable(&set->slots[i]) && has_files(in, i) &&
                     (best == SLOT_NONE || set->slots[i].generation > set->slots[best].generation))
                         best = i;
         return best;
@@ -103,7 +151,8 @@ static void fail_operation(struct slot_set *set, int bad, enum slot_reason why, 
                 set->operation_reason = why;
         }
         memcpy(set->refused, set->slots[bad].digest, DIGEST_SIZE);
-        slot_set_note_auto_rollback(set, now);
+        if (why != REASON_OPERATOR)
+                slot_set_note_auto_rollback(set, now);
         set->previous = SLOT_NONE;
         set->finalized = false;
 }
@@ -111,147 +160,324 @@ static void fail_operation(struct slot_set *set, int bad, enum slot_reason why, 
 /* The actions: each turns d->set into what the record is to say. */
 typedef void (*action_function)(const struct boot_input *in, enum slot_reason why, struct boot_decision *d);
 
-static void do_nothing(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+static void do_nothing(const struct boot_input *in, enum slot_reason why, struct boot_decision *d) {}
+
+/* What an entry says of its slot. */
+static void rebuild_slot(const struct boot_input *in, const struct loader_entry *entry, struct slot *slot)
 {
+        int left = MIN(entry->tries_left, SLOT_MAX_TRIES), done = MIN(entry->tries_done, SLOT_MAX_TRIES);
+
+        *slot = (struct slot){ .generation = entry->generation, .state = SLOT_CONFIRMED };
+        memcpy(slot->version, entry->version, sizeof(slot->version));
+        memcpy(slot->kernel, entry->kernel, sizeof(slot->kernel));
+        memcpy(slot->initrd, entry->initrd, sizeof(slot->initrd));
+        if (left >= 0) {
+                slot->state = SLOT_TRIAL;
+                slot->tries = (uint8_t)MIN(MAX(left + done, 1), SLOT_MAX_TRIES);
+                slot->attempts = (uint8_t)MIN(done, slot->tries);
+        }
+        if (!entry->usable && entry->slot != in->slot) {
+                slot->state = SLOT_BAD;
+                slot->reason = REASON_BOOT_FILES;
+        }
+}
+
+/* The running slot has a system whatever the entries say, and this boot is one of the attempts. */
+static void rebuild_running(const struct boot_input *in, struct slot *slot)
+{
+        if (!slot_has_system(slot)) {
+                slot->state = SLOT_CONFIRMED;
+                slot->generation = in->generation;
+        }
+        if (slot->state == SLOT_TRIAL) {
+                slot->attempts = MAX(slot->attempts, 1);
+                memcpy(slot->last_boot, in->boot_id, sizeof(slot->last_boot));
+        }
 }
 
 static void rebuild(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
+        const struct slot *newest = NULL;
+
         for (size_t i = in->n_entries; i > 0; i--) { /* newest last, so that it wins */
                 const struct loader_entry *entry = &in->entries[i - 1];
-                struct slot *slot = &d->set.slots[entry->slot];
 
                 if (entry->slot >= d->set.n_slots)
                         continue;
-                slot->generation = entry->generation;
-                slot->state = entry->tries_left >= 0 ? SLOT_TRIAL : SLOT_CONFIRMED;
-                slot->tries = entry->tries_left >= 0 ? (uint8_t)MIN(MAX(entry->tries_left + entry->tries_done, 1), SLOT_MAX_TRIES) : 0;
-                slot->attempts = entry->tries_left >= 0 ? (uint8_t)MIN(entry->tries_done, SLOT_MAX_TRIES) : 0;
+                rebuild_slot(in, entry, &d->set.slots[entry->slot]);
                 d->set.generation = MAX(d->set.generation, entry->generation);
-                if (slot->state == SLOT_TRIAL) {
-                        d->set.phase = SWITCH_SWITCHED;
-                        d->set.target = entry->slot;
-                        d->set.target_generation = entry->generation;
-                }
+                newest = &d->set.slots[entry->slot];
         }
-        if (!slot_has_system(&d->set.slots[in->slot])) {
-                d->set.slots[in->slot].state = SLOT_CONFIRMED; /* it runs */
-                d->set.slots[in->slot].generation = in->generation;
-                d->set.generation = MAX(d->set.generation, in->generation);
+        rebuild_running(in, &d->set.slots[in->slot]);
+        d->set.generation = MAX(d->set.generation, in->generation);
+        if (newest && newest->state == SLOT_TRIAL) { /* an older one was superseded: no switch waits for it */
+                d->set.phase = SWITCH_SWITCHED;
+                d->set.target = (int)(newest - d->set.slots);
+                d->set.target_generation = newest->generation;
         }
         d->save = true;
 }
 
-static void leave_slot(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+static void switch_to(const struct boot_input *in, int slot, int tries, struct boot_decision *d)
 {
-        int other = other_selectable(&d->set, in->slot);
-
-        if (d->set.slots[in->slot].state == SLOT_TRIAL || slot_has_system(&d->set.slots[in->slot])) {
-                if (d->set.phase == SWITCH_SWITCHED && d->set.target == in->slot)
-                        fail_operation(&d->set, in->slot, why, in->now);
-                slot_set_mark_bad(&d->set, in->slot, why);
-                d->bad_slot = in->slot;
-                d->save = true;
-        }
-        if (other == SLOT_NONE) {
-                d->action = BOOT_RECOVERY;
-                return;
-        }
-        slot_set_begin_switch(&d->set, other, in->n_entries ? in->entries[0].generation : 0);
-        d->switch_to = other;
+        slot_set_begin_switch(&d->set, slot, in->n_entries ? in->entries[0].generation : 0);
+        d->switch_to = slot;
+        d->tries = tries;
         d->action = BOOT_REBOOT;
         d->save = true;
 }
 
+static void mark_running_bad(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        struct slot_set *set = &d->set;
+        struct slot *slot = &set->slots[in->slot];
+
+        d->bad_slot = in->slot;
+        if (slot->state == SLOT_EMPTY || slot->state == SLOT_BAD)
+                return;
+        if (set->phase == SWITCH_SWITCHED && set->target == in->slot)
+                fail_operation(set, in->slot, why, in->now);
+        else if (set->operation_state == OPERATION_STAGED)
+                set->operation_state = OPERATION_ABORTED; /* what it was to leave or seal cannot be used any more */
+        slot_set_mark_bad(set, in->slot, why);
+        d->save = true;
+}
+
+/* The switch away from this slot was made already, and the loader has started it all the same: something pins it. */
+static bool was_left(const struct slot_set *set, int slot, int other)
+{
+        return !slot_has_system(&set->slots[slot]) && set->phase == SWITCH_SWITCHED && set->target == other;
+}
+
+/* Where nothing else can boot, the slot keeps its state, so that the next try may find its root again; its reason says
+ * what is wrong. */
+static void leave_slot(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        struct slot *slot = &d->set.slots[in->slot];
+        int other = other_selectable(in, &d->set);
+
+        if (other == SLOT_NONE) {
+                d->action = BOOT_RECOVERY;
+                d->save |= slot->reason != why;
+                slot->reason = why;
+                return;
+        }
+        if (was_left(&d->set, in->slot, other)) {
+                d->action = BOOT_RECOVERY; /* slowly: another entry would change nothing */
+                d->bad_slot = in->slot;
+                return;
+        }
+        mark_running_bad(in, why, d);
+        if (d->set.previous == other) {
+                d->set.previous = SLOT_NONE; /* it is gone back to: there is nothing behind it */
+                d->set.finalized = false;
+        }
+        switch_to(in, other, SLOT_DEFAULT_TRIES, d);
+}
+
 static void finish_switch(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
-        const struct loader_entry *entry = entry_of(in, d->set.target_generation);
-        int tries = entry && entry->tries_left < 0 ? 0 : SLOT_DEFAULT_TRIES;
+        const struct loader_entry *entry = entry_of(in, d->set.target, d->set.target_generation);
+        int tries = SLOT_DEFAULT_TRIES;
 
+        if (entry && entry->tries_left < 0)
+                tries = 0;
+        else if (entry)
+                tries = MIN(MAX(MIN(entry->tries_left, SLOT_MAX_TRIES) + MIN(entry->tries_done, SLOT_MAX_TRIES), 1),
+                            SLOT_MAX_TRIES);
         slot_set_end_switch(&d->set, tries);
         d->save = true;
 }
 
 static void drop_switch(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
-        slot_set_drop_switch(&d->set);
-        if (d->set.operation_state == OPERATION_STAGED || d->set.operation_state == OPERATION_RUNNING)
-                d->set.operation_state = OPERATION_ABORTED;
-        if (d->set.previous == in->slot)
-                d->set.previous = SLOT_NONE; /* recorded for a switch that did not happen */
+        struct slot_set *set = &d->set;
+        int target = set->target;
+        bool running = set->operation_state == OPERATION_STAGED || set->operation_state == OPERATION_RUNNING;
+
+        slot_set_drop_switch(set);
         d->save = true;
+        if (set->previous == in->slot)
+                set->previous = SLOT_NONE; /* recorded for a switch that did not happen */
+        /* What the same write said of the slot that a rollback was about to leave; it can be asked for again. */
+        if (running && set->operation == OPERATION_ROLLBACK && target != in->slot) {
+                set->previous = target;
+                if (memcmp(set->refused, set->slots[in->slot].digest, DIGEST_SIZE) == 0)
+                        memset(set->refused, 0, DIGEST_SIZE);
+        }
+        if (running)
+                set->operation_state = OPERATION_ABORTED;
+}
+
+/* A reason that an earlier boot left on it holds no longer. */
+static void go_on(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        struct slot *slot = &d->set.slots[in->slot];
+
+        d->save |= slot->reason != REASON_NONE;
+        slot->reason = REASON_NONE;
 }
 
 static void count_attempt(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
+        go_on(in, why, d);
         d->save |= slot_set_count_attempt(&d->set, in->slot, in->boot_id);
+}
+
+/* The slot that runs instead is what is left: confirmed, or it takes its own unfinished trial up again. */
+static void take_up(const struct boot_input *in, struct boot_decision *d)
+{
+        struct slot *slot = &d->set.slots[in->slot];
+
+        if (slot->state != SLOT_TRIAL) {
+                slot_set_confirm(&d->set, in->slot);
+                return;
+        }
+        d->set.phase = SWITCH_SWITCHED;
+        d->set.target = in->slot;
+        d->set.target_generation = slot->generation;
+        slot_set_count_attempt(&d->set, in->slot, in->boot_id);
 }
 
 static void fall_back(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
-        int bad = d->set.target;
+        int bad = d->set.phase == SWITCH_SWITCHED ? d->set.target : d->set.operation_to;
 
         fail_operation(&d->set, bad, why, in->now);
         slot_set_mark_bad(&d->set, bad, why);
+        take_up(in, d);
         d->bad_slot = bad;
         d->save = true;
 }
 
+/* One try is taken for it, so that a loader which always loses the entry comes to an end. */
+static void make_again(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        int target = d->set.target, left;
+
+        slot_set_count_attempt(&d->set, target, in->boot_id);
+        left = slot_tries_left(&d->set.slots[target]);
+        if (left == 0)
+                fall_back(in, REASON_TRIES_EXHAUSTED, d);
+        else
+                switch_to(in, target, left, d);
+}
+
 static const action_function actions[_BOOT_FOUND_MAX] = {
-        [BOOT_FOUND_NOTHING] = do_nothing,  [BOOT_FOUND_LOST] = rebuild,       [BOOT_FOUND_ROOT] = leave_slot,
-        [BOOT_FOUND_FINISH] = finish_switch, [BOOT_FOUND_DROP] = drop_switch,  [BOOT_FOUND_TRIAL] = count_attempt,
-        [BOOT_FOUND_EXHAUSTED] = leave_slot, [BOOT_FOUND_FALLBACK] = fall_back, [BOOT_FOUND_DETOUR] = do_nothing,
-        [BOOT_FOUND_CONFIRMED] = do_nothing,
+        [BOOT_FOUND_NOTHING] = do_nothing,   [BOOT_FOUND_LOST] = rebuild,       [BOOT_FOUND_ROOT] = leave_slot,
+        [BOOT_FOUND_FINISH] = finish_switch, [BOOT_FOUND_DROP] = drop_switch,   [BOOT_FOUND_TRIAL] = count_attempt,
+        [BOOT_FOUND_EXHAUSTED] = leave_slot, [BOOT_FOUND_FALLBACK] = fall_back, [BOOT_FOUND_VANISHED] = make_again,
+        [BOOT_FOUND_DETOUR] = go_on,         [BOOT_FOUND_CONFIRMED] = go_on,
 };
+
+static void decide(const struct boot_input *in, struct boot_decision *d)
+{
+        enum slot_reason why = REASON_NONE;
+
+        d->found = classify(in, &d->set, &why);
+        actions[d->found](in, why, d);
+}
 
 void boot_decide(const struct boot_input *in, struct boot_decision *ret)
 {
-        struct boot_decision d = { .set = in->set, .bad_slot = SLOT_NONE, .switch_to = SLOT_NONE };
-        enum slot_reason why;
+        struct boot_decision d = {
+                .found = BOOT_FOUND_NOTHING, .set = in->set, .bad_slot = SLOT_NONE, .switch_to = SLOT_NONE
+        };
 
-        d.found = classify(in, &d.set, &why);
-        actions[d.found](in, why, &d);
+        if (in->slot < 0 || in->slot >= d.set.n_slots) {
+                *ret = d;
+                return;
+        }
+        if (in->record_lost) {
+                d.found = BOOT_FOUND_LOST;
+                rebuild(in, REASON_NONE, &d);
+                if (in->root_failed)
+                        decide(in, &d);
+                *ret = d;
+                return;
+        }
+        for (int i = 0; i < d.set.n_slots && d.set.phase != SWITCH_SWITCHING; i++)
+                d.save |= take_loader_count(in, &d.set, i);
+        decide(in, &d);
         /* A begun switch is settled first; what this boot is shows only then. It is settled for good, so there
          * is no third round. */
         if (d.found == BOOT_FOUND_FINISH || d.found == BOOT_FOUND_DROP) {
-                d.found = classify(in, &d.set, &why);
-                actions[d.found](in, why, &d);
+                for (int i = 0; i < d.set.n_slots; i++)
+                        take_loader_count(in, &d.set, i);
+                decide(in, &d);
         }
         *ret = d;
 }
 
-int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place, struct state *state,
-                   struct loader *loader, const char *extra_cmdline, bool writable_root, struct error *e)
+/* In the order of every switch: SWITCHING is in d->set already and saved; the entry; SWITCHED. */
+static int make_entry(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
+                      struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
+                      struct error *e)
 {
-        const struct slot *slot;
-        struct entry_spec spec;
+        const struct slot *slot = &state->set.slots[d->switch_to];
+        struct entry_spec spec = {
+                .generation = state->set.target_generation,
+                .slot = d->switch_to,
+                .version = slot->version,
+                .root_partuuid = disk->slots[d->switch_to].uuid,
+                .kernel = slot->kernel,
+                .initrd = is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE) ? NULL : slot->initrd,
+                .writable_root = writable_root,
+                .extra_cmdline = extra_cmdline,
+        };
         int r;
 
-        if (!d->save)
-                return 0;
-        state->set = d->set;
-        r = state_save(place, state, e);
+        r = loader->ops->switch_to(loader, &spec, d->tries, e);
         if (r < 0)
                 return r;
+        slot_set_end_switch(&state->set, d->tries);
+        return state_save(place, state, e);
+}
+
+/* As it was before: what was marked stays marked, the switch that cannot follow does not begin. */
+static void keep_switch(struct slot_set *set, const struct slot_set *before)
+{
+        set->phase = before->phase;
+        set->target = before->target;
+        set->target_generation = before->target_generation;
+        set->generation = before->generation;
+        if (set->target != SLOT_NONE && !slot_has_system(&set->slots[set->target]))
+                slot_set_drop_switch(set);
+}
+
+static int save(const struct boot_decision *d, bool can_write, const struct state_place *place, struct state *state,
+                struct error *e)
+{
+        struct slot_set before = state->set;
+
+        state->set = d->set;
+        if (d->action == BOOT_REBOOT && !can_write)
+                keep_switch(&state->set, &before);
+        return state_save(place, state, e);
+}
+
+int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
+                   struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
+                   struct error *e)
+{
+        bool can_write = loader->writable && loader->ops != &loader_none;
+        int r;
+
+        r = d->save ? save(d, can_write, place, state, e) : 0;
+        if (r < 0)
+                return r;
+        if (d->action == BOOT_REBOOT && !can_write)
+                return fail(e, -EROFS, NULL, "slot %c is to boot instead, but the bootloader cannot be told",
+                            slot_name(d->switch_to));
         if (d->action == BOOT_REBOOT) {
-                slot = &state->set.slots[d->switch_to];
-                spec = (struct entry_spec){
-                        .generation = state->set.target_generation,
-                        .slot = d->switch_to,
-                        .version = slot->version,
-                        .root_partuuid = disk->slots[d->switch_to].uuid,
-                        .kernel = slot->kernel,
-                        .initrd = is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE) ? NULL : slot->initrd,
-                        .writable_root = writable_root,
-                        .extra_cmdline = extra_cmdline,
-                };
-                r = loader->ops->switch_to(loader, &spec, SLOT_DEFAULT_TRIES, e);
-                if (r < 0)
-                        return r;
-                slot_set_end_switch(&state->set, SLOT_DEFAULT_TRIES);
-                r = state_save(place, state, e);
+                r = make_entry(d, disk, place, state, loader, extra_cmdline, writable_root, e);
                 if (r < 0)
                         return r;
         }
-        return d->bad_slot == SLOT_NONE ? 0 : loader->ops->remove_slot(loader, d->bad_slot, e);
+        if (d->bad_slot != SLOT_NONE && can_write) {
+                r = loader->ops->remove_slot(loader, d->bad_slot, NULL);
+                if (r < 0) /* they are behind the others: not worth the boot */
+                        log_warning("the entries of slot %c stay: %s", slot_name(d->bad_slot), error_text(r));
+        }
+        return 0;
 }

@@ -6,13 +6,16 @@
  *      BOOT_FOUND_NOTHING    no slot of ours runs                   nothing
  *      BOOT_FOUND_LOST       no copy of the record is readable      boot; rebuild the record from the entries
  *      BOOT_FOUND_ROOT       the root cannot be used, or the slot   mark it bad, switch to another slot, reboot;
- *                            is marked bad or incomplete            no other: recovery
+ *                            is marked bad or incomplete            no other: recovery, and it is tried again
  *      BOOT_FOUND_FINISH     SWITCHING, and its entry is there      SWITCHED; then as what is found next
  *      BOOT_FOUND_DROP       SWITCHING, and it is not               as if it had not begun: nothing failed
  *      BOOT_FOUND_TRIAL      the slot on trial, with tries left     count the attempt once per boot id
  *      BOOT_FOUND_EXHAUSTED  the slot on trial, without any         mark it bad, switch to another slot, reboot
  *      BOOT_FOUND_FALLBACK   another slot than the one on trial,    the operation failed: mark that slot bad; this
- *                            which has no tries left or no files    slot is confirmed again
+ *                            which has no tries left, no files or   slot is confirmed again, or goes on with its
+ *                            is marked bad                          own trial
+ *      BOOT_FOUND_VANISHED   another slot than the one on trial,    a power cut while the loader counted took it:
+ *                            which has tries left but no entry      make it again with one try less, reboot
  *      BOOT_FOUND_DETOUR     another slot than the one on trial,    nothing: a person chose it in the menu
  *                            which still has tries
  *      BOOT_FOUND_CONFIRMED  the confirmed slot                     nothing
@@ -33,6 +36,7 @@ enum boot_found {
         BOOT_FOUND_TRIAL,
         BOOT_FOUND_EXHAUSTED,
         BOOT_FOUND_FALLBACK,
+        BOOT_FOUND_VANISHED,
         BOOT_FOUND_DETOUR,
         BOOT_FOUND_CONFIRMED,
         _BOOT_FOUND_MAX,
@@ -45,25 +49,27 @@ enum boot_action {
 };
 
 struct boot_input {
-        int slot;                           /* that boots, or SLOT_NONE */
-        uint64_t generation;                /* from the command line; 0: not told */
+        int slot;            /* that boots, or SLOT_NONE */
+        uint64_t generation; /* from the command line; 0: not told */
         uint8_t boot_id[16];
-        uint64_t now;                       /* realtime µs */
+        uint64_t now; /* realtime µs */
         bool record_lost;
         struct slot_set set;                /* the record; initialised and empty when it is lost */
         const struct loader_entry *entries; /* ours, as loader->list gives them */
         size_t n_entries;
-        bool entries_known;                 /* false: the ESP cannot be read, nothing follows from entries */
-        enum slot_reason root_failed;       /* REASON_NONE: it was mounted, or was not tried yet */
+        bool entries_known;           /* false: the ESP cannot be read. Then, as with no entry at all (another
+                                       * loader), nothing follows from entries that are not there */
+        enum slot_reason root_failed; /* REASON_NONE: it was mounted, or was not tried yet */
 };
 
 struct boot_decision {
         enum boot_found found;
         enum boot_action action;
-        struct slot_set set;    /* what the record is to say … */
-        bool save;              /* … if it changes */
-        int bad_slot;           /* was marked bad just now: its entries go once the record is durable; or SLOT_NONE */
-        int switch_to;          /* BOOT_REBOOT: the slot that gets set.target_generation */
+        struct slot_set set; /* what the record is to say … */
+        bool save;           /* … if it changes */
+        int bad_slot;        /* is bad or incomplete: its entries go once the record is durable; or SLOT_NONE */
+        int switch_to;       /* BOOT_REBOOT: the slot that gets set.target_generation … */
+        int tries;           /* … and so many tries */
 };
 
 /* Every input has an answer. */
@@ -71,7 +77,9 @@ void boot_decide(const struct boot_input *in, struct boot_decision *ret);
 
 const char *boot_found_to_string(enum boot_found found); /* "trial", … for /run/bootmgr/boot and the log */
 
-/* Carries it out: the record, then entries; for BOOT_REBOOT in the order of every switch. The caller reboots.
- * `extra_cmdline` goes into a new entry. */
-int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place, struct state *state,
-                   struct loader *loader, const char *extra_cmdline, bool writable_root, struct error *e);
+/* Carries it out: the record, then entries; for BOOT_REBOOT in the order of every switch. The caller reboots after
+ * success only: -EROFS and other failures say that no other slot was switched to. `extra_cmdline` goes into a new
+ * entry. */
+int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
+                   struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
+                   struct error *e);

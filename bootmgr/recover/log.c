@@ -19,8 +19,9 @@ void log_set_name(const char *name)
 void log_message(enum log_level level, const char *fmt, ...)
 {
         _cleanup_close_ int fd = -1;
-        char text[900];
+        char text[900], line[1000];
         va_list ap;
+        int n;
 
         if (level > max_level)
                 return;
@@ -28,6 +29,8 @@ void log_message(enum log_level level, const char *fmt, ...)
         vsnprintf(text, sizeof(text), fmt, ap);
         va_end(ap);
         fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-        if (fd < 0 || dprintf(fd, "<%d>bootmgr-recover: %s\n", (int)level, text) < 0)
+        /* One write is one record. Not dprintf(3): it wants to know the offset, which /dev/kmsg does not tell. */
+        n = snprintf(line, sizeof(line), "<%d>bootmgr-recover: %s\n", (int)level, text);
+        if (fd < 0 || write(fd, line, (size_t)n) < 0)
                 fprintf(stderr, "bootmgr-recover: %s\n", text);
 }

@@ -21,8 +21,8 @@
 #include "recover/mount.h"
 
 #define RUN_DIRECTORY "/run/bootmgr"
-#define EFIVARS "/sys/firmware/efi/efivars"
-#define DISK_TIMEOUT (10 * USEC_PER_SEC)
+#define EFIVARS       "/sys/firmware/efi/efivars"
+#define DISK_TIMEOUT  (10 * USEC_PER_SEC)
 #define RETRY_SECONDS 300
 
 struct recover {
@@ -106,8 +106,8 @@ static void write_result(struct recover *c, const struct boot_decision *d)
         if (c->disk_path || boot_id(id) < 0 || mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755) < 0)
                 return;
         hex_encode(id, sizeof(id), hex);
-        buf_printf(&b, "boot_id=%s\nslot=%c\ngeneration=%llu\ndisk=%s\nfound=%s\nusec=%llu\n", hex,
-                   slot_name(c->slot), (unsigned long long)c->generation, c->disk.path, boot_found_to_string(d->found),
+        buf_printf(&b, "boot_id=%s\nslot=%c\ngeneration=%llu\ndisk=%s\nfound=%s\nusec=%llu\n", hex, slot_name(c->slot),
+                   (unsigned long long)c->generation, c->disk.path, boot_found_to_string(d->found),
                    (unsigned long long)(now_monotonic() - c->start));
         if (!b.failed)
                 file_replace_volatile(AT_FDCWD, RUN_DIRECTORY "/boot", b.data, b.size, 0644);
@@ -124,15 +124,16 @@ static void start_again(const struct recover *c, const char *why)
 
 static void print_page(const struct recover *c, const struct slot_set *set)
 {
-        log_error("no slot can be booted");
+        log_error("%s", slot_set_selectable(set) ? "the bootloader starts a slot that cannot be used, whatever it is told"
+                                                 : "no slot can be booted");
         for (int i = 0; i < set->n_slots; i++)
                 log_error("  slot %c: %s%s%s", slot_name(i), slot_state_to_string(set->slots[i].state),
                           set->slots[i].reason ? ": " : "", slot_reason_to_string(set->slots[i].reason));
         log_error("the machine tries again in %d seconds", RETRY_SECONDS);
 }
 
-static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d, struct loader *loader,
-               struct error *e)
+static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d,
+               struct loader *loader, struct error *e)
 {
         _cleanup_free_ char *extra = extra_cmdline(c->cmdline);
         int r;
@@ -140,7 +141,8 @@ static int act(struct recover *c, struct state_place *place, struct state *state
         r = boot_carry_out(d, &c->disk, place, state, loader, extra, cmdline_has(c->cmdline, "rw"), e);
         if (r < 0)
                 return r;
-        log_info("slot %c, generation %llu: %s", slot_name(c->slot), (unsigned long long)c->generation, boot_found_to_string(d->found));
+        log_info("slot %c, generation %llu: %s", slot_name(c->slot), (unsigned long long)c->generation,
+                 boot_found_to_string(d->found));
         write_result(c, d);
         if (d->action == BOOT_REBOOT)
                 start_again(c, "another slot boots instead");
@@ -148,14 +150,39 @@ static int act(struct recover *c, struct state_place *place, struct state *state
                 print_page(c, &d->set);
                 if (!c->disk_path)
                         nanosleep(&(struct timespec){ .tv_sec = RETRY_SECONDS }, NULL);
-                start_again(c, "no slot can be booted");
+                /* A whole system without any try left is what is left: the next try is to boot it. */
+                if (d->found != BOOT_FOUND_EXHAUSTED)
+                        start_again(c, "no slot can be booted");
         }
         return 0;
 }
 
+/* On an ESP that cannot be written the loader counts no tries: the record must, so the decision is made all the same,
+ * from what can be read. */
+static int open_loader(struct recover *c, struct loader *ret)
+{
+        const struct {
+                const char *name;
+                bool write;
+        } ways[] = { { loader_systemd_boot.name, true }, { loader_systemd_boot.name, false }, { loader_none.name, false } };
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+                _cleanup_error_ struct error why = {};
+
+                r = loader_open(ret, ways[i].name, &c->disk, c->esp, c->disk_path ? NULL : EFIVARS, ways[i].write, &why);
+                if (r >= 0)
+                        break;
+                log_warning("%s", why.message ?: error_text(r));
+        }
+        return r;
+}
+
 static int run_decision(struct recover *c, enum slot_reason root_failed, struct error *e)
 {
-        struct boot_input in = { .slot = c->slot, .generation = c->generation, .now = now_realtime(), .root_failed = root_failed };
+        struct boot_input in = {
+                .slot = c->slot, .generation = c->generation, .now = now_realtime(), .root_failed = root_failed
+        };
         _cleanup_free_ struct loader_entry *entries = NULL;
         struct boot_decision d;
         struct state_place place;
@@ -175,7 +202,7 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
         if (in.record_lost)
                 slot_set_init(&state.set, MAX(c->disk.n_slots, 2));
         if (r >= 0 || in.record_lost)
-                r = loader_open(&loader, loader_systemd_boot.name, &c->disk, c->esp, c->disk_path ? NULL : EFIVARS, true, e);
+                r = open_loader(c, &loader);
         if (r >= 0) {
                 in.set = state.set;
                 in.entries_known = loader.ops->list(&loader, &entries, &in.n_entries, NULL) >= 0;

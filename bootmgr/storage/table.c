@@ -198,7 +198,9 @@ static int add_to_table(struct fdisk_context *cxt, const struct layout_part *par
 
         if (!p)
                 return -ENOMEM;
-        r = type ? fdisk_partition_set_type(p, type) : fdisk_partition_set_type(p, type = fdisk_new_unknown_parttype(0, part->type));
+        if (!type)
+                type = fdisk_new_unknown_parttype(0, part->type);
+        r = type ? fdisk_partition_set_type(p, type) : -ENOMEM;
         if (r == 0)
                 r = fdisk_partition_set_partno(p, number);
         if (r == 0)
@@ -211,6 +213,7 @@ static int add_to_table(struct fdisk_context *cxt, const struct layout_part *par
                 r = fdisk_partition_set_attrs(p, "GUID:63");
         if (r == 0)
                 r = fdisk_add_partition(cxt, p, &made);
+        fdisk_unref_parttype(type); /* what belongs to the label is not counted */
         fdisk_unref_partition(p);
         return r < 0 ? r : r > 0 ? -EINVAL : 0;
 }

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The reference layout on image files: made through libfdisk, found again through libblkid, opened as ranges. */
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/io.h"
+#include "base/sha256.h"
+#include "slot/kinds.h"
+#include "storage/table.h"
+
+/* Check has a macro of this name. */
+#include <check.h>
+#undef fail
+
+static void setup(void)
+{
+        char directory[] = "disk-XXXXXX";
+
+        ck_assert_ptr_nonnull(mkdtemp(directory));
+        ck_assert_int_eq(chdir(directory), 0);
+}
+
+static void make_file(const char *path, uint64_t size)
+{
+        int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+        close(fd);
+}
+
+static void write_at(const char *path, uint64_t offset, const char *text)
+{
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(io_pwrite(fd, text, strlen(text), offset), 0);
+        close(fd);
+}
+
+static void hash(const char *path, uint8_t digest[static DIGEST_SIZE])
+{
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+        ck_assert_int_eq(sha256_fd(fd, 0, UINT64_MAX, digest), 0);
+        close(fd);
+}
+
+/* With 4096-byte sectors FAT32 needs 256 MiB. */
+static struct layout_spec spec_for(unsigned sector)
+{
+        return (struct layout_spec){ .esp_size = sector == 4096 ? MIB(260) : MIB(34),
+                                     .root_size = MIB(4),
+                                     .sector_size = sector,
+                                     .image_size = sector == 4096 ? MIB(300) : MIB(64) };
+}
+
+static void make(const char *path, const struct layout_spec *spec)
+{
+        struct layout layout;
+        struct error e = {};
+        int r = layout_make(path, spec, &layout, &e);
+
+        ck_assert_msg(r == 0, "%s", e.message);
+        layout_done(&layout);
+}
+
+static void find(const char *path, struct disk *disk)
+{
+        struct disk_spec spec = { .path = path };
+        struct error e = {};
+        int r = disk_find(&spec, disk, &e);
+
+        ck_assert_msg(r == 0, "%s", e.message);
+}
+
+START_TEST(the_layout_is_found_as_it_was_made)
+{
+        unsigned sector = _i ? 4096 : 512;
+        struct layout_spec spec = spec_for(sector);
+        struct layout layout;
+        struct disk disk;
+        const struct partition *parts[] = { &disk.esp, &disk.state, &disk.slots[0], &disk.slots[1], &disk.data };
+
+        ck_assert_int_eq(layout_make("image", &spec, &layout, NULL), 0);
+        find("image", &disk);
+        ck_assert(disk.image);
+        ck_assert_uint_eq(disk.sector_size, sector);
+        ck_assert_int_eq(disk.n_slots, 2);
+        ck_assert_uint_eq(layout.n_parts, 5);
+        for (size_t i = 0; i < layout.n_parts; i++) {
+                ck_assert(parts[i]->present);
+                ck_assert_uint_eq(parts[i]->number, i + 1);
+                ck_assert_uint_eq(parts[i]->offset, layout.parts[i].offset);
+                ck_assert_uint_eq(parts[i]->size, layout.parts[i].size);
+                ck_assert_uint_eq(parts[i]->offset % MIB(1), 0);
+                ck_assert_str_eq(parts[i]->label, layout.parts[i].label);
+                ck_assert_uint_eq(strlen(parts[i]->uuid), 36);
+                ck_assert_str_eq(parts[i]->node, "");
+                for (size_t j = 0; j < i; j++) {
+                        ck_assert_uint_le(parts[j]->offset + parts[j]->size, parts[i]->offset);
+                        ck_assert_str_ne(parts[i]->uuid, parts[j]->uuid);
+                }
+        }
+        ck_assert_uint_le(disk.data.offset + disk.data.size, spec.image_size - 33 * sector);
+        ck_assert_int_eq(disk_slot_by_partuuid(&disk, disk.slots[1].uuid), 1);
+        for (char *p = disk.slots[0].uuid; *p; p++)
+                *p = (char)(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
+        ck_assert_int_eq(disk_slot_by_partuuid(&disk, parts[2]->uuid), 0);
+        ck_assert_int_eq(disk_slot_by_partuuid(&disk, disk.esp.uuid), SLOT_NONE);
+        ck_assert_int_eq(disk_slot_by_partuuid(&disk, ""), SLOT_NONE);
+        layout_done(&layout);
+}
+END_TEST
+
+/* Root partitions must not be mounted by discovery: the one with the higher label would win. */
+START_TEST(hidden_from_discovery)
+{
+        struct layout_spec spec = spec_for(512);
+        uint8_t table[5 * 128];
+        int fd;
+
+        make("image", &spec);
+        fd = open("image", O_RDONLY | O_CLOEXEC);
+        ck_assert_int_eq(io_pread(fd, table, sizeof(table), 1024), 0);
+        for (size_t i = 0; i < 5; i++)
+                ck_assert_int_eq(table[i * 128 + 48 + 7] >> 7, i >= 1 && i <= 3); /* bit 63 of the attributes */
+        close(fd);
+}
+END_TEST
+
+START_TEST(both_copies_of_the_record_are_made)
+{
+        struct layout_spec spec = spec_for(512);
+        struct state_place place;
+        struct state state;
+        struct disk disk;
+
+        spec.n_slots = 3;
+        make("image", &spec);
+        find("image", &disk);
+        ck_assert_int_eq(disk.n_slots, 3);
+        ck_assert_int_eq(state_place_open(&disk, NULL, O_RDWR, &place, NULL), 0);
+        ck_assert_int_eq(state_load(&place, &state, NULL), 0);
+        ck_assert_int_eq(state.n_valid, 2);
+        ck_assert_int_eq(state.set.n_slots, 3);
+        ck_assert_uint_eq(place.offset[1] - place.offset[0], STATE_COPY_DISTANCE);
+        ck_assert_uint_eq(place.offset[0], disk.state.offset);
+        state_place_close(&place);
+}
+END_TEST
+
+START_TEST(what_holds_something_is_refused)
+{
+        static const struct {
+                const char *command; /* puts it there */
+                const char *says;
+        } rows[] = {
+                { "mkfs.ext4 -q -F image", "ext4" },
+                { "mkswap -q image 2>/dev/null || mkswap image >/dev/null", "swap" },
+                { "printf x | dd of=image bs=1 seek=700000 conv=notrunc status=none", "unknown kind" },
+                { "printf 'label: dos\\n,10M\\n' | sfdisk -q image", "dos" },
+                { "printf 'label: gpt\\n,10M\\n' | sfdisk -q image", "gpt" },
+        };
+        struct layout_spec spec = spec_for(512);
+        uint8_t before[DIGEST_SIZE], after[DIGEST_SIZE];
+        struct layout layout = { .n_parts = 77 };
+        struct error e = {};
+        struct disk disk;
+
+        make_file("image", MIB(64));
+        ck_assert_int_eq(system(rows[_i].command), 0);
+        hash("image", before);
+        ck_assert_int_eq(layout_make("image", &spec, &layout, &e), -EEXIST);
+        ck_assert_ptr_eq(e.kind, &kind_disk_not_empty);
+        ck_assert_msg(strstr(e.message, rows[_i].says) != NULL, "%s", e.message);
+        ck_assert_uint_eq(layout.n_parts, 77); /* untouched */
+        spec.dry_run = true;
+        ck_assert_int_eq(layout_make("image", &spec, &layout, NULL), 0);
+        ck_assert_ptr_nonnull(strstr(layout.found, rows[_i].says));
+        layout_done(&layout);
+        hash("image", after);
+        ck_assert_mem_eq(before, after, DIGEST_SIZE);
+        spec.dry_run = false;
+        spec.force = true;
+        make("image", &spec);
+        find("image", &disk);
+        error_done(&e);
+}
+END_TEST
+
+START_TEST(a_dry_run_makes_no_file)
+{
+        struct layout_spec spec = spec_for(512);
+        struct layout layout;
+
+        spec.dry_run = true;
+        spec.root_size = 0;
+        spec.image_size = GIB(100);
+        ck_assert_int_eq(layout_make("image", &spec, &layout, NULL), 0);
+        ck_assert_int_eq(access("image", F_OK), -1);
+        ck_assert_ptr_null(layout.found);
+        ck_assert_uint_eq(layout.parts[2].size, GIB(16)); /* the most that is taken unasked */
+        layout_done(&layout);
+}
+END_TEST
+
+START_TEST(layouts_that_cannot_be)
+{
+        static const struct {
+                struct layout_spec spec;
+                uint64_t size;
+                int result;
+        } rows[] = {
+                { { .esp_size = MIB(34), .root_size = MIB(4), .n_slots = 1 }, MIB(64), -EINVAL },
+                { { .esp_size = MIB(34), .root_size = MIB(4), .n_slots = 9 }, MIB(64), -EINVAL },
+                { { .esp_size = MIB(33), .root_size = MIB(4) }, MIB(64), -EINVAL },
+                { { .esp_size = MIB(34), .root_size = 4096 }, MIB(64), -EINVAL },
+                { { .esp_size = MIB(34), .root_size = MIB(4), .sector_size = 520 }, MIB(64), -EINVAL },
+                { { .esp_size = MIB(34), .root_size = MIB(4) }, MIB(50), -ENOSPC },
+                { { .esp_size = MIB(34), .root_size = UINT64_C(1) << 63 }, MIB(64), -ENOSPC },
+                { { .root_size = MIB(4) }, MIB(64), -ENOSPC }, /* the ESP takes 512 MiB unasked */
+                { { .esp_size = MIB(34) }, 0, -ENOSPC },
+        };
+        struct layout layout;
+        struct error e = {};
+        struct stat st;
+
+        make_file("image", rows[_i].size);
+        ck_assert_int_eq(layout_make("image", &rows[_i].spec, &layout, &e), rows[_i].result);
+        ck_assert_ptr_eq(e.kind, &kind_usage);
+        error_done(&e);
+        ck_assert_int_eq(stat("image", &st), 0);
+        ck_assert_int_eq(st.st_blocks, 0); /* nothing was written */
+}
+END_TEST
+
+START_TEST(paths_that_cannot_be)
+{
+        struct layout_spec spec = { .esp_size = MIB(34), .root_size = MIB(4) };
+        char longest[300];
+        struct layout layout;
+        struct disk_spec find_spec = {};
+        struct disk disk;
+        struct error e = {};
+
+        memset(longest, 'x', sizeof(longest));
+        longest[299] = '\0';
+        ck_assert_int_eq(layout_make(longest, &spec, &layout, &e), -ENAMETOOLONG);
+        error_done(&e);
+        ck_assert_int_eq(layout_make("gone", &spec, &layout, &e), -ENOENT);
+        ck_assert_ptr_nonnull(e.hint);
+        error_done(&e);
+        ck_assert_int_eq(layout_make("/dev/null", &spec, &layout, &e), -ENOTBLK);
+        error_done(&e);
+        find_spec.path = longest;
+        ck_assert_int_eq(disk_find(&find_spec, &disk, &e), -ENAMETOOLONG);
+        error_done(&e);
+        find_spec.path = "gone";
+        ck_assert_int_eq(disk_find(&find_spec, &disk, &e), -ENOENT);
+        error_done(&e);
+        find_spec.path = "/dev/null";
+        ck_assert_int_eq(disk_find(&find_spec, &disk, &e), -ENOTBLK);
+        error_done(&e);
+        make_file("empty", MIB(64));
+        find_spec.path = "empty";
+        ck_assert_int_eq(disk_find(&find_spec, &disk, &e), -ENODEV);
+        ck_assert_ptr_eq(e.kind, &kind_no_machine);
+        ck_assert_ptr_nonnull(e.hint);
+        error_done(&e);
+}
+END_TEST
+
+/* A table by somebody else: slots by label, whatever their types and numbers are. */
+START_TEST(other_tables)
+{
+        static const struct {
+                const char *table;
+                int result;
+                unsigned a, b;
+        } rows[] = {
+                { "label: gpt\n2: size=4M, name=root-b\n7: size=4M, name=root-a\n3: size=4M, name=root-z\n", 0, 7, 2 },
+                { "label: gpt\nsize=4M, name=root-a\nsize=4M, name=root-b\nsize=4M, name=root-a\n", -EUCLEAN, 0, 0 },
+                { "label: gpt\nsize=4M, name=root-a\nsize=4M, name=home\n", -ENODEV, 0, 0 },
+                { "label: dos\nsize=4M\nsize=4M\n", -ENODEV, 0, 0 },
+        };
+        struct disk_spec spec = { .path = "image" };
+        struct error e = {};
+        struct disk disk;
+        struct range range;
+        FILE *f;
+
+        make_file("image", MIB(64));
+        f = popen("sfdisk -q image", "w");
+        fputs(rows[_i].table, f);
+        ck_assert_int_eq(pclose(f), 0);
+        ck_assert_int_eq(disk_find(&spec, &disk, &e), rows[_i].result);
+        if (rows[_i].result < 0) {
+                ck_assert_ptr_eq(e.kind, &kind_no_machine);
+                error_done(&e);
+                return;
+        }
+        ck_assert_uint_eq(disk.slots[0].number, rows[_i].a);
+        ck_assert_uint_eq(disk.slots[1].number, rows[_i].b);
+        ck_assert_int_eq(disk.n_slots, 2);
+        ck_assert(!disk.esp.present && !disk.state.present && !disk.data.present);
+        ck_assert_int_eq(range_open(&disk, &disk.data, O_RDONLY, &range, &e), -ENOENT);
+        error_done(&e);
+        ck_assert_int_eq(state_place_open(&disk, NULL, O_RDWR, &(struct state_place){}, &e), -ENOENT);
+        ck_assert_ptr_nonnull(strstr(e.hint, "State="));
+        error_done(&e);
+}
+END_TEST
+
+/* The primary table is gone: the backup serves. */
+START_TEST(the_backup_table_is_read)
+{
+        struct layout_spec spec = spec_for(512);
+        struct disk disk;
+        int fd;
+
+        make("image", &spec);
+        fd = open("image", O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(io_zero(fd, 512, 33 * 512), 0);
+        close(fd);
+        find("image", &disk);
+        ck_assert_int_eq(disk.n_slots, 2);
+}
+END_TEST
+
+START_TEST(ranges_are_what_the_table_says)
+{
+        struct layout_spec spec = spec_for(512);
+        struct error e = {};
+        struct range range;
+        struct disk disk;
+        char text[8] = "";
+
+        make("image", &spec);
+        find("image", &disk);
+        ck_assert_int_eq(range_open(&disk, &disk.slots[1], O_RDWR | O_EXCL, &range, NULL), 0);
+        ck_assert_uint_eq(range.offset, disk.slots[1].offset);
+        ck_assert_uint_eq(range.size, MIB(4));
+        write_at("image", disk.slots[1].offset, "slot b");
+        ck_assert_int_eq(io_pread(range.fd, text, 6, range.offset), 0);
+        ck_assert_str_eq(text, "slot b");
+        range_close(&range);
+        ck_assert_int_eq(range.fd, -1);
+        ck_assert_int_eq(truncate("image", (off_t)(disk.slots[1].offset + disk.slots[1].size - 1)), 0);
+        ck_assert_int_eq(range_open(&disk, &disk.slots[1], O_RDONLY, &range, &e), -EUCLEAN);
+        ck_assert_ptr_nonnull(strstr(e.message, "smaller"));
+        error_done(&e);
+        ck_assert_int_eq(unlink("image"), 0);
+        ck_assert_int_eq(range_open(&disk, &disk.slots[1], O_RDONLY, &range, NULL), -ENOENT);
+        disk.image = false; /* a device whose node is not there */
+        ck_assert_int_eq(range_open(&disk, &disk.slots[1], O_RDONLY, &range, NULL), -ENODEV);
+}
+END_TEST
+
+START_TEST(the_record_in_files)
+{
+        char *files[] = { (char *)"one", (char *)"two" }, *device[] = { (char *)"one", NULL };
+        struct disk disk = {};
+        struct state_place place;
+        struct error e = {};
+
+        ck_assert_int_eq(state_place_open(&disk, files, O_RDWR, &place, &e), -ENOENT);
+        error_done(&e);
+        make_file("one", STATE_COPY_SIZE);
+        make_file("two", STATE_COPY_SIZE - 1);
+        ck_assert_int_eq(state_place_open(&disk, files, O_RDWR, &place, &e), -EUCLEAN);
+        ck_assert_ptr_nonnull(e.hint);
+        error_done(&e);
+        ck_assert_int_eq(state_place_open(&disk, device, O_RDWR, &place, &e), -EUCLEAN);
+        error_done(&e);
+        make_file("two", STATE_COPY_SIZE);
+        ck_assert_int_eq(state_place_open(&disk, files, O_RDWR, &place, NULL), 0);
+        ck_assert_int_ne(place.fd[0], place.fd[1]);
+        state_place_close(&place);
+        make_file("one", MIB(1));
+        ck_assert_int_eq(state_place_open(&disk, device, O_RDWR, &place, NULL), 0);
+        ck_assert_int_eq(place.fd[0], place.fd[1]);
+        ck_assert_uint_eq(place.offset[1], STATE_COPY_DISTANCE);
+        state_place_close(&place);
+        device[0] = (char *)"gone";
+        ck_assert_int_eq(state_place_open(&disk, device, O_RDWR, &place, NULL), -ENOENT);
+}
+END_TEST
+
+START_TEST(one_writer_at_a_time)
+{
+        struct layout_spec spec = spec_for(512);
+        struct disk disk = { .path = "image" };
+        struct error e = {};
+        struct layout layout;
+        int fd, second;
+
+        make_file("image", MIB(64));
+        fd = disk_lock(&disk, 0, NULL);
+        ck_assert_int_ge(fd, 0);
+        second = disk_lock(&disk, 100000, &e);
+        ck_assert_int_eq(second, -EAGAIN);
+        ck_assert_ptr_eq(e.kind, &kind_busy);
+        error_done(&e);
+        ck_assert_int_eq(layout_make("image", &spec, &layout, &e), -EAGAIN);
+        error_done(&e);
+        close(fd);
+        fd = disk_lock(&disk, 0, NULL);
+        ck_assert_int_ge(fd, 0);
+        close(fd);
+        strcpy(disk.path, "gone");
+        ck_assert_int_eq(disk_lock(&disk, 0, NULL), -ENOENT);
+}
+END_TEST
+
+/* Slots that the configuration names, as a machine that came without our labels has them. */
+START_TEST(named_slots)
+{
+        const char *devices[SLOT_MAX] = { "one", "two" };
+        struct disk_spec spec = { .path = "image", .slot_device = devices };
+        struct error e = {};
+        struct disk disk;
+        struct range range;
+
+        make_file("image", MIB(64));
+        ck_assert_int_eq(system("printf 'label: gpt\\n,10M\\n' | sfdisk -q image"), 0);
+        ck_assert_int_eq(disk_find(&spec, &disk, &e), -ENOENT);
+        ck_assert_ptr_nonnull(strstr(e.message, "one"));
+        error_done(&e);
+        make_file("one", MIB(2));
+        make_file("two", MIB(3));
+        ck_assert_int_eq(disk_find(&spec, &disk, NULL), 0);
+        ck_assert_int_eq(disk.n_slots, 2);
+        ck_assert_uint_eq(disk.slots[1].size, MIB(3));
+        ck_assert_int_eq(range_open(&disk, &disk.slots[1], O_RDONLY, &range, NULL), 0);
+        ck_assert_uint_eq(range.offset, 0);
+        range_close(&range);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("disk");
+        TCase *t = tcase_create("disk");
+        SRunner *runner;
+        int failed;
+
+        tcase_set_timeout(t, 120);
+        tcase_add_checked_fixture(t, setup, NULL);
+        tcase_add_loop_test(t, the_layout_is_found_as_it_was_made, 0, 2);
+        tcase_add_test(t, hidden_from_discovery);
+        tcase_add_test(t, both_copies_of_the_record_are_made);
+        tcase_add_loop_test(t, what_holds_something_is_refused, 0, 5);
+        tcase_add_test(t, a_dry_run_makes_no_file);
+        tcase_add_loop_test(t, layouts_that_cannot_be, 0, 9);
+        tcase_add_test(t, paths_that_cannot_be);
+        tcase_add_loop_test(t, other_tables, 0, 4);
+        tcase_add_test(t, the_backup_table_is_read);
+        tcase_add_test(t, ranges_are_what_the_table_says);
+        tcase_add_test(t, the_record_in_files);
+        tcase_add_test(t, one_writer_at_a_time);
+        tcase_add_test(t, named_slots);
+        suite_add_tcase(s, t);
+        runner = srunner_create(s);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
