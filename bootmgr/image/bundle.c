@@ -3,6 +3,7 @@
  * manifest, then the index against the manifest, then each chunk against the index. */
 #include "base/sha256.h"
 #include "image/format.h"
+#include "image/source.h"
 #include "slot/kinds.h"
 
 struct bundle {
@@ -45,14 +46,16 @@ int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, s
         };
 
         if (memcmp(bytes + H_MAGIC, BUNDLE_MAGIC, 8) != 0)
-                return fail(e, -EBADMSG, &kind_bundle_invalid, "this is not a bundle: it does not begin with %s", BUNDLE_MAGIC);
+                return fail(e, -EBADMSG, &kind_bundle_invalid, "this is not a bundle: it does not begin with %s",
+                            BUNDLE_MAGIC);
         if (crc32c(0, bytes, H_CRC) != get_le32(bytes + H_CRC))
                 return damaged(e, "header is damaged");
         if (get_le16(bytes + H_MAJOR) != BUNDLE_MAJOR)
-                return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible, "the bundle has format %u, this bootmgr knows %d",
-                            get_le16(bytes + H_MAJOR), BUNDLE_MAJOR);
-        if (h.manifest == 0 || h.manifest > BUNDLE_MAX_MANIFEST || h.signatures > SIGNATURES_MAX_SIZE || h.index > INDEX_MAX ||
-            h.index % INDEX_ENTRY || h.total > (UINT64_C(1) << 60) || h.total < HEADER_SIZE + h.manifest + h.signatures + h.index)
+                return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
+                            "the bundle has format %u, this bootmgr knows %d", get_le16(bytes + H_MAJOR), BUNDLE_MAJOR);
+        if (h.manifest == 0 || h.manifest > BUNDLE_MAX_MANIFEST || h.signatures > SIGNATURES_MAX_SIZE ||
+            h.index > INDEX_MAX || h.index % INDEX_ENTRY || h.total > (UINT64_C(1) << 60) ||
+            h.total < HEADER_SIZE + h.manifest + h.signatures + h.index)
                 return damaged(e, "header has lengths that cannot be");
         *ret = h;
         return 0;
@@ -77,7 +80,8 @@ static int read_head(struct bundle *b, const struct trust *trust, struct error *
         if (r < 0)
                 return r;
         if (source_size(b->source) != UINT64_MAX && source_size(b->source) != b->header.total)
-                return fail(e, -EBADMSG, &kind_bundle_invalid, "the bundle has %llu bytes, its header says %llu: it is cut off or has trailing data",
+                return fail(e, -EBADMSG, &kind_bundle_invalid,
+                            "the bundle has %llu bytes, its header says %llu: it is cut off or has trailing data",
                             (unsigned long long)source_size(b->source), (unsigned long long)b->header.total);
         b->manifest_bytes = calloc(1, (size_t)b->header.manifest + 1);
         signatures = malloc(MAX(b->header.signatures, 1U));
@@ -87,8 +91,8 @@ static int read_head(struct bundle *b, const struct trust *trust, struct error *
         if (r >= 0)
                 r = read_part(b, signatures, b->header.signatures, "signatures are missing", e);
         if (r >= 0)
-                r = signatures_check(b->manifest_bytes, b->header.manifest, signatures, b->header.signatures, trust, b->signatures,
-                                     &b->n_signatures, b->key_names, e);
+                r = signatures_check(b->manifest_bytes, b->header.manifest, signatures, b->header.signatures, trust,
+                                     b->signatures, &b->n_signatures, b->key_names, e);
         if (r >= 0)
                 r = manifest_parse(b->manifest_bytes, b->header.manifest, &b->manifest, e);
         return r;
@@ -177,16 +181,16 @@ static int read_index(struct bundle *b, struct error *e)
 
                 r = sha256_data(image_index(b, i), image->n_chunks * INDEX_ENTRY, digest);
                 if (r >= 0 && memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
-                        r = fail(e, -EBADMSG, &kind_bundle_invalid, "the bundle's chunk index of image %s does not match the manifest",
-                                 image->name);
+                        r = fail(e, -EBADMSG, &kind_bundle_invalid,
+                                 "the bundle's chunk index of image %s does not match the manifest", image->name);
         }
         return r;
 }
 
 static int bad_chunk(const struct bundle_image *image, uint64_t number, struct error *e)
 {
-        fail(e, -EBADMSG, &kind_content, "chunk %llu of image %s (offset %llu) does not match its digest", (unsigned long long)number,
-             image->name, (unsigned long long)(number * image->chunk_size));
+        fail(e, -EBADMSG, &kind_content, "chunk %llu of image %s (offset %llu) does not match its digest",
+             (unsigned long long)number, image->name, (unsigned long long)(number * image->chunk_size));
         return fail_hint(e, "fetch or copy the bundle again");
 }
 
@@ -241,6 +245,9 @@ int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct pro
                 r = extract_image(b, i, sinks ? sinks[i] : NULL, &totals, e);
         if (r < 0)
                 return r;
+        /* A source that does not know its size (a pipe) shows only here that the header lied. */
+        if (b->source->done != b->header.total)
+                return damaged(e, "header gives another length than its parts have");
         r = source_read(b->source, &trailing, 1, e);
         if (r >= 0)
                 return damaged(e, "end is followed by trailing data");

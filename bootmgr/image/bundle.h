@@ -7,15 +7,15 @@
 #include "base/progress.h"
 #include "slot/slot.h"
 
-#define BUNDLE_MAX_IMAGES 16
+#define BUNDLE_MAX_IMAGES     16
 #define BUNDLE_MAX_SIGNATURES 16
-#define BUNDLE_MAX_MANIFEST (64 * 1024)
+#define BUNDLE_MAX_MANIFEST   (64 * 1024)
 
 struct bundle_image {
-        char name[32];                   /* "root", "kernel", "initrd", or any extra */
-        uint64_t size;                   /* bytes */
-        uint8_t digest[DIGEST_SIZE];     /* SHA-256 of the whole content: kernel and initrd, which are named by it on the
-                                          * ESP; zeros for others: their chunks' digests say the same */
+        char name[32];               /* "root", "kernel", "initrd", or any extra */
+        uint64_t size;               /* bytes */
+        uint8_t digest[DIGEST_SIZE]; /* SHA-256 of the whole content: kernel and initrd, which are named by it on the
+                                      * ESP; zeros for others: their chunks' digests say the same */
         uint32_t chunk_size;
         uint64_t n_chunks;
         uint8_t index_digest[DIGEST_SIZE]; /* SHA-256 of its part of the index */
@@ -30,13 +30,13 @@ struct manifest {
         char build_id[64];
         struct bundle_image images[BUNDLE_MAX_IMAGES];
         size_t n_images;
-        uint8_t digest[DIGEST_SIZE];     /* SHA-256 of its exact bytes: the version's identity */
+        uint8_t digest[DIGEST_SIZE]; /* SHA-256 of its exact bytes: the version's identity */
 };
 const struct bundle_image *manifest_image(const struct manifest *m, const char *name); /* NULL: none */
 
 struct bundle_signature {
-        uint8_t key_id[DIGEST_SIZE];     /* SHA-256 of the public key as DER SubjectPublicKeyInfo */
-        const char *key_name;            /* file in the trust directory; NULL: unknown */
+        uint8_t key_id[DIGEST_SIZE]; /* SHA-256 of the public key as DER SubjectPublicKeyInfo */
+        const char *key_name;        /* file in the trust directory; NULL: unknown */
         bool valid;
 };
 
@@ -64,7 +64,10 @@ struct trust {
 int bundle_open(struct source *source, const struct trust *trust, struct bundle **ret, struct error *e);
 struct bundle *bundle_free(struct bundle *b);
 #define _cleanup_bundle_ _cleanup_(bundle_freep)
-static inline void bundle_freep(struct bundle **b) { *b = bundle_free(*b); }
+static inline void bundle_freep(struct bundle **b)
+{
+        *b = bundle_free(*b);
+}
 
 const struct manifest *bundle_manifest(const struct bundle *b);
 /* The manifest's exact bytes; borrowed. */
@@ -91,10 +94,10 @@ struct bundle_spec {
         const char *const *image_names; /* parallel arrays, n_images of them */
         const char *const *image_files;
         size_t n_images;
-        const char *const *key_files;   /* private keys, PEM; at least one */
+        const char *const *key_files; /* private keys, PEM; at least one */
         size_t n_keys;
-        uint32_t chunk_size;            /* 0: the default */
-        int level;                      /* zstd; 0: the default */
+        uint32_t chunk_size; /* 0: the default */
+        int level;           /* zstd; 0: the default */
 };
 /* Reproducible to the byte for the same input (Ed25519 and RSA keys). `path` must not exist. */
 int bundle_create(const char *path, const struct bundle_spec *spec, struct progress *progress, struct error *e);

@@ -70,7 +70,8 @@ int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t entry[static 
         return zero_digest(c, size, entry + I_DIGEST);
 }
 
-int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t entry[static INDEX_ENTRY], const void **stored)
+int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t entry[static INDEX_ENTRY],
+               const void **stored)
 {
         size_t n;
         int r;
@@ -109,7 +110,6 @@ int chunk_unpack(struct chunk_codec *c, const uint8_t entry[static INDEX_ENTRY],
         } else {
                 if (stored > chunk_stored_max(c->chunk_size) || crc32c(0, c->stored, stored) != get_le32(entry + I_CRC))
                         return -EBADMSG;
-                c->zero_size = 0; /* the buffer is about to hold something else */
                 n = ZSTD_decompressDCtx(c->unpack, c->content, c->chunk_size, c->stored, stored);
                 if (ZSTD_isError(n) || n != size)
                         return -EBADMSG;

@@ -17,8 +17,9 @@ struct maker {
         const struct bundle_spec *spec;
         struct manifest manifest;
         struct buf index;
-        int chunks;           /* unnamed file */
+        int chunks; /* unnamed file */
         uint64_t chunks_size;
+        uint64_t n_chunks;
         uint64_t done, all;
         struct progress *progress;
         struct chunk_codec *codec;
@@ -96,7 +97,8 @@ static int add_image(struct maker *m, const char *name, const char *path, uint32
 
         if (manifest_image(&m->manifest, name))
                 return fail(e, -EEXIST, &kind_usage, "the image %s is given twice", name);
-        if (strlen(name) >= sizeof(image->name) || !*name || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(name))
+        if (strlen(name) >= sizeof(image->name) || !*name ||
+            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(name))
                 return fail(e, -EINVAL, &kind_usage, "the image name '%s' is not made of a-z, 0-9 and -", name);
         if (stat(path, &st) < 0)
                 return fail_errno(e, -errno, "cannot open the image %s", path);
@@ -106,9 +108,23 @@ static int add_image(struct maker *m, const char *name, const char *path, uint32
         image->size = (uint64_t)st.st_size;
         image->chunk_size = chunk_size;
         image->n_chunks = (image->size + chunk_size - 1) / chunk_size;
+        m->n_chunks += image->n_chunks;
+        if (m->n_chunks > INDEX_MAX / INDEX_ENTRY) {
+                fail(e, -EFBIG, &kind_usage,
+                     "up to the image %s there are %llu chunks, more than the %llu that a bundle can hold", name,
+                     (unsigned long long)m->n_chunks, (unsigned long long)(INDEX_MAX / INDEX_ENTRY));
+                return fail_hint(e, "give a larger --chunk-size");
+        }
         m->all += image->size;
         m->manifest.n_images++;
         return 0;
+}
+
+static bool is_printable(const char *s)
+{
+        while (*s && (unsigned char)*s >= 0x20 && (unsigned char)*s <= 0x7e)
+                s++;
+        return !*s;
 }
 
 static int fill_manifest(struct maker *m, struct error *e)
@@ -125,8 +141,12 @@ static int fill_manifest(struct maker *m, struct error *e)
         if (strlen(spec->compatible ?: "") >= sizeof(to->compatible) || strlen(spec->build_id ?: "") >= sizeof(to->build_id))
                 return fail(e, -EINVAL, &kind_usage, "the compatible string or the build id is longer than %zu characters",
                             sizeof(to->compatible) - 1);
+        if (!is_printable(spec->compatible ?: "") || !is_printable(spec->build_id ?: ""))
+                return fail(e, -EINVAL, &kind_usage,
+                            "the compatible string or the build id is not made of printable ASCII characters");
         if (spec->security_version > INT64_MAX)
-                return fail(e, -ERANGE, &kind_usage, "the security version %llu is too large", (unsigned long long)spec->security_version);
+                return fail(e, -ERANGE, &kind_usage, "the security version %llu is too large",
+                            (unsigned long long)spec->security_version);
         to->format = BUNDLE_MAJOR;
         strcpy(to->version, spec->version);
         strcpy(to->compatible, spec->compatible ?: "");
@@ -156,7 +176,8 @@ static int pack_images(struct maker *m, struct error *e)
         int r = 0;
 
         if (chunk_size < CHUNK_MIN || chunk_size > CHUNK_MAX || (chunk_size & (chunk_size - 1)))
-                return fail(e, -EINVAL, &kind_usage, "the chunk size %u is not a power of two from %u to %u", chunk_size, CHUNK_MIN, CHUNK_MAX);
+                return fail(e, -EINVAL, &kind_usage, "the chunk size %u is not a power of two from %u to %u", chunk_size,
+                            CHUNK_MIN, CHUNK_MAX);
         if (spec->n_images == 0 || spec->n_images > BUNDLE_MAX_IMAGES)
                 return fail(e, -EINVAL, &kind_usage, "%zu images: 1 to %d are possible", spec->n_images, BUNDLE_MAX_IMAGES);
         for (int place = 0; place <= 3; place++)
@@ -177,10 +198,12 @@ static int pack_images(struct maker *m, struct error *e)
 }
 
 /* Header, manifest, signatures, index; then the chunks from `chunks` at `from`. */
-static int write_bundle(int fd, const char *manifest, const struct buf *signatures, const uint8_t *index, uint64_t index_size, int chunks,
-                        uint64_t from, uint64_t chunks_size)
+static int write_bundle(int fd, const char *manifest, const struct buf *signatures, const uint8_t *index,
+                        uint64_t index_size, int chunks, uint64_t from, uint64_t chunks_size)
 {
-        struct header h = { .manifest = (uint32_t)strlen(manifest), .signatures = (uint32_t)signatures->size, .index = index_size };
+        struct header h = { .manifest = (uint32_t)strlen(manifest),
+                            .signatures = (uint32_t)signatures->size,
+                            .index = index_size };
         uint8_t header[HEADER_SIZE];
         uint64_t offset = HEADER_SIZE;
         int r;
@@ -293,7 +316,9 @@ static int read_head(int fd, struct header *h, char **manifest, uint8_t **block,
         if (!*manifest || !*block)
                 return -ENOMEM;
         r = io_pread(fd, *manifest, h->manifest, HEADER_SIZE);
-        return r < 0 ? r : io_pread(fd, *block, h->signatures, HEADER_SIZE + h->manifest);
+        if (r >= 0)
+                r = io_pread(fd, *block, h->signatures, HEADER_SIZE + h->manifest);
+        return r < 0 ? fail(e, r, &kind_bundle_invalid, "the bundle is cut off in its manifest or its signatures") : 0;
 }
 
 int bundle_sign(const char *path, const char *const *key_files, size_t n_keys, struct error *e)

@@ -10,34 +10,34 @@
 #define BUNDLE_MINOR 0
 
 /* header */
-#define HEADER_SIZE 64
-#define H_MAGIC 0
-#define H_MAJOR 8
-#define H_MINOR 10
-#define H_MANIFEST 12   /* u32: length */
+#define HEADER_SIZE  64
+#define H_MAGIC      0
+#define H_MAJOR      8
+#define H_MINOR      10
+#define H_MANIFEST   12 /* u32: length */
 #define H_SIGNATURES 16 /* u32: length */
-#define H_RESERVED 20
-#define H_INDEX 24      /* u64: length */
-#define H_TOTAL 32      /* u64: length of the whole file */
-#define H_CRC 60        /* u32: CRC-32C of the 60 bytes before */
+#define H_RESERVED   20
+#define H_INDEX      24 /* u64: length */
+#define H_TOTAL      32 /* u64: length of the whole file */
+#define H_CRC        60 /* u32: CRC-32C of the 60 bytes before */
 
 /* one signature: then its bytes; behind the last one the CRC-32C of the whole block */
-#define SIGNATURE_HEADER 36
-#define S_KEY 0
-#define S_ALGORITHM 32 /* u16 */
-#define S_LENGTH 34    /* u16 */
+#define SIGNATURE_HEADER    36
+#define S_KEY               0
+#define S_ALGORITHM         32 /* u16 */
+#define S_LENGTH            34 /* u16 */
 #define SIGNATURES_MAX_SIZE (64 * 1024)
 
 /* one chunk in the index */
 #define INDEX_ENTRY 40
-#define I_DIGEST 0
-#define I_STORED 32 /* u32: stored bytes; 0: the chunk is zeros and not stored */
-#define I_CRC 36    /* u32: CRC-32C of the stored bytes */
+#define I_DIGEST    0
+#define I_STORED    32 /* u32: stored bytes; 0: the chunk is zeros and not stored */
+#define I_CRC       36 /* u32: CRC-32C of the stored bytes */
 
-#define CHUNK_MIN 4096u
-#define CHUNK_MAX (16u * 1024 * 1024)
+#define CHUNK_MIN     4096u
+#define CHUNK_MAX     (16u * 1024 * 1024)
 #define CHUNK_DEFAULT (256u * 1024)
-#define INDEX_MAX MIB(256) /* over all images: 1.6 TiB of content in default chunks */
+#define INDEX_MAX     MIB(256) /* over all images: 1.6 TiB of content in default chunks */
 
 struct header {
         uint32_t manifest, signatures;
@@ -63,7 +63,8 @@ struct chunk_codec;
 struct chunk_codec *chunk_codec_new(uint32_t chunk_size);
 struct chunk_codec *chunk_codec_free(struct chunk_codec *c);
 /* Compresses one chunk, fills in its index entry; *stored is borrowed until the next call. */
-int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t entry[static INDEX_ENTRY], const void **stored);
+int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t entry[static INDEX_ENTRY],
+               const void **stored);
 /* The index entry of `size` zeros. */
 int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t entry[static INDEX_ENTRY]);
 /* The buffer into which the stored bytes are read (chunk_stored_max() of them), and the content they give. */

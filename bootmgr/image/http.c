@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* libcurl, wrapped once: one body, read forwards, through a bounded buffer. A broken connection goes on from
- * where it was when the server knows ranges, and is read again from the start when it does not. */
+ * where it was when the server knows ranges, and is read again from the start when it does not. A file that has
+ * another ETag then is another file, and the transfer fails. */
 #include <curl/curl.h>
+#include <sys/select.h>
 #include <time.h>
 
 #include "base/buf.h"
@@ -9,42 +11,47 @@
 #include "image/source.h"
 #include "slot/kinds.h"
 
-#define BUFFER_SIZE (1024 * 1024) /* well above CURL_MAX_WRITE_SIZE */
-#define CONNECT_TIMEOUT 20L
-#define STALL_TIMEOUT 30L
-#define POLL_MSEC 1000
-#define RETRIES 5
+#define BUFFER_SIZE       (1024 * 1024) /* well above CURL_MAX_WRITE_SIZE */
+#define CONNECT_TIMEOUT   20L
+#define STALL_TIMEOUT     30L
+#define POLL_USEC         1000000
+#define UNKNOWN_POLL_USEC 100000 /* curl has no descriptor to wait for: the delay its manual names */
+#define RETRIES           5
 
 struct http {
         char *url;
         CURL *easy;
         CURLM *multi;
         struct curl_slist *headers;
-        char *etag;
+        char *etag;        /* of the file; NULL: the server gives none */
+        char *answer_etag; /* of the answer that is arriving */
         uint8_t *buffer;
         size_t start, fill;
         uint64_t offset;   /* of the next byte to hand out */
         uint64_t received; /* of the next byte to arrive */
+        uint64_t drop;     /* bytes still to come that have arrived before */
         bool paused, running, ended;
+        bool no_ranges;    /* the server does not know them */
+        bool changed;      /* it is another file now */
         unsigned failures; /* since something last arrived */
         CURLcode result;
         long status;
         char message[CURL_ERROR_SIZE];
 };
 
-static size_t on_body(char *data, size_t size, size_t n, void *userdata)
+/* Before anything of an answer is used: what has arrived before and what arrives now must be of one file. */
+static void compare_etags(struct http *h)
 {
-        struct http *h = userdata;
-
-        n *= size;
-        if (h->status == 0)
-                curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &h->status);
-        if (h->status >= 400)
-                return n; /* the server's words about its error are not the bundle */
-        if (h->fill + n > BUFFER_SIZE) {
-                h->paused = true;
-                return CURL_WRITEFUNC_PAUSE;
+        if (h->received == 0) {
+                free(h->etag);
+                h->etag = TAKE_PTR(h->answer_etag);
+        } else if (h->etag && !streq(h->etag, h->answer_etag)) {
+                h->changed = true;
         }
+}
+
+static void keep(struct http *h, const char *data, size_t n)
+{
         if (h->start + h->fill + n > BUFFER_SIZE) {
                 memmove(h->buffer, h->buffer + h->start, h->fill);
                 h->start = 0;
@@ -53,6 +60,31 @@ static size_t on_body(char *data, size_t size, size_t n, void *userdata)
         h->fill += n;
         h->received += n;
         h->failures = 0;
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *userdata)
+{
+        struct http *h = userdata;
+        size_t old;
+
+        n *= size;
+        if (h->status == 0) {
+                curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &h->status);
+                if (h->status < 400)
+                        compare_etags(h);
+        }
+        if (h->status >= 400)
+                return n; /* the server's words about its error are not the bundle */
+        if (h->changed)
+                return 0; /* ends the transfer */
+        old = (size_t)MIN(h->drop, (uint64_t)n);
+        if (h->fill + n - old > BUFFER_SIZE) {
+                h->paused = true;
+                return CURL_WRITEFUNC_PAUSE;
+        }
+        h->drop -= old;
+        if (n > old)
+                keep(h, data + old, n - old);
         return n;
 }
 
@@ -61,10 +93,18 @@ static size_t on_header(char *data, size_t size, size_t n, void *userdata)
         struct http *h = userdata;
 
         n *= size;
-        if (n > 6 && strncasecmp(data, "etag:", 5) == 0 && !h->etag) {
-                size_t skip = 5 + strspn(data + 5, " ");
+        if (n > 5 && memcmp(data, "HTTP/", 5) == 0) {
+                /* A redirection has headers of its own. */
+                free(TAKE_PTR(h->answer_etag));
+        } else if (n > 5 && strncasecmp(data, "etag:", 5) == 0) {
+                size_t end = n, start = 5;
 
-                h->etag = strndup(data + skip, strcspn(data + skip, "\r\n"));
+                while (start < end && strchr(" \t", data[start]))
+                        start++;
+                while (end > start && strchr(" \t\r\n", data[end - 1]))
+                        end--;
+                free(h->answer_etag);
+                h->answer_etag = strndup(data + start, end - start);
         }
         return n;
 }
@@ -77,6 +117,7 @@ static void http_done(struct http *h)
         curl_multi_cleanup(h->multi);
         curl_slist_free_all(h->headers);
         free(h->etag);
+        free(h->answer_etag);
         free(h->buffer);
         free(h->url);
         free(h);
@@ -119,15 +160,18 @@ static int configure(struct http *h)
 static int start_transfer(struct http *h)
 {
         _cleanup_free_ char *condition = NULL;
+        uint64_t from = h->no_ranges ? 0 : h->received;
 
         curl_slist_free_all(h->headers);
         h->headers = NULL;
-        if (h->received > 0 && h->etag) {
+        /* A weak one (W/) promises nothing about bytes: no server takes it as a condition (RFC 9110, 13.1.5). */
+        if (from > 0 && h->etag && !startswith(h->etag, "W/")) {
                 condition = xasprintf("If-Range: %s", h->etag);
                 h->headers = condition ? curl_slist_append(NULL, condition) : NULL;
         }
         curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, h->headers);
-        curl_easy_setopt(h->easy, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)h->received);
+        curl_easy_setopt(h->easy, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)from);
+        h->drop = h->received - from;
         h->paused = h->ended = false;
         h->status = 0;
         h->message[0] = '\0';
@@ -153,6 +197,10 @@ static bool is_transient(CURLcode code, long status)
 
 static int fail_transfer(struct source *s, struct http *h, struct error *e)
 {
+        if (h->changed) {
+                fail(e, -EIO, &kind_fetch, "%s changed on the server while it was fetched", s->where);
+                return fail_hint(e, "start again when the server holds what it is to hold");
+        }
         if (h->status >= 400)
                 return fail(e, -EIO, &kind_fetch, "%s: the server answers %ld", s->where, h->status);
         return fail(e, -EIO, &kind_fetch, "%s: %s", s->where, *h->message ? h->message : curl_easy_strerror(h->result));
@@ -168,15 +216,44 @@ static int settle(struct source *s, struct http *h, struct error *e)
                 h->ended = true;
                 return 0;
         }
-        if (h->result == CURLE_RANGE_ERROR && h->fill == 0)
-                return fail(e, -EIO, &kind_fetch, "%s: the connection broke after %llu bytes, and the server knows no ranges", s->where,
-                            (unsigned long long)h->received);
+        if (h->result == CURLE_RANGE_ERROR && !h->no_ranges) {
+                compare_etags(h);
+                if (h->changed)
+                        return fail_transfer(s, h, e);
+                h->no_ranges = true;
+                return start_transfer(h);
+        }
         if (!is_transient(h->result, h->status) || h->failures >= RETRIES || (h->received == 0 && h->failures >= 2))
                 return fail_transfer(s, h, e);
         log_info("%s: %s; trying again", s->where, *h->message ? h->message : curl_easy_strerror(h->result));
-        nanosleep(&(struct timespec){ .tv_sec = (time_t)1 << h->failures }, NULL);
+        if (nanosleep(&(struct timespec){ .tv_sec = (time_t)1 << h->failures }, NULL) < 0)
+                return source_interrupted(s, e);
         h->failures++;
         return start_transfer(h);
+}
+
+/* curl_multi_poll() hides that a signal came, and a signal must end the waiting. */
+static int wait_for_server(struct source *s, struct http *h, struct error *e)
+{
+        struct timeval timeout = { .tv_usec = UNKNOWN_POLL_USEC };
+        fd_set readable, writable, failed;
+        int highest = -1;
+        long msec = -1;
+
+        FD_ZERO(&readable);
+        FD_ZERO(&writable);
+        FD_ZERO(&failed);
+        if (curl_multi_fdset(h->multi, &readable, &writable, &failed, &highest) != CURLM_OK)
+                return fail_transfer(s, h, e);
+        curl_multi_timeout(h->multi, &msec);
+        if (highest >= 0) {
+                uint64_t usec = msec < 0 ? POLL_USEC : MIN((uint64_t)msec * 1000, (uint64_t)POLL_USEC);
+
+                timeout = (struct timeval){ .tv_sec = (time_t)(usec / 1000000), .tv_usec = (suseconds_t)(usec % 1000000) };
+        }
+        if (select(highest + 1, &readable, &writable, &failed, &timeout) >= 0)
+                return 0;
+        return errno == EINTR ? source_interrupted(s, e) : fail_errno(e, -errno, "cannot wait for %s", s->where);
 }
 
 static int work(struct source *s, struct http *h, struct error *e)
@@ -196,9 +273,7 @@ static int work(struct source *s, struct http *h, struct error *e)
                 h->result = message->data.result;
                 return settle(s, h, e);
         }
-        if (h->fill == 0)
-                curl_multi_poll(h->multi, NULL, 0, POLL_MSEC, NULL);
-        return 0;
+        return h->fill == 0 && active ? wait_for_server(s, h, e) : 0;
 }
 
 static ssize_t http_read(struct source *s, void *data, size_t n, struct error *e)
@@ -232,7 +307,8 @@ static const struct source_ops http_ops = { .read = http_read, .close = http_clo
 /* For messages: no user:password@ and no query. */
 static char *public_url(const char *url)
 {
-        const char *scheme = strstr(url, "://") + 3, *slash = scheme + strcspn(scheme, "/?"), *at = memrchr(scheme, '@', (size_t)(slash - scheme));
+        const char *scheme = strstr(url, "://") + 3, *slash = scheme + strcspn(scheme, "/?"),
+                   *at = memrchr(scheme, '@', (size_t)(slash - scheme));
         const char *host = at ? at + 1 : scheme;
 
         return xasprintf("%.*s%.*s", (int)(scheme - url), url, (int)strcspn(host, "?"), host);

@@ -21,8 +21,8 @@
 
 static int too_large(struct error *e, const char *what, uint64_t need, uint64_t have)
 {
-        return fail(e, -EFBIG, &kind_bundle_incompatible, "%s needs %llu KiB, there are %llu KiB", what, (unsigned long long)(need + 1023) / 1024,
-                    (unsigned long long)have / 1024);
+        return fail(e, -EFBIG, &kind_bundle_incompatible, "%s needs %llu KiB, there are %llu KiB", what,
+                    (unsigned long long)(need + 1023) / 1024, (unsigned long long)have / 1024);
 }
 
 int install_check(const struct manifest *m, const struct install_limits *limits, struct error *e)
@@ -33,7 +33,8 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
         uint64_t boot_files;
 
         if (limits->compatible && !streq(limits->compatible, m->compatible)) {
-                fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle is for '%s', this machine is '%s'", m->compatible, limits->compatible);
+                fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle is for '%s', this machine is '%s'", m->compatible,
+                     limits->compatible);
                 return fail_hint(e, "see Compatible= in bootmgr.conf(5)");
         }
         if (*m->min_bootmgr && version_compare(limits->bootmgr_version, m->min_bootmgr) < 0)
@@ -42,7 +43,8 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
         if (m->security_version < limits->floor) {
                 fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu", m->version,
                      (unsigned long long)m->security_version, (unsigned long long)limits->floor);
-                return fail_hint(e, "install a version whose security version is at least %llu", (unsigned long long)limits->floor);
+                return fail_hint(e, "install a version whose security version is at least %llu",
+                                 (unsigned long long)limits->floor);
         }
         for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
                 if (!manifest_image(m, needed[i]))
@@ -77,7 +79,8 @@ static int write_root(struct chunk_sink *sink, uint64_t offset, const void *data
                 s->first_size = skip;
         }
         if (size > skip)
-                r = data ? io_pwrite(s->range->fd, (const uint8_t *)data + skip, size - skip, s->range->offset + offset + skip)
+                r = data ? io_pwrite(s->range->fd, (const uint8_t *)data + skip, size - skip,
+                                     s->range->offset + offset + skip)
                          : io_zero(s->range->fd, s->range->offset + offset + skip, size - skip);
         return r < 0 ? fail_errno(e, r, "cannot write the root at offset %llu", (unsigned long long)offset) : 0;
 }
@@ -182,8 +185,8 @@ static int write_first_block(const struct root_sink *s, struct error *e)
         return r < 0 ? fail_errno(e, r, "cannot finish the root") : 0;
 }
 
-static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root, struct file_sink *files,
-                         struct chunk_sink **sinks, size_t *ret_root)
+static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root,
+                         struct file_sink *files, struct chunk_sink **sinks, size_t *ret_root)
 {
         for (size_t i = 0; i < m->n_images; i++) {
                 if (streq(m->images[i].name, "root")) {

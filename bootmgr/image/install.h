@@ -7,20 +7,20 @@
 #include "loader/loader.h"
 
 struct install_target {
-        struct range *root;        /* open for writing */
-        struct loader *loader;     /* open for writing; takes kernel and initrd */
-        int data;                  /* DATA directory: manifest and chunk digests are kept in slots/<slot>/; -1: not kept */
+        struct range *root;    /* open for writing */
+        struct loader *loader; /* open for writing; takes kernel and initrd */
+        int data;              /* DATA directory: manifest and chunk digests are kept in slots/<slot>/; -1: not kept */
         int slot;
 };
 
 /* Everything that can be refused before the first byte: compatible, floor, minimum versions, images
  * present, root image fits the range (kind_bundle_incompatible), room on the ESP. */
 struct install_limits {
-        const char *compatible;    /* NULL: anything */
+        const char *compatible; /* NULL: anything */
         const char *bootmgr_version;
         uint64_t floor;
-        uint64_t root_size;        /* of the range */
-        uint64_t esp_free;         /* UINT64_MAX: not checked */
+        uint64_t root_size; /* of the range */
+        uint64_t esp_free;  /* UINT64_MAX: not checked */
 };
 int install_check(const struct manifest *m, const struct install_limits *limits, struct error *e);
 

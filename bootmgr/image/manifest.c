@@ -106,7 +106,8 @@ static int copy_text(const char *text, char *to, size_t size, const char *what, 
 
 static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
 {
-        static const char *const known[] = { "format", "compatible", "version", "security_version", "min_bootmgr", "build_id", "images", NULL };
+        static const char *const known[] = { "format",      "compatible", "version", "security_version",
+                                             "min_bootmgr", "build_id",   "images",  NULL };
         const char *compatible = "", *version = "", *min = "", *build = "";
         uint64_t format = 0;
         int r;
@@ -115,8 +116,8 @@ static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
         if (r >= 0)
                 r = json_get_u64(j, "format", &format, e);
         if (r >= 0 && format != BUNDLE_MAJOR)
-                return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible, "the manifest has format %llu, this bootmgr knows %d",
-                            (unsigned long long)format, BUNDLE_MAJOR);
+                return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
+                            "the manifest has format %llu, this bootmgr knows %d", (unsigned long long)format, BUNDLE_MAJOR);
         if (r >= 0)
                 r = json_get_string(j, "compatible", &compatible, e);
         if (r >= 0)
@@ -157,7 +158,8 @@ int manifest_parse(const char *text, size_t size, struct manifest *ret, struct e
         if (r >= 0)
                 r = sha256_data(text, size, m.digest);
         if (r < 0)
-                fail(e, r, why.kind && why.kind != &kind_failed ? why.kind : &kind_bundle_invalid, "%s", why.message ?: error_text(r));
+                fail(e, r, why.kind && why.kind != &kind_failed ? why.kind : &kind_bundle_invalid, "%s",
+                     why.message ?: error_text(r));
         else
                 *ret = m;
         error_done(&why);
@@ -187,15 +189,16 @@ char *manifest_format(const struct manifest *m)
 
         for (size_t i = 0; i < m->n_images; i++) {
                 const struct bundle_image *image = &m->images[i];
-                json_t *one = json_pack("{s:s, s:I, s:I, s:o}", "name", image->name, "size", (json_int_t)image->size, "chunk_size",
-                                        (json_int_t)image->chunk_size, "index_digest", hex_json(image->index_digest));
+                json_t *one = json_pack("{s:s, s:I, s:I, s:o}", "name", image->name, "size", (json_int_t)image->size,
+                                        "chunk_size", (json_int_t)image->chunk_size, "index_digest",
+                                        hex_json(image->index_digest));
 
                 if (!is_all_zero(image->digest, DIGEST_SIZE))
                         json_object_set_new(one, "sha256", hex_json(image->digest));
                 json_array_append_new(images, one);
         }
-        j = json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:o}", "format", BUNDLE_MAJOR, "compatible", m->compatible, "version", m->version,
-                      "security_version", (json_int_t)m->security_version, "min_bootmgr", m->min_bootmgr, "build_id", m->build_id,
-                      "images", images);
+        j = json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:o}", "format", BUNDLE_MAJOR, "compatible", m->compatible, "version",
+                      m->version, "security_version", (json_int_t)m->security_version, "min_bootmgr", m->min_bootmgr,
+                      "build_id", m->build_id, "images", images);
         return j ? json_dumps(j, JSON_INDENT(1)) : NULL;
 }

@@ -26,7 +26,7 @@ static void md_free(EVP_MD_CTX **ctx)
         EVP_MD_CTX_free(*ctx);
 }
 #define _cleanup_pkey_ _cleanup_(pkey_free)
-#define _cleanup_md_ _cleanup_(md_free)
+#define _cleanup_md_   _cleanup_(md_free)
 
 /* 0: not a kind of key that we take. */
 static unsigned key_algorithm(EVP_PKEY *key)
@@ -74,12 +74,14 @@ static int load_key(int dir, const char *path, bool private, EVP_PKEY **ret, str
         bio = BIO_new_mem_buf(text, (int)size);
         /* An empty passphrase instead of a prompt: a key that needs one is refused. */
         if (bio)
-                key = private ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"") : PEM_read_bio_PUBKEY(bio, NULL, NULL, (void *)"");
+                key = private ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"")
+                              : PEM_read_bio_PUBKEY(bio, NULL, NULL, (void *)"");
         BIO_free(bio);
         OPENSSL_cleanse(text, size);
         if (!key) {
                 fail(e, -EINVAL, &kind_bundle_untrusted, "%s holds no %s key in PEM", path, private ? "private" : "public");
-                return fail_hint(e, private ? "'bootmgr bundle keygen PREFIX' makes a pair" : "'openssl pkey -in KEY -pubout' gives the public key");
+                return fail_hint(e, private ? "'bootmgr bundle keygen PREFIX' makes a pair"
+                                            : "'openssl pkey -in KEY -pubout' gives the public key");
         }
         if (key_algorithm(key) == 0) {
                 fail(e, -EINVAL, &kind_bundle_untrusted, "the key %s is of a kind that is not taken", path);
@@ -131,47 +133,59 @@ static int check_block(const uint8_t *block, size_t *size, struct error *e)
         return 0;
 }
 
-/* Signatures by other keys than the new ones stay. */
-static int keep_others(const uint8_t *old, size_t size, const uint8_t (*ids)[DIGEST_SIZE], size_t n_ids, struct buf *block, struct error *e)
+static bool is_among(const uint8_t *id, const uint8_t (*ids)[DIGEST_SIZE], size_t n)
 {
-        size_t offset = 0;
+        for (size_t i = 0; i < n; i++)
+                if (memcmp(id, ids[i], DIGEST_SIZE) == 0)
+                        return true;
+        return false;
+}
+
+/* Signatures by other keys than the new ones stay. */
+static int keep_others(const uint8_t *old, size_t size, const uint8_t (*ids)[DIGEST_SIZE], size_t n_ids, struct buf *block,
+                       struct error *e)
+{
+        size_t offset = 0, count = n_ids;
         ssize_t n;
         int r = check_block(old, &size, e);
 
         if (r < 0)
                 return r;
-        while ((n = next_record(old, size, offset)) > 0) {
-                bool replaced = false;
-
-                for (size_t i = 0; i < n_ids; i++)
-                        replaced = replaced || memcmp(old + offset + S_KEY, ids[i], DIGEST_SIZE) == 0;
-                if (!replaced)
-                        buf_append(block, old + offset, (size_t)n);
-                offset += (size_t)n;
+        for (; (n = next_record(old, size, offset)) > 0; offset += (size_t)n) {
+                if (is_among(old + offset + S_KEY, ids, n_ids))
+                        continue;
+                if (++count > BUNDLE_MAX_SIGNATURES)
+                        return fail(e, -E2BIG, &kind_usage, "the bundle would have more than %d signatures",
+                                    BUNDLE_MAX_SIGNATURES);
+                buf_append(block, old + offset, (size_t)n);
         }
         return n < 0 ? fail(e, (int)n, &kind_bundle_invalid, "the signatures of the bundle are damaged") : 0;
 }
 
-int signatures_make(const char *manifest, size_t size, const char *const *key_files, size_t n_keys, const uint8_t *old_block, size_t old_size,
-                    struct buf *block, struct error *e)
+int signatures_make(const char *manifest, size_t size, const char *const *key_files, size_t n_keys, const uint8_t *old_block,
+                    size_t old_size, struct buf *block, struct error *e)
 {
         uint8_t ids[BUNDLE_MAX_SIGNATURES][DIGEST_SIZE], crc[4];
         struct buf fresh = {};
+        size_t n_ids = 0;
         int r = 0;
 
         if (n_keys == 0 || n_keys > BUNDLE_MAX_SIGNATURES)
-                return fail(e, -EINVAL, &kind_usage, "%zu keys to sign with: 1 to %d are possible", n_keys, BUNDLE_MAX_SIGNATURES);
+                return fail(e, -EINVAL, &kind_usage, "%zu keys to sign with: 1 to %d are possible", n_keys,
+                            BUNDLE_MAX_SIGNATURES);
         for (size_t i = 0; i < n_keys && r >= 0; i++) {
                 _cleanup_pkey_ EVP_PKEY *key = NULL;
 
                 r = load_key(AT_FDCWD, key_files[i], true, &key, e);
                 if (r >= 0)
-                        r = key_id(key, ids[i]);
-                if (r >= 0)
-                        r = sign_one(key, manifest, size, &fresh);
+                        r = key_id(key, ids[n_ids]);
+                if (r < 0 || is_among(ids[n_ids], (const uint8_t(*)[DIGEST_SIZE])ids, n_ids))
+                        continue; /* given twice: it signs once */
+                n_ids++;
+                r = sign_one(key, manifest, size, &fresh);
         }
         if (r >= 0 && old_block)
-                r = keep_others(old_block, old_size, (const uint8_t(*)[DIGEST_SIZE])ids, n_keys, block, e);
+                r = keep_others(old_block, old_size, (const uint8_t(*)[DIGEST_SIZE])ids, n_ids, block, e);
         if (r >= 0)
                 buf_append(block, fresh.data ?: "", fresh.size);
         buf_done(&fresh);
@@ -184,7 +198,8 @@ int signatures_make(const char *manifest, size_t size, const char *const *key_fi
 
 /* The trusted key of this id: its name and itself; -ENOENT. A file there that is no key is an error: a
  * truncated one must not look like a key that was never trusted. */
-static int find_key(const char *directory, const uint8_t id[static DIGEST_SIZE], char **ret_name, EVP_PKEY **ret, struct error *e)
+static int find_key(const char *directory, const uint8_t id[static DIGEST_SIZE], char **ret_name, EVP_PKEY **ret,
+                    struct error *e)
 {
         _cleanup_closedir_ DIR *dir = opendir(directory);
         struct dirent *entry;
@@ -213,7 +228,8 @@ static int find_key(const char *directory, const uint8_t id[static DIGEST_SIZE],
         return -ENOENT;
 }
 
-static bool verify(EVP_PKEY *key, unsigned algorithm, const char *manifest, size_t size, const uint8_t *signature, size_t length)
+static bool verify(EVP_PKEY *key, unsigned algorithm, const char *manifest, size_t size, const uint8_t *signature,
+                   size_t length)
 {
         _cleanup_md_ EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 
@@ -227,12 +243,13 @@ static int refuse_unknown(const struct trust *trust, const uint8_t id[static DIG
         char hex[17];
 
         hex_encode(id, 8, hex);
-        fail(e, -EKEYREJECTED, &kind_bundle_untrusted, "the bundle is signed by the key %s…, which is not in %s", hex, trust->directory);
+        fail(e, -EKEYREJECTED, &kind_bundle_untrusted, "the bundle is signed by the key %s…, which is not in %s", hex,
+             trust->directory);
         return fail_hint(e, "if you trust it, put its public key (PEM) there; else do not install this bundle");
 }
 
-static int judge(const char *manifest, size_t size, const uint8_t *record, const struct trust *trust, struct bundle_signature *s, char **name,
-                 struct error *e)
+static int judge(const char *manifest, size_t size, const uint8_t *record, const struct trust *trust,
+                 struct bundle_signature *s, char **name, struct error *e)
 {
         _cleanup_pkey_ EVP_PKEY *key = NULL;
         int r;
@@ -246,10 +263,11 @@ static int judge(const char *manifest, size_t size, const uint8_t *record, const
         if (r < 0)
                 return r;
         s->key_name = *name;
-        s->valid = verify(key, get_le16(record + S_ALGORITHM), manifest, size, record + SIGNATURE_HEADER, get_le16(record + S_LENGTH));
+        s->valid = verify(key, get_le16(record + S_ALGORITHM), manifest, size, record + SIGNATURE_HEADER,
+                          get_le16(record + S_LENGTH));
         if (!s->valid)
-                return fail(e, -EKEYREJECTED, &kind_bundle_untrusted, "the signature by %s does not match the manifest: one of them was changed",
-                            s->key_name);
+                return fail(e, -EKEYREJECTED, &kind_bundle_untrusted,
+                            "the signature by %s does not match the manifest: one of them was changed", s->key_name);
         return 0;
 }
 
@@ -261,7 +279,7 @@ static unsigned count_distinct(const struct bundle_signature *s, size_t n)
                 bool seen = false;
 
                 for (size_t j = 0; j < i; j++)
-                        seen = seen || memcmp(s[i].key_id, s[j].key_id, DIGEST_SIZE) == 0;
+                        seen = seen || (s[j].valid && memcmp(s[i].key_id, s[j].key_id, DIGEST_SIZE) == 0);
                 count += s[i].valid && !seen;
         }
         return count;
@@ -281,7 +299,8 @@ int signatures_check(const char *manifest, size_t size, const uint8_t *block, si
                 return r;
         while ((length = next_record(block, block_size, offset)) > 0) {
                 if (n == BUNDLE_MAX_SIGNATURES)
-                        return fail(e, -E2BIG, &kind_bundle_invalid, "the bundle has more than %d signatures", BUNDLE_MAX_SIGNATURES);
+                        return fail(e, -E2BIG, &kind_bundle_invalid, "the bundle has more than %d signatures",
+                                    BUNDLE_MAX_SIGNATURES);
                 r = judge(manifest, size, block + offset, trust, &ret[n], &names[n], e);
                 *ret_n = ++n;
                 if (r < 0)
@@ -307,7 +326,8 @@ static int write_pem(const char *path, EVP_PKEY *key, bool private, struct error
         long n = 0;
         int r = -ENOMEM;
 
-        if (bio && (private ? PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) : PEM_write_bio_PUBKEY(bio, key)) == 1)
+        if (bio &&
+            (private ? PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) : PEM_write_bio_PUBKEY(bio, key)) == 1)
                 n = BIO_get_mem_data(bio, &data);
         if (n > 0)
                 r = file_create(AT_FDCWD, path, data, (size_t)n, private ? 0600 : 0644);

@@ -8,16 +8,19 @@
 #include "base/io.h"
 #include "slot/kinds.h"
 
+int source_interrupted(const struct source *s, struct error *e)
+{
+        return fail(e, -ECANCELED, &kind_interrupted, "interrupted while waiting for %s", s->where);
+}
+
 static ssize_t file_source_read(struct source *s, void *data, size_t n, struct error *e)
 {
-        for (;;) {
-                ssize_t r = read(s->fd, data, n);
+        ssize_t r = read(s->fd, data, n);
 
-                if (r >= 0)
-                        return r;
-                if (errno != EINTR)
-                        return fail(e, -errno, &kind_fetch, "cannot read %s: %s", s->where, error_text(-errno));
-        }
+        if (r >= 0)
+                return r;
+        return errno == EINTR ? source_interrupted(s, e)
+                              : fail(e, -errno, &kind_fetch, "cannot read %s: %s", s->where, error_text(-errno));
 }
 
 static int file_source_skip(struct source *s, uint64_t n, struct error *e)

@@ -22,4 +22,7 @@ struct source {
         void *http;    /* http.c's own */
 };
 
+/* What a wait that a signal ended means: bootmgr's handlers are there to stop the work (cli/main.c). */
+int source_interrupted(const struct source *s, struct error *e);
+
 int http_open(const char *url, struct source *ret, struct error *e);

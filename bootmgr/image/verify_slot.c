@@ -46,7 +46,8 @@ static int check_loop(struct check *c, bool report)
         _cleanup_free_ uint8_t *buffer = aligned_alloc(4096, c->image->chunk_size);
         int r = buffer ? 0 : -ENOMEM;
 
-        while (r >= 0 && __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED) == UINT64_MAX && __atomic_load_n(&c->error, __ATOMIC_RELAXED) == 0) {
+        while (r >= 0 && __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED) == UINT64_MAX &&
+               __atomic_load_n(&c->error, __ATOMIC_RELAXED) == 0) {
                 uint64_t number = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED);
 
                 if (number >= c->image->n_chunks)
@@ -54,7 +55,8 @@ static int check_loop(struct check *c, bool report)
                 r = check_chunk(c, number, buffer);
                 __atomic_fetch_add(&c->done, 1, __ATOMIC_RELAXED);
                 if (r >= 0 && report)
-                        r = progress_report(c->progress, __atomic_load_n(&c->done, __ATOMIC_RELAXED), c->image->n_chunks, NULL);
+                        r = progress_report(c->progress, __atomic_load_n(&c->done, __ATOMIC_RELAXED), c->image->n_chunks,
+                                            NULL);
         }
         if (r < 0)
                 __atomic_store_n(&c->error, r, __ATOMIC_RELAXED);
@@ -108,11 +110,13 @@ int install_verify(const struct bundle *b, const struct install_target *t, struc
 
 static int altered(struct error *e, int slot, const char *why)
 {
-        return fail(e, -EBADMSG, &kind_previous_altered, "slot %c cannot be shown to hold what was installed: %s", slot_name(slot), why);
+        return fail(e, -EBADMSG, &kind_previous_altered, "slot %c cannot be shown to hold what was installed: %s",
+                    slot_name(slot), why);
 }
 
 /* The manifest that the record names by its digest, and the index that this manifest names. */
-static int load_index(int data, int slot, const uint8_t digest[static DIGEST_SIZE], struct manifest *m, char **ret_index, struct error *e)
+static int load_index(int data, int slot, const uint8_t digest[static DIGEST_SIZE], struct manifest *m, char **ret_index,
+                      struct error *e)
 {
         _cleanup_free_ char *text = NULL, *index = NULL;
         const struct bundle_image *root;
@@ -138,8 +142,8 @@ static int load_index(int data, int slot, const uint8_t digest[static DIGEST_SIZ
         return 0;
 }
 
-int install_check_slot(const struct range *root, int data, int slot, const uint8_t digest[static DIGEST_SIZE], struct progress *progress,
-                       struct error *e)
+int install_check_slot(const struct range *root, int data, int slot, const uint8_t digest[static DIGEST_SIZE],
+                       struct progress *progress, struct error *e)
 {
         _cleanup_free_ char *index = NULL;
         struct manifest m;
@@ -159,6 +163,7 @@ int install_check_slot(const struct range *root, int data, int slot, const uint8
                 return fail_errno(e, r, "cannot read slot %c", slot_name(slot));
         if (c.first_bad == UINT64_MAX)
                 return 0;
-        snprintf(where, sizeof(where), "its root differs, first at offset %llu", (unsigned long long)(c.first_bad * c.image->chunk_size));
+        snprintf(where, sizeof(where), "its root differs, first at offset %llu",
+                 (unsigned long long)(c.first_bad * c.image->chunk_size));
         return altered(e, slot, where);
 }

@@ -1,0 +1,112 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Bundles over HTTP: with and without ranges, connections that break, servers that lie, files that change meanwhile.
+. "$(dirname "$0")/lib.sh"
+
+bundle 1 && bundle 2 || exit 2
+make_machine
+# The same length and another content: what a server may hold a moment later
+content "root other" 1048576 >root-other
+"$BOOTMGR" bundle create -q --version 1 --compatible test-box --root root-other --kernel kernel-1 --initrd initrd-1 \
+        --key release.key other.bundle || exit 2
+cp other.bundle 1.bundle.new
+{ cat 1.bundle && echo more; } >longer.bundle
+head -c 300000 1.bundle >cut.bundle
+size=$(stat -c %s 1.bundle)
+
+python3 "$top/tests/cli/http_server.py" port log &
+server=$!
+trap 'kill $server; [ -n "${KEEP-}" ] && echo "kept: $W" || { chmod -R u+rwx "$W" 2>/dev/null; rm -rf "$W"; }' EXIT
+for _ in $(seq 100); do [ -e port ] && break; sleep 0.05; done
+url=http://127.0.0.1:$(cat port)
+# shellcheck disable=SC2317 # called by ok and fails
+verify() { "$BOOTMGR" bundle verify --trust trust "$@"; }
+requests() { grep -c "^$1 " log; }
+
+ok "without ranges" verify "$url/plain/1.bundle"
+ok "with ranges" verify "$url/ranges/1.bundle"
+is "in one request" 1 "$(requests /ranges/1.bundle)"
+ok "without a length" verify "$url/chunked/1.bundle"
+ok "inspect" "$BOOTMGR" bundle inspect --json "$url/plain/1.bundle"
+is "says the version" 1 "$(json 'j["version"]' <out)"
+ok "over redirections" verify "$url/redirect/3/1.bundle"
+
+# Connections that break
+ok "goes on where it broke" verify "$url/resumes/1.bundle"
+is "from there" "bytes=400000-" "$(grep '^/resumes/1.bundle ' log | cut -d' ' -f2 | sed -n '/=400000-/{p;q}')"
+is "only if it is the same file" '"one"' "$(grep '^/resumes/1.bundle bytes=' log | cut -d' ' -f3 | sort -u)"
+is "each byte once" $(((size + 399999) / 400000 - 1)) "$(grep '^/resumes/1.bundle bytes=' log | cut -d' ' -f2 | sort -u | grep -c .)"
+ok "with a weak ETag" verify "$url/weak/1.bundle"
+is "which is no condition" "-" "$(grep '^/weak/' log | cut -d' ' -f3 | sort -u)"
+ok "with no ETag" verify "$url/bare/1.bundle"
+ok "from the start where there are no ranges" verify "$url/breaks/1.bundle"
+ok "a server that was busy" verify "$url/flaky/1.bundle"
+
+# Files that change while they are fetched
+fails 1 fetch-failed "another file with another ETag" verify "$url/changes/1.bundle"
+has "says so" 'changed on the server' "$(cat out)"
+fails 1 content-mismatch "another file, and nobody says so" verify "$url/swaps/1.bundle"
+fails 1 content-mismatch "the same without ranges" verify "$url/swaps-plain/1.bundle"
+
+# Servers that fail or lie
+for code in 400 401 403 404 410; do
+        fails 1 fetch-failed "status $code" verify "$url/status/$code/1.bundle"
+        is "$code: is named" true "$(json "'$code' in j['message']" <out)"
+        is "$code: not asked again" 1 "$(requests "/status/$code/1.bundle")"
+done
+fails 1 fetch-failed "status 500" verify "$url/status/500/1.bundle"
+is "500: asked again, twice" 3 "$(requests /status/500/1.bundle)"
+fails 1 fetch-failed "redirections without end" verify "$url/loop"
+fails 1 fetch-failed "a redirection to a file of this machine" verify "$url/away"
+fails 1 fetch-failed "nobody listens" verify "http://127.0.0.1:1/1.bundle"
+fails 3 bundle-invalid "cut, with its length" verify "$url/plain/cut.bundle"
+fails 3 bundle-invalid "cut, without a length" verify "$url/chunked/cut.bundle"
+fails 3 bundle-invalid "more than it says" verify "$url/plain/longer.bundle"
+fails 3 bundle-invalid "more, without a length" verify "$url/long/1.bundle"
+fails 3 bundle-invalid "no bundle" verify "$url/plain/root-1"
+fails 3 bundle-untrusted "signed by nobody we know" sh -c "mkdir -p nobody && \"$BOOTMGR\" bundle verify --trust nobody $url/plain/1.bundle \"\$@\"" sh
+"$BOOTMGR" bundle verify --trust trust --json "http://name:secret@127.0.0.1:$(cat port)/status/404/1.bundle?token=secret" >out 2>err
+has_not "no password in a message" secret "$(cat out err)"
+
+# A server that stops in the middle: a signal ends the waiting at once
+for signal in INT TERM; do
+        "$BOOTMGR" bundle verify --trust trust --json "$url/slow/1.bundle" >slow.out 2>err &
+        waiting=$!
+        before=$(requests /slow/1.bundle)
+        for _ in $(seq 100); do [ "$(requests /slow/1.bundle)" -gt "$before" ] && break; sleep 0.05; done
+        sleep 0.5
+        kill -$signal $waiting
+        start=$(date +%s)
+        wait $waiting
+        is "$signal: exit status" 1 $?
+        is "$signal: kind" interrupted "$(json 'j["kind"]' <slow.out)"
+        has "$signal: at once" '^[01]$' $(($(date +%s) - start))
+done
+mkfifo silent
+"$BOOTMGR" bundle verify --trust trust --json silent >slow.out 2>err &
+waiting=$!
+exec 9>silent
+sleep 0.3
+kill -INT $waiting
+wait $waiting
+is "a silent pipe: exit status" 1 $?
+is "a silent pipe: kind" interrupted "$(json 'j["kind"]' <slow.out)"
+exec 9>&-
+
+# The whole way
+ok "upgrade" m upgrade system "$url/resumes/1.bundle"
+ok "it boots" boots
+is "1 runs" '["a", "1"]' "$(status '[j["booted"], j["slots"][0]["version"]]')"
+before=$(fingerprint)
+fails 1 fetch-failed "upgrade from nowhere" m upgrade system "$url/status/404/2.bundle"
+fails 3 bundle-invalid "upgrade to what is none" m upgrade system "$url/plain/root-2"
+is "which change nothing" "$before" "$(fingerprint)"
+cp 1.bundle.new 2.bundle.new
+fails 1 content-mismatch "upgrade to a file that changes" m upgrade system "$url/swaps/2.bundle"
+is "leaves the slot incomplete, 1 is what boots" '["a", "incomplete", null]' "$(status '[j["next"], j["slots"][1]["state"], j["previous"]]')"
+is "the entry of 1 only" "bootmgr-1-a.conf" "$(entries)"
+ok "a second try" m upgrade system "$url/breaks/2.bundle"
+ok "it boots" boots
+is "2 runs" '["b", "2", "a"]' "$(status '[j["booted"], j["slots"][1]["version"], j["previous"]]')"
+
+finish

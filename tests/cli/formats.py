@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads docs/formats.md and decodes by it what the program wrote: a second reader that has only the document.
+
+usage: formats.py DOCUMENT dump NAME            the bytes of a dump in the document, in hexadecimal
+       formats.py DOCUMENT table HEADING        whether its rows follow one another without gap or overlap; prints the end
+       formats.py DOCUMENT bundle FILE OUTDIR   checks it, writes manifest, signature and key id into OUTDIR; prints JSON
+       formats.py DOCUMENT state FILE OFFSET    decodes the copy at this offset; prints JSON
+"""
+import hashlib
+import json
+import re
+import sys
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+class Document:
+    def __init__(self, path):
+        with open(path, encoding="utf-8") as f:
+            self.text = f.read()
+
+    def table(self, heading):
+        """[(offset, size or None, field)] of the table below a heading."""
+        section = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##|\Z)", self.text, re.M | re.S)[1]
+        rows = re.findall(r"^\| (\d+) \| (\d*) *\| ([^|]*?) *\|", section, re.M)
+        return [(int(o), int(s) if s else None, field) for o, s, field in rows]
+
+    def dump(self, name):
+        block = re.search(rf"<!-- dump: {re.escape(name)} -->\n((?:    .*\n)+)", self.text)[1]
+        return bytes.fromhex("".join(line.split(">")[0].split(None, 1)[1] for line in block.splitlines()))
+
+    def decode(self, heading, data, base=0):
+        """{field: int of up to 8 bytes, else bytes}; what is reserved must be zeros."""
+        found = {}
+        for offset, size, field in self.table(heading):
+            value = data[base + offset:base + offset + size] if size else b""
+            if field == "reserved":
+                assert not any(value), f"{heading}: {offset} is reserved and not zeros"
+            elif size:
+                text = field in ("magic", "version")
+                found[field] = value.rstrip(b"\0").decode() if text else int.from_bytes(value, "little") if size <= 8 else value.hex()
+        return found
+
+
+def check_table(doc, heading):
+    at = 0
+    for offset, size, field in doc.table(heading):
+        assert offset == at, f"{heading}: {field} is at {offset}, what is before it ends at {at}"
+        at += size or 0
+    return at
+
+
+def check_bundle(doc, path, out):
+    with open(path, "rb") as f:
+        data = f.read()
+    h = doc.decode("Bundle header", data)
+    assert h["magic"] == "BOOTMGRB" and h["header crc"] == crc32c(data[:60]) and h["total length"] == len(data)
+    at = check_table(doc, "Bundle header")
+    manifest = data[at:at + h["manifest length"]]
+    at += len(manifest)
+    block = data[at:at + h["signatures length"]]
+    at += len(block)
+    assert int.from_bytes(block[-4:], "little") == crc32c(block[:-4])
+    s = doc.decode("Signatures", block)
+    start = max(o for o, size, _ in doc.table("Signatures") if size is None)
+    assert start + s["signature length"] + 4 == len(block), "one signature"
+    m = json.loads(manifest)
+    end = at + h["index length"]
+    for image in m["images"]:
+        n = -(-image["size"] // image["chunk_size"])
+        entries = data[at:at + 40 * n]
+        assert hashlib.sha256(entries).hexdigest() == image["index_digest"], image["name"]
+        for i in range(n):
+            e = doc.decode("Chunk index", entries, 40 * i)
+            stored = data[end:end + e["stored length"]]
+            end += len(stored)
+            if stored:
+                assert stored[:4] == bytes.fromhex("28b52ffd") and crc32c(stored) == e["stored crc"]
+            else:
+                size = min(image["chunk_size"], image["size"] - i * image["chunk_size"])
+                assert hashlib.sha256(bytes(size)).hexdigest() == e["content digest"] and e["stored crc"] == 0
+        at += 40 * n
+    assert end == len(data)
+    for name, content in (("manifest", manifest), ("signature", block[start:-4])):
+        with open(f"{out}/{name}", "wb") as f:
+            f.write(content)
+    return {"key": s["key id"], "algorithm": s["algorithm"], "digest": hashlib.sha256(manifest).hexdigest(), **m}
+
+
+def check_state(doc, path, offset):
+    with open(path, "rb") as f:
+        f.seek(offset)
+        data = f.read(4096)
+    h = doc.decode("State header", data)
+    start = check_table(doc, "State header")
+    end = start + h["payload length"]
+    assert h["magic"] == "BOOTMGRS" and h["state crc"] == crc32c(data[:start - 4] + data[start:end]) and not any(data[end:])
+    p = doc.decode("State payload", data, start)
+    size = check_table(doc, "Slot record")
+    first = next(o for o, _, field in doc.table("State payload") if field == "slot records")
+    slots = [doc.decode("Slot record", data, start + first + i * size) for i in range(8)]
+    return {**h, **{k: v for k, v in p.items() if k != "slot records"}, "each": slots[:p["slots"]]}
+
+
+def main():
+    doc, what, args = Document(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    if what == "dump":
+        print(doc.dump(args[0]).hex())
+    elif what == "table":
+        print(check_table(doc, args[0]))
+    elif what == "bundle":
+        print(json.dumps(check_bundle(doc, *args)))
+    else:
+        print(json.dumps(check_state(doc, args[0], int(args[1]))))
+
+
+main()

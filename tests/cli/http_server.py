@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A small HTTP server on 127.0.0.1 that behaves well or badly, as the first part of the path says.
+
+usage: http_server.py PORT-FILE LOG    serves the files of the current directory; its port comes into PORT-FILE
+
+  /plain/F     knows no ranges                     /ranges/F     knows them, with an ETag
+  /status/N/F  answers with this status            /redirect/N/F  N redirections, then /plain/F
+  /short/F     promises all, sends half, always    /breaks/F     the first answer breaks in the middle, then /plain
+  /resumes/F   breaks each 400000 bytes, knows ranges and has an ETag
+  /weak/F      the same with a weak ETag           /bare/F       the same with none
+  /changes/F   breaks; then it is F.new, with another ETag; knows ranges
+  /swaps/F     breaks; then it is F.new, without ETags; knows ranges
+  /swaps-plain/F  breaks; then it is F.new, without ETags and ranges
+  /slow/F      half of it, then nothing any more    /flaky/F      503 at first
+  /chunked/F   without a length                    /long/F       promises the length, sends more without one
+  /away        redirects to file:///etc/passwd     /loop         redirects to itself
+"""
+import http.server
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+
+PIECE = 400000
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen = Counter()
+    lock = threading.Lock()
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        with self.lock:
+            self.seen[self.path] += 1
+            count = self.seen[self.path]
+            with open(sys.argv[2], "a", encoding="utf-8") as log:
+                print(self.path, self.headers.get("Range", "-"), self.headers.get("If-Range", "-"), file=log, flush=True)
+        self.close_connection = True
+        parts = self.path.strip("/").split("/")
+        behaviour = getattr(self, "do_" + parts[0].replace("-", "_"), None)
+        if not behaviour:
+            return self.answer(404, b"no such thing")
+        return behaviour(parts[1:], count)
+
+    @staticmethod
+    def content(name):
+        with open(os.path.basename(name), "rb") as f:
+            return f.read()
+
+    def head(self, status, length=None, **headers):
+        self.send_response(status)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close")
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def answer(self, status, data, length=None, **headers):
+        self.head(status, len(data) if length is None else length, **headers)
+        self.wfile.write(data)
+
+    def ranged(self, data, etag, upto=None):
+        """From where it is asked for; at most `upto` bytes of what is promised."""
+        headers = {"ETag": etag} if etag else {}
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        condition = self.headers.get("If-Range")
+        start = int(match[1]) if match and condition in (None, etag) else 0
+        if start >= len(data):
+            return self.answer(416, b"")
+        if start:
+            headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        rest = data[start:]
+        return self.answer(206 if start else 200, rest[:upto], length=len(rest), **headers)
+
+    def do_plain(self, parts, _):
+        self.answer(200, self.content(parts[0]))
+
+    def do_ranges(self, parts, _):
+        self.ranged(self.content(parts[0]), '"one"')
+
+    def do_status(self, parts, _):
+        self.answer(int(parts[0]), self.content(parts[1]))
+
+    def do_redirect(self, parts, _):
+        left = int(parts[0])
+        where = f"/redirect/{left - 1}/{parts[1]}" if left else f"/resumes/{parts[1]}"
+        self.answer(302, b"elsewhere", Location=where, ETag='"of the redirection"')
+
+    def do_short(self, parts, _):
+        data = self.content(parts[0])
+        self.answer(200, data[:len(data) // 2], length=len(data))
+
+    def do_breaks(self, parts, count):
+        data = self.content(parts[0])
+        self.answer(200, data[:len(data) // 2] if count == 1 else data, length=len(data))
+
+    def do_resumes(self, parts, _):
+        self.ranged(self.content(parts[0]), '"one"', PIECE)
+
+    def do_weak(self, parts, _):
+        self.ranged(self.content(parts[0]), 'W/"one"', PIECE)
+
+    def do_bare(self, parts, _):
+        self.ranged(self.content(parts[0]), None, PIECE)
+
+    def do_changes(self, parts, count):
+        name = parts[0] if count == 1 else parts[0] + ".new"
+        self.ranged(self.content(name), f'"{name}"', PIECE if count == 1 else None)
+
+    def do_swaps(self, parts, count):
+        self.ranged(self.content(parts[0] if count == 1 else parts[0] + ".new"), None, PIECE if count == 1 else None)
+
+    def do_swaps_plain(self, parts, count):
+        data = self.content(parts[0] if count == 1 else parts[0] + ".new")
+        self.answer(200, data[:PIECE] if count == 1 else data, length=len(data))
+
+    def do_slow(self, parts, _):
+        data = self.content(parts[0])
+        self.answer(200, data[:len(data) // 2], length=len(data))
+        self.wfile.flush()
+        time.sleep(60)
+
+    def do_flaky(self, parts, count):
+        self.answer(503 if count == 1 else 200, self.content(parts[0]))
+
+    def do_chunked(self, parts, _):
+        data = self.content(parts[0])
+        self.head(200, Transfer_Encoding="chunked")
+        for at in range(0, len(data), 5000):
+            piece = data[at:at + 5000]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def do_long(self, parts, _):
+        self.head(200)
+        self.wfile.write(self.content(parts[0]) + b"and more")
+
+    def do_away(self, *_):
+        self.answer(302, b"", Location="file:///etc/passwd")
+
+    def do_loop(self, *_):
+        self.answer(302, b"", Location="/loop")
+
+
+def main():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # who goes away in the middle is no news
+    with open(sys.argv[1] + ".part", "w", encoding="ascii") as f:
+        print(server.server_port, file=f)
+    os.rename(sys.argv[1] + ".part", sys.argv[1])
+    server.serve_forever()
+
+
+main()

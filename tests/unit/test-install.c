@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A bundle into a slot: the order of writes, recorded by the I/O layer; what stops it; what is checked before and after. */
+#include "bundles.h"
+
+#include <sys/stat.h>
+
+#include "image/install.h"
+#include "storage/disk.h"
+
+#define OFFSET     8192 /* of the slot in its image */
+#define SLOT_BYTES (8 * CHUNK)
+#define FIRST      4096 /* the block that is written last */
+
+/* What happened, in order: writes and flushes of the root, the boot files, what is kept on data. */
+enum what { WRITE, ZERO, FLUSH, BOOT_FILE, KEPT };
+static struct {
+        enum what what;
+        uint64_t offset, size; /* within the slot */
+} events[256];
+static size_t n_events;
+static int root_fd;
+
+static void note(enum what what, uint64_t offset, uint64_t size)
+{
+        ck_assert_uint_lt(n_events, ARRAY_SIZE(events));
+        events[n_events].what = what;
+        events[n_events].offset = offset - OFFSET;
+        events[n_events++].size = size;
+}
+
+static ssize_t record_pwrite(int fd, const void *data, size_t n, uint64_t offset)
+{
+        if (fd == root_fd)
+                note(WRITE, offset, n);
+        return io_system_ops.pwrite(fd, data, n, offset);
+}
+
+static int record_zero(int fd, uint64_t offset, uint64_t length)
+{
+        if (fd == root_fd)
+                note(ZERO, offset, length);
+        return io_system_ops.zero(fd, offset, length);
+}
+
+static int record_fsync(int fd)
+{
+        if (fd == root_fd)
+                note(FLUSH, OFFSET, 0);
+        return 0;
+}
+
+static int record_rename(int olddir, const char *old, int newdir, const char *new, unsigned flags)
+{
+        if (streq(new, "manifest") || streq(new, "chunks") || startswith(new, "slots/"))
+                note(KEPT, OFFSET, 0);
+        return io_system_ops.rename(olddir, old, newdir, new, flags);
+}
+
+static uint8_t boot_file[KERNEL_SIZE];
+
+static int take_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
+                          const uint8_t digest[DIGEST_SIZE], struct error *e)
+{
+        note(BOOT_FILE, OFFSET, size);
+        ck_assert_uint_eq(size, KERNEL_SIZE);
+        ck_assert_mem_eq(id, digest, BOOT_FILE_ID_SIZE);
+        return io_pread(fd, boot_file, KERNEL_SIZE, 0);
+}
+
+static const struct loader_ops loader_ops = { .name = "test", .add_boot_file = take_boot_file };
+static struct loader loader = { .ops = &loader_ops };
+static struct range root = RANGE_CLOSED;
+
+/* A slot full of something else, between other things. */
+static void open_slot(void)
+{
+        char old[OFFSET + SLOT_BYTES + OFFSET];
+
+        memset(old, 'o', sizeof(old));
+        put("disk", old, sizeof(old));
+        root = (struct range){ .fd = open(in_dir("disk"), O_RDWR | O_CLOEXEC), .offset = OFFSET, .size = SLOT_BYTES };
+        ck_assert_int_ge(root.fd, 0);
+        root_fd = root.fd;
+        n_events = 0;
+        memset(boot_file, 0, sizeof(boot_file));
+}
+
+static struct install_target target(void)
+{
+        return (struct install_target){ .root = &root, .loader = &loader, .data = place.data, .slot = 1 };
+}
+
+static int install(const char *name, struct bundle **ret, struct error *e)
+{
+        struct install_target t = target();
+        int r = open_with(name, "trust", 1, ret, e);
+
+        return r < 0 ? r : install_images(*ret, &t, NULL, e);
+}
+
+static int install_recorded(const char *name, struct bundle **ret, struct error *e)
+{
+        struct io_ops ops = io_system_ops;
+        int r;
+
+        ops.pwrite = record_pwrite;
+        ops.zero = record_zero;
+        ops.fsync = record_fsync;
+        ops.rename = record_rename;
+        io_set_ops(&ops);
+        r = install(name, ret, e);
+        io_set_ops(NULL);
+        return r;
+}
+
+/* Nothing but the slot itself was written. */
+static void ck_neighbours(void)
+{
+        char before[OFFSET], behind[SLOT_BYTES + OFFSET - ROOT_SIZE];
+
+        ck_assert_int_eq(io_pread(root.fd, before, sizeof(before), 0), 0);
+        ck_assert_int_eq(io_pread(root.fd, behind, sizeof(behind), OFFSET + ROOT_SIZE), 0);
+        for (size_t i = 0; i < sizeof(before); i++)
+                ck_assert_int_eq(before[i], 'o');
+        for (size_t i = 0; i < sizeof(behind); i++)
+                ck_assert_int_eq(behind[i], 'o');
+}
+
+static void read_slot(char content[static ROOT_SIZE])
+{
+        ck_assert_int_eq(io_pread(root.fd, content, ROOT_SIZE, OFFSET), 0);
+}
+
+static size_t last_of(enum what what)
+{
+        size_t last = 0;
+
+        for (size_t i = 0; i < n_events; i++)
+                if (events[i].what == what)
+                        last = i;
+        return last;
+}
+
+START_TEST(the_order_of_writes)
+{
+        _cleanup_bundle_ struct bundle *b = NULL;
+        char content[ROOT_SIZE];
+        size_t last;
+
+        open_slot();
+        ck_ok(install_recorded("bundle", &b, e));
+        read_slot(content);
+        ck_assert_mem_eq(content, root_content, ROOT_SIZE);
+        ck_assert_mem_eq(boot_file, kernel_content, KERNEL_SIZE);
+        ck_neighbours();
+        /* The first block goes first, flushed before anything else … */
+        ck_assert(events[0].what == WRITE && events[0].offset == 0 && events[0].size == FIRST);
+        ck_assert_int_eq(events[1].what, FLUSH);
+        /* … and comes back last: everything flushed before it, and it after that. */
+        last = last_of(WRITE);
+        ck_assert_uint_eq(last, n_events - 2);
+        ck_assert(events[last].offset == 0 && events[last].size == FIRST);
+        ck_assert_int_eq(events[last - 1].what, FLUSH);
+        ck_assert_int_eq(events[last + 1].what, FLUSH);
+        for (size_t i = 2; i < last; i++)
+                ck_assert(events[i].what > ZERO || events[i].offset >= FIRST);
+        ck_assert_uint_gt(last_of(BOOT_FILE), last_of(ZERO));
+        ck_assert_uint_lt(last_of(BOOT_FILE), last);
+        ck_assert_uint_lt(last_of(KEPT), last);
+        ck_assert_uint_gt(last_of(KEPT), 0);
+        range_close(&root);
+}
+END_TEST
+
+static void break_chunk(size_t from_end)
+{
+        _cleanup_free_ char *data = NULL;
+        size_t size;
+
+        data = get("bundle", &size);
+        data[size - from_end] ^= 4;
+        put("broken", data, size);
+}
+
+START_TEST(a_bad_chunk_stops_it)
+{
+        _cleanup_bundle_ struct bundle *b = NULL;
+        char content[ROOT_SIZE];
+
+        sh("rm -rf root/data/bootmgr/slots");
+        break_chunk(3); /* in the last one */
+        open_slot();
+        ck_refused_saying(install_recorded("broken", &b, e), kind_content, "chunk 3 of image root (offset 12288)");
+        read_slot(content);
+        ck_assert(is_all_zero(content, FIRST));
+        ck_assert_mem_eq(content + FIRST, root_content + FIRST, 2 * CHUNK);
+        for (size_t i = 3 * CHUNK; i < ROOT_SIZE; i++)
+                ck_assert_int_eq(content[i], 'o'); /* nothing of it came here */
+        ck_neighbours();
+        for (size_t i = 0; i < n_events; i++)
+                ck_assert(events[i].what <= FLUSH); /* no boot file, nothing kept */
+        ck_assert_int_lt(faccessat(place.data, "slots/b/manifest", F_OK, 0), 0);
+        range_close(&root);
+}
+END_TEST
+
+START_TEST(the_first_bad_chunk_too)
+{
+        _cleanup_free_ char *data = NULL;
+        _cleanup_bundle_ struct bundle *b = NULL;
+        size_t size;
+        struct parts p;
+
+        data = get("bundle", &size);
+        p = parts_of(data);
+        data[p.chunks] ^= 1;
+        put("broken", data, size);
+        open_slot();
+        ck_refused_saying(install_recorded("broken", &b, e), kind_content, "chunk 0 of image kernel");
+        ck_assert_uint_eq(n_events, 2); /* the first block, zeroed and flushed */
+        range_close(&root);
+}
+END_TEST
+
+/* What of the old version is known is forgotten before its first byte goes. */
+START_TEST(what_was_kept_goes_first)
+{
+        _cleanup_bundle_ struct bundle *b = NULL, *again = NULL;
+        const struct manifest *m;
+
+        sh("rm -rf root/data/bootmgr/slots");
+        open_slot();
+        ck_ok(install("bundle", &b, e));
+        m = bundle_manifest(b);
+        ck_ok(install_check_slot(&root, place.data, 1, m->digest, NULL, e));
+        break_chunk(3);
+        ck_refused(install("broken", &again, e), kind_content);
+        sh("test ! -e root/data/bootmgr/slots/b");
+        ck_refused(install_check_slot(&root, place.data, 1, m->digest, NULL, e), kind_previous_altered);
+        range_close(&root);
+}
+END_TEST
+
+/* Every write and flush fails once, with all that follow: the root is never whole before the last. */
+START_TEST(every_cut)
+{
+        for (unsigned n = 1;; n++) {
+                _cleanup_bundle_ struct bundle *b = NULL;
+                char content[ROOT_SIZE];
+                bool whole, old;
+                unsigned calls;
+                int r;
+
+                sh("rm -rf root/data/bootmgr/slots");
+                open_slot();
+                faults_begin(n, _i ? -ENOSPC : -EIO, true);
+                r = install("bundle", &b, NULL);
+                calls = faults_end();
+                read_slot(content);
+                whole = memcmp(content, root_content, FIRST) == 0;
+                old = content[0] == 'o' && content[FIRST - 1] == 'o';
+                if (whole) {
+                        ck_assert_mem_eq(content, root_content, ROOT_SIZE);
+                        sh("test -s root/data/bootmgr/slots/b/manifest; test -s root/data/bootmgr/slots/b/chunks");
+                }
+                if (old)
+                        ck_assert_int_eq(content[ROOT_SIZE - 1], 'o');
+                ck_neighbours();
+                range_close(&root);
+                if (calls < n) {
+                        ck_assert_int_eq(r, 0);
+                        ck_assert(whole);
+                        ck_assert_uint_gt(n, 15);
+                        return;
+                }
+                ck_assert_msg(r < 0, "call %u failed and nobody cared", n);
+        }
+}
+END_TEST
+
+START_TEST(it_is_read_back)
+{
+        struct install_target t = target();
+        _cleanup_bundle_ struct bundle *b = NULL;
+        const struct manifest *m;
+
+        open_slot();
+        ck_ok(install("bundle", &b, e));
+        m = bundle_manifest(b);
+        ck_ok(install_verify(b, &t, NULL, e));
+        for (uint64_t at = 0; at < ROOT_SIZE; at += at < 64 ? 1 : 511) {
+                char saved, changed, where[64];
+
+                ck_assert_int_eq(io_pread(root.fd, &saved, 1, OFFSET + at), 0);
+                changed = (char)~saved;
+                ck_assert_int_eq(io_pwrite(root.fd, &changed, 1, OFFSET + at), 0);
+                snprintf(where, sizeof(where), "first at offset %llu", (unsigned long long)(at / CHUNK * CHUNK));
+                ck_refused_saying(install_verify(b, &t, NULL, e), kind_content, where);
+                ck_refused_saying(install_check_slot(&root, place.data, 1, m->digest, NULL, e), kind_previous_altered,
+                                  where);
+                ck_assert_int_eq(io_pwrite(root.fd, &saved, 1, OFFSET + at), 0);
+        }
+        ck_ok(install_check_slot(&root, place.data, 1, m->digest, NULL, e));
+        range_close(&root);
+}
+END_TEST
+
+/* Only what the state record's digest vouches for is believed. */
+START_TEST(what_is_kept_on_data_is_not_trusted)
+{
+        static const char *const changes[] = {
+                "rm slots/b/manifest",
+                "rm slots/b/chunks",
+                "printf x >>slots/b/manifest",
+                "sed -i s/2.0/2.1/ slots/b/manifest",
+                ": >slots/b/manifest",
+                "printf x >>slots/b/chunks",
+                ": >slots/b/chunks",
+                "head -c 120 slots/b/chunks >t; mv t slots/b/chunks",
+                "printf x | dd of=slots/b/chunks bs=1 seek=5 conv=notrunc status=none",
+                "rm slots/b/chunks; mkdir slots/b/chunks",
+        };
+        _cleanup_bundle_ struct bundle *b = NULL;
+        struct range small;
+
+        open_slot();
+        ck_ok(install("bundle", &b, e));
+        small = root;
+        small.size = ROOT_SIZE - 1;
+        ck_refused_saying(install_check_slot(&small, place.data, 1, bundle_manifest(b)->digest, NULL, e),
+                          kind_previous_altered, "smaller");
+        ck_refused(install_check_slot(&root, -1, 1, bundle_manifest(b)->digest, NULL, e), kind_previous_altered);
+        ck_refused(install_check_slot(&root, place.data, 0, bundle_manifest(b)->digest, NULL, e), kind_previous_altered);
+        sh("cd root/data/bootmgr; %s", changes[_i]);
+        ck_refused(install_check_slot(&root, place.data, 1, bundle_manifest(b)->digest, NULL, e), kind_previous_altered);
+        sh("rm -rf root/data/bootmgr/slots");
+        range_close(&root);
+}
+END_TEST
+#define CHANGES 10
+
+START_TEST(what_is_refused_before_the_first_byte)
+{
+        struct manifest m = {
+                .compatible = "box",
+                .version = "2",
+                .min_bootmgr = "1.5",
+                .security_version = 3,
+                .images = { { .name = "kernel", .size = 1000 },
+                            { .name = "initrd", .size = 500 },
+                            { .name = "root", .size = 5000 } },
+                .n_images = 3,
+        };
+        const struct install_limits good = {
+                .compatible = "box", .bootmgr_version = "1.5", .floor = 3, .root_size = 5000, .esp_free = 1500
+        };
+        struct install_limits l = good;
+
+        ck_ok(install_check(&m, &l, e));
+        l.compatible = NULL;
+        ck_ok(install_check(&m, &l, e));
+        l.compatible = "other";
+        ck_refused(install_check(&m, &l, e), kind_bundle_incompatible);
+        l = good;
+        l.bootmgr_version = "1.5~rc1";
+        ck_refused(install_check(&m, &l, e), kind_bundle_incompatible);
+        l.bootmgr_version = "1.10";
+        ck_ok(install_check(&m, &l, e));
+        l = good;
+        l.floor = 4;
+        ck_refused(install_check(&m, &l, e), kind_below_floor);
+        l = good;
+        l.root_size = 4999;
+        ck_refused(install_check(&m, &l, e), kind_bundle_incompatible);
+        l = good;
+        l.esp_free = 1499;
+        ck_refused(install_check(&m, &l, e), kind_esp_unusable);
+        l = good;
+        l.root_size = UINT64_C(1) << 32;
+        m.images[2].size = (UINT64_C(1) << 32) + 1;
+        ck_refused(install_check(&m, &l, e), kind_bundle_incompatible);
+        m.images[2].size = 1;
+        strcpy(m.images[2].name, "extra");
+        ck_refused_saying(install_check(&m, &l, e), kind_bundle_incompatible, "no root");
+        strcpy(m.images[2].name, "root");
+        strcpy(m.images[0].name, "extra");
+        ck_refused_saying(install_check(&m, &l, e), kind_bundle_incompatible, "no kernel");
+}
+END_TEST
+
+static int create(const struct bundle_spec *spec, struct error *e)
+{
+        int r = bundle_create(in_dir("refused"), spec, NULL, e);
+
+        ck_assert_int_lt(access(in_dir("refused"), F_OK), 0);
+        ck_assert_int_lt(access(in_dir("refused.part"), F_OK), 0);
+        return r;
+}
+
+START_TEST(what_cannot_be_made)
+{
+        const char *names[] = { "root", "root" }, *files[] = { in_dir("root.img"), in_dir("root.img") },
+                   *keys[] = { in_dir("good.key") };
+        const struct bundle_spec good = { .compatible = "c",
+                                          .version = "1",
+                                          .image_names = names,
+                                          .image_files = files,
+                                          .n_images = 1,
+                                          .key_files = keys,
+                                          .n_keys = 1 };
+        const struct {
+                struct bundle_spec spec;
+                const char *word;
+        } rows[] = {
+                { { .compatible = "b\xc3\xb6x", .version = "1" }, "ASCII" },
+                { { .compatible = "c", .version = "1", .build_id = "a\nb" }, "ASCII" },
+                { { .compatible = "c", .version = "" }, "not a version" },
+                { { .compatible = "c", .version = "1", .min_bootmgr = "a b" }, "not a version" },
+                { { .compatible = "c", .version = "1", .security_version = UINT64_MAX }, "too large" },
+                { { .compatible = "c", .version = "1", .chunk_size = 4095 }, "power of two" },
+                { { .compatible = "c", .version = "1", .chunk_size = 2048 }, "power of two" },
+                { { .compatible = "c", .version = "1", .chunk_size = 32 << 20 }, "power of two" },
+                { { .compatible = "c", .version = "1", .n_images = 2 }, "twice" },
+                { { .compatible = "c", .version = "1", .n_images = 17 }, "17 images" },
+        };
+        struct bundle_spec spec;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                spec = good;
+                spec.compatible = rows[i].spec.compatible;
+                spec.version = rows[i].spec.version;
+                spec.build_id = rows[i].spec.build_id;
+                spec.min_bootmgr = rows[i].spec.min_bootmgr;
+                spec.security_version = rows[i].spec.security_version;
+                spec.chunk_size = rows[i].spec.chunk_size;
+                spec.n_images = rows[i].spec.n_images ?: 1;
+                ck_refused_saying(create(&spec, e), kind_usage, rows[i].word);
+        }
+        /* More chunks than an index holds: said before an hour's work. */
+        sh("truncate -s 32G vast.img");
+        files[0] = in_dir("vast.img");
+        spec = good;
+        spec.chunk_size = 4096;
+        ck_refused_saying(create(&spec, e), kind_usage, "chunks");
+        sh("rm vast.img; : >none.img");
+        files[0] = in_dir("none.img");
+        ck_refused(create(&good, e), kind_usage);
+        names[0] = "../x";
+        files[0] = in_dir("root.img");
+        ck_refused(create(&good, e), kind_usage);
+        names[0] = "root";
+        keys[0] = in_dir("good.pem");
+        ck_refused(create(&good, e), kind_bundle_untrusted);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("install");
+        TCase *t = tcase_create("install");
+
+        tcase_add_unchecked_fixture(t, bundles_begin, machine_end);
+        tcase_set_timeout(t, 120);
+        tcase_add_test(t, the_order_of_writes);
+        tcase_add_test(t, a_bad_chunk_stops_it);
+        tcase_add_test(t, the_first_bad_chunk_too);
+        tcase_add_test(t, what_was_kept_goes_first);
+        tcase_add_loop_test(t, every_cut, 0, 2);
+        tcase_add_test(t, it_is_read_back);
+        tcase_add_loop_test(t, what_is_kept_on_data_is_not_trusted, 0, CHANGES);
+        tcase_add_test(t, what_is_refused_before_the_first_byte);
+        tcase_add_test(t, what_cannot_be_made);
+        suite_add_tcase(s, t);
+        return run_suite(s);
+}
