@@ -92,7 +92,7 @@ void bar_show(struct bar *b, const struct operation *op)
                         show_running(b, s->name, s->progress, s->message);
                         break;
                 }
-                if (s->start > 0) /* else it was never begun: the operation ended before */
+                if (s->start > 0 && s->end >= b->since) /* else it was never begun: the operation ended before */
                         show_ended(b, s);
         }
 }
@@ -120,6 +120,7 @@ void bar_init(struct bar *b, const struct cli *cli)
                 .progress = { .report = report },
                 .cli = cli,
                 .label = "",
+                .since = now_realtime(),
                 .terminal = isatty(STDOUT_FILENO) == 1,
                 .utf8 = streq(nl_langinfo(CODESET), "UTF-8"),
         };

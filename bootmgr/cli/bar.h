@@ -15,6 +15,7 @@ struct bar {
         bool drawn; /* a bar stands in the current line */
         char id[OPERATION_ID_SIZE];
         size_t shown;  /* steps whose end was shown already */
+        uint64_t since; /* realtime µs: steps that ended before are no news; as it was made, 0: all are shown */
         uint64_t last; /* monotonic µs of the last line or drawing */
 };
 

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "slot/kinds.h"
 
-static const char *const machine_options[] = { "disk", "esp", "data", "config", "cmdline" };
+static const char *const machine_options[] = { "disk", "esp", "data", "config", "cmdline", "efivars" };
 
 struct cli *cli_from(struct verb_args *args)
 {
@@ -27,6 +27,8 @@ struct cli *cli_from(struct verb_args *args)
 
 bool cli_names_machine(const struct verb_args *args)
 {
+        if (getenv("BOOTMGR_HAND_OVER"))
+                return false; /* tests: there is a bootmgrd for this very image */
         for (size_t i = 0; i < ARRAY_SIZE(machine_options); i++)
                 if (verb_has(args, machine_options[i]))
                         return true;
@@ -41,6 +43,7 @@ int cli_open_machine(struct verb_args *args, struct machine *ret, struct error *
                 .data = verb_value(args, "data"),
                 .config = verb_value(args, "config"),
                 .cmdline = verb_value(args, "cmdline"),
+                .efivars = verb_value(args, "efivars"),
         };
 
         return machine_open(&options, ret, e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/remote.h"
 
+#include <fcntl.h>
 #include <systemd/sd-bus.h>
 
 #include "base/buf.h"
@@ -15,6 +16,7 @@
 #define BUS_MANAGER        "org.bootmgr1.Manager"
 #define ERROR_PREFIX       "org.bootmgr1.Error."
 #define POLL_INTERVAL      (250 * USEC_PER_MSEC)
+#define ANSWER_TIMEOUT     (20 * USEC_PER_SEC) /* of a question; a daemon that was killed is started again by it */
 #define OPERATION_JSON_MAX (256 * 1024)
 
 static void bus_closep(sd_bus **bus)
@@ -29,7 +31,6 @@ static const struct error_kind *const kinds[] = { &kind_failed, &kind_usage,
 #undef KIND_POINTER
 };
 
-/* The names of D-Bus errors may not hold a '-': bootmgrd writes '_'. */
 /* The names of D-Bus errors hold no '-': there it is a '_'. */
 static const struct error_kind *find_kind(const char *bus_name)
 {
@@ -81,16 +82,26 @@ static int append_option(sd_bus_message *m, const char *name)
         return sd_bus_message_append(m, "{sv}", name, "b", 1);
 }
 
-static int new_request(sd_bus *bus, const struct remote_request *request, const char *source, sd_bus_message **ret)
+/* A file is opened here and handed over: bootmgrd has a /tmp of its own, sees no home directories and reads
+ * nothing that its caller may not read. */
+static int append_source(sd_bus_message *m, const char *source, int fd)
+{
+        if (!source)
+                return 0;
+        return fd >= 0 ? sd_bus_message_append(m, "h", fd) : sd_bus_message_append(m, "s", source);
+}
+
+static int new_request(sd_bus *bus, const struct remote_request *request, int fd, sd_bus_message **ret)
 {
         sd_bus_message *m = NULL;
         int r;
 
-        r = sd_bus_message_new_method_call(bus, &m, BUS_NAME, BUS_PATH, BUS_MANAGER, request->method);
+        r = sd_bus_message_new_method_call(bus, &m, BUS_NAME, BUS_PATH, BUS_MANAGER,
+                                           fd >= 0 ? "UpgradeFile" : request->method);
         if (r >= 0)
                 r = sd_bus_message_set_allow_interactive_authorization(m, 1);
-        if (r >= 0 && source)
-                r = sd_bus_message_append(m, "s", source);
+        if (r >= 0)
+                r = append_source(m, request->source, fd);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0 && request->no_reboot)
@@ -105,14 +116,6 @@ static int new_request(sd_bus *bus, const struct remote_request *request, const 
         }
         *ret = m;
         return 0;
-}
-
-/* bootmgrd has another working directory. */
-static char *absolute(const char *source)
-{
-        if (!source || strstr(source, "://"))
-                return source ? strdup(source) : NULL;
-        return realpath(source, NULL) ?: strdup(source);
 }
 
 /* What came back for a call. */
@@ -157,12 +160,15 @@ static int call(sd_bus *bus, sd_bus_message *m, sd_bus_message **ret)
 /* Starts the operation; *ret_id is malloc'ed. */
 static int start(sd_bus *bus, const struct remote_request *request, char **ret_id, struct error *e)
 {
+        bool file = request->source && !strstr(request->source, "://");
+        _cleanup_close_ int fd = file ? open(request->source, O_RDONLY | O_CLOEXEC) : -1;
         sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_free_ char *source = absolute(request->source);
         const char *id = "";
         int r;
 
-        r = new_request(bus, request, source, &m);
+        if (file && fd < 0)
+                return REMOTE_ABSENT; /* trying it here says why */
+        r = new_request(bus, request, fd, &m);
         if (r >= 0)
                 r = call(bus, m, &reply);
         sd_bus_message_unref(m);
@@ -178,16 +184,13 @@ static int start(sd_bus *bus, const struct remote_request *request, char **ret_i
         return r;
 }
 
-/* The operation of this id as bootmgrd sees it now; 0: it is another one or none. */
-static int read_operation(sd_bus *bus, const char *id, struct operation *ret, struct error *e)
+static int read_json(sd_bus *bus, const char *property, json_t **ret, struct error *e)
 {
         sd_bus_error error = SD_BUS_ERROR_NULL;
         _cleanup_free_ char *text = NULL;
-        _cleanup_json_ json_t *j = NULL;
-        const char *found = NULL;
         int r;
 
-        r = sd_bus_get_property_string(bus, BUS_NAME, BUS_PATH, BUS_MANAGER, "OperationJSON", &error, &text);
+        r = sd_bus_get_property_string(bus, BUS_NAME, BUS_PATH, BUS_MANAGER, property, &error, &text);
         if (r < 0)
                 fail(e, r, NULL, "bootmgrd does not answer: %s", error.message ?: error_text(r));
         sd_bus_error_free(&error);
@@ -195,23 +198,54 @@ static int read_operation(sd_bus *bus, const char *id, struct operation *ret, st
                 return fail_hint(e, "'bootmgr show upgrade status' tells how the operation stands");
         if (strlen(text) > OPERATION_JSON_MAX)
                 return fail(e, -EFBIG, NULL, "bootmgrd's answer is too long");
-        if (!*text)
-                return 0;
-        r = json_parse_strict(text, strlen(text), "bootmgrd's answer", &j, e);
-        if (r < 0 || json_is_null(j))
+        return json_parse_strict(text, strlen(text), "bootmgrd's answer", ret, e);
+}
+
+/* The operation of this id as bootmgrd sees it now; 0: it is another one or none. */
+static int read_operation(sd_bus *bus, const char *id, struct operation *ret, struct error *e)
+{
+        _cleanup_json_ json_t *j = NULL;
+        int r;
+
+        r = read_json(bus, "OperationJSON", &j, e);
+        if (r < 0 || !streq(json_string_value(json_object_get(j, "id")), id))
                 return r;
-        if (json_opt_string(j, "id", &found, NULL) < 0 || !streq(found, id))
-                return 0;
         r = operation_from_json(j, ret, e);
         return r < 0 ? r : 1;
 }
 
+/* Whether bootmgrd's process for it is still there: only then it knows all about how it ended. */
+static bool is_at_work(sd_bus *bus)
+{
+        int working = 0;
+
+        return sd_bus_get_property_trivial(bus, BUS_NAME, BUS_PATH, BUS_MANAGER, "Working", NULL, 'b', &working) >= 0 &&
+               working;
+}
+
+/* The operation itself knows its reason, but neither the kind nor the way out. */
+static int take_failure(sd_bus *bus, const struct operation *op, struct error *e)
+{
+        _cleanup_json_ json_t *j = NULL;
+        const char *kind, *message, *hint;
+
+        if (op->result == RESULT_ABORTED)
+                return fail(e, -ECANCELED, &kind_interrupted, "%s", op->reason ?: "it was interrupted");
+        read_json(bus, "FailureJSON", &j, NULL);
+        kind = json_string_value(json_object_get(j, "kind"));
+        message = json_string_value(json_object_get(j, "message"));
+        hint = json_string_value(json_object_get(j, "hint"));
+        if (!kind || !message)
+                return fail(e, -EIO, NULL, "%s", op->reason ?: "it failed");
+        fail(e, -EIO, find_kind(kind), "%s", message);
+        return hint ? fail_hint(e, "%s", hint) : e->code;
+}
+
 /* How it ended, or how it stands when there is nothing more to see here. */
-static int conclude(const struct cli *cli, const struct operation *op, bool rebooting, struct error *e)
+static int conclude(sd_bus *bus, const struct cli *cli, const struct operation *op, bool rebooting, struct error *e)
 {
         if (op->result != RESULT_IN_PROGRESS && op->result != RESULT_DONE)
-                return fail(e, -EIO, op->result == RESULT_ABORTED ? &kind_interrupted : NULL, "%s",
-                            op->reason ?: "it failed");
+                return take_failure(bus, op, e);
         if (cli->json)
                 return cli_print_json(cli, operation_to_json(op));
         say_outcome(cli, op, rebooting);
@@ -230,23 +264,31 @@ static int detach(void)
         return 0;
 }
 
+/* A daemon that is killed meanwhile is started again and knows the operation: its death is not the end. */
 static int follow(sd_bus *bus, struct cli *cli, const char *id, const struct remote_request *request, struct error *e)
 {
         _cleanup_bar_ struct bar bar;
+        uint64_t answered = now_monotonic();
 
         bar_init(&bar, cli);
+        bar.since = 0; /* it began when we asked */
         while (!*cli_cancelled()) {
                 _cleanup_operation_ struct operation op = {};
+                _cleanup_error_ struct error why = {};
                 int r;
 
-                r = read_operation(bus, id, &op, e);
-                if (r < 0)
+                r = read_operation(bus, id, &op, &why);
+                if (r < 0 && now_monotonic() - answered >= ANSWER_TIMEOUT) {
+                        *e = TAKE(why, (struct error){});
                         return r;
+                }
+                if (r >= 0)
+                        answered = now_monotonic();
                 if (r > 0)
                         bar_show(&bar, &op);
-                if (r > 0 && is_over(&op)) {
+                if (r > 0 && is_over(&op) && !is_at_work(bus)) {
                         bar_done(&bar);
-                        return conclude(cli, &op, !request->no_reboot, e);
+                        return conclude(bus, cli, &op, !request->no_reboot, e);
                 }
                 cli_sleep(POLL_INTERVAL);
         }
@@ -258,39 +300,33 @@ static int open_bus(sd_bus **ret)
 {
         int r = sd_bus_open_system(ret);
 
+        if (r >= 0)
+                r = sd_bus_set_method_call_timeout(*ret, ANSWER_TIMEOUT);
         if (r < 0)
                 log_debug("no system bus: %s", error_text(r));
         return r;
 }
 
-/* bootmgrd has a /tmp of its own and sees no home directories. */
-static bool is_hidden_from_daemon(const struct remote_request *request, const struct error *e)
-{
-        return e->kind == &kind_fetch && request->source && !strstr(request->source, "://") && access(request->source, R_OK) == 0;
-}
-
 int remote_run(struct cli *cli, const struct remote_request *request, struct error *e)
 {
-        _cleanup_error_ struct error why = {};
         _cleanup_bus_ sd_bus *bus = NULL;
         _cleanup_free_ char *id = NULL;
         int r;
 
         if (open_bus(&bus) < 0)
                 return REMOTE_ABSENT;
-        r = start(bus, request, &id, &why);
+        r = start(bus, request, &id, e);
         if (r == -ECANCELED)
                 return detach();
-        if (r < 0 && is_hidden_from_daemon(request, &why)) {
-                log_info("bootmgrd cannot read %s: it is done here", request->source);
-                return REMOTE_ABSENT;
-        }
-        if (r < 0)
-                *e = TAKE(why, (struct error){});
         return r != 0 ? r : follow(bus, cli, id, request, e);
 }
 
-int remote_read(const char *method, json_t **ret, struct error *e)
+bool remote_may_help(struct verb_args *args, int failed)
+{
+        return (failed == -EACCES || failed == -EPERM) && !cli_from(args)->worker && !cli_names_machine(args);
+}
+
+int remote_read(struct verb_args *args, int failed, const char *method, json_t **ret, struct error *e)
 {
         sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *reply = NULL;
@@ -298,16 +334,17 @@ int remote_read(const char *method, json_t **ret, struct error *e)
         const char *text;
         int r;
 
-        if (open_bus(&bus) < 0)
-                return REMOTE_ABSENT;
+        if (!remote_may_help(args, failed) || open_bus(&bus) < 0)
+                return failed;
         r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_MANAGER, method, &error, &reply, NULL);
-        if (r < 0)
-                r = is_absent(&error) ? REMOTE_ABSENT : take_error(&error, r, e);
-        else if (sd_bus_message_read(reply, "s", &text) < 0)
-                r = fail(e, -EBADMSG, NULL, "bootmgrd's answer cannot be read");
+        if (r >= 0 && sd_bus_message_read(reply, "s", &text) >= 0)
+                r = json_parse_strict(text, strlen(text), "bootmgrd's answer", ret, NULL);
         else
-                r = json_parse_strict(text, strlen(text), "bootmgrd's answer", ret, e);
+                log_debug("bootmgrd does not say either: %s", error.message ?: error_text(r));
         sd_bus_message_unref(reply);
         sd_bus_error_free(&error);
-        return r;
+        if (r < 0)
+                return failed;
+        error_done(e);
+        return 0;
 }

@@ -16,5 +16,9 @@ struct remote_request {
  * daemon goes on, which is said. 0, REMOTE_ABSENT, or -errno with the daemon's error. */
 int remote_run(struct cli *cli, const struct remote_request *request, struct error *e);
 
-/* What a user who may not read the disk can ask for: "GetStatus", "GetHistory". *ret is a new reference. */
-int remote_read(const char *method, json_t **ret, struct error *e);
+/* Whether what failed here with `failed` failed for want of rights that bootmgrd has. */
+bool remote_may_help(struct verb_args *args, int failed);
+
+/* Instead of reading the disk, when that failed for want of rights: "GetStatus", "GetOperation", "GetHistory".
+ * 0: *ret is a new reference, and `e`, which held why it failed here, is empty again. Else `failed`. */
+int remote_read(struct verb_args *args, int failed, const char *method, json_t **ret, struct error *e);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "cli/bar.h"
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 
@@ -91,10 +92,16 @@ static char *operation_text(const struct operation *op, bool utf8)
 static int load_current(struct verb_args *args, struct operation *ret, struct error *e)
 {
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_json_ json_t *j = NULL;
         int r;
 
         r = cli_open_machine(args, &m, e);
-        return r < 0 ? r : operation_current(&m, ret, e);
+        if (r >= 0)
+                return operation_current(&m, ret, e);
+        r = remote_read(args, r, "GetOperation", &j, e);
+        if (r < 0)
+                return r;
+        return json_is_null(j) ? -ENOENT : operation_from_json(j, ret, e);
 }
 
 static int show_once(struct verb_args *args, const struct bar *bar, struct error *e)
@@ -198,6 +205,7 @@ int verb_show_status(struct verb_args *args, struct error *e)
         _cleanup_bar_ struct bar bar;
 
         bar_init(&bar, cli_from(args));
+        bar.since = 0;
         return verb_has(args, "watch") ? watch(args, &bar, e) : show_once(args, &bar, e);
 }
 
@@ -231,20 +239,42 @@ static json_t *history_to_json(const struct operation *ops, size_t n)
         return list;
 }
 
-int verb_show_history(struct verb_args *args, struct error *e)
+static int history_from_json(const json_t *list, struct operation **ret, size_t *ret_n, struct error *e)
 {
-        struct cli *cli = cli_from(args);
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        struct operation *ops = NULL;
+        struct operation *ops = calloc(MAX(json_array_size(list), 1U), sizeof(*ops));
         size_t n = 0;
+        int r = ops ? 0 : -ENOMEM;
+
+        for (; r >= 0 && n < json_array_size(list); n += r >= 0)
+                r = operation_from_json(json_array_get(list, n), &ops[n], e);
+        *ret = ops;
+        *ret_n = n;
+        return r;
+}
+
+static int load_history(struct verb_args *args, struct operation **ret, size_t *ret_n, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_json_ json_t *list = NULL;
         int r;
 
         r = cli_open_machine(args, &m, e);
         if (r >= 0)
-                r = operation_history(&m, &ops, &n, e);
-        if (r < 0)
-                return r;
-        r = cli->json ? cli_print_json(cli, history_to_json(ops, n)) : print_history(cli, ops, n);
+                return operation_history(&m, ret, ret_n, e);
+        r = remote_read(args, r, "GetHistory", &list, e);
+        return r < 0 ? r : history_from_json(list, ret, ret_n, e);
+}
+
+int verb_show_history(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        struct operation *ops = NULL;
+        size_t n = 0;
+        int r;
+
+        r = load_history(args, &ops, &n, e);
+        if (r >= 0)
+                r = cli->json ? cli_print_json(cli, history_to_json(ops, n)) : print_history(cli, ops, n);
         for (size_t i = 0; i < n; i++)
                 operation_done(&ops[i]);
         free(ops);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* status: printed from the JSON, so that both say the same. */
 #include "cli/cli.h"
+#include "cli/remote.h"
 #include "cli/verb_slot.h"
 #include "cli/verbs.h"
 
@@ -62,14 +63,15 @@ static void print_operation(const json_t *op)
                json_is_true(json_object_get(op, "staged")) ? ", goes on at the next shutdown" : "");
 }
 
-static int print_status(const json_t *status, struct machine *m)
+/* `m` NULL: bootmgrd told it, which knows only the machine it runs on. */
+static int print_status(const json_t *status, const struct machine *m)
 {
         const json_t *note;
         size_t i;
 
-        printf("%-10s %s, generation %lld, bootmgr %s\n", "Machine", m->disk.path, (long long)number(status, "generation"),
-               text(status, "bootmgr"));
-        print_slot_line(status, "Running", "booted", m->offline ? "nothing: an image" : "a system outside the slots");
+        printf("%-10s %s, generation %lld, bootmgr %s\n", "Machine", m ? m->disk.path : "this one",
+               (long long)number(status, "generation"), text(status, "bootmgr"));
+        print_slot_line(status, "Running", "booted", m && m->offline ? "nothing: an image" : "a system outside the slots");
         print_slot_line(status, "Next", "next", "none of the slots");
         print_slot_line(status, "Previous", "previous", "none: there is nothing to go back to");
         if (json_is_true(json_object_get(status, "finalized")))
@@ -87,12 +89,13 @@ int verb_status(struct verb_args *args, struct error *e)
         struct cli *cli = cli_from(args);
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         _cleanup_json_ json_t *status = NULL;
+        bool opened;
         int r;
 
         r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = status_json(&m, &status, e);
+        opened = r >= 0;
+        r = opened ? status_json(&m, &status, e) : remote_read(args, r, "GetStatus", &status, e);
         if (r < 0)
                 return r;
-        return cli->json ? cli_print_json(cli, json_incref(status)) : print_status(status, &m);
+        return cli->json ? cli_print_json(cli, json_incref(status)) : print_status(status, opened ? &m : NULL);
 }

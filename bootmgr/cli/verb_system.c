@@ -47,6 +47,22 @@ static bool may_hand_over(const struct cli *cli, const struct verb_args *args)
         return !cli->worker && !cli_names_machine(args);
 }
 
+/* For those who may not even read the disk (`failed`, told in `e`), but whom polkit may allow more. */
+static int hand_over_only(struct cli *cli, const struct remote_request *request, int failed, struct error *e)
+{
+        struct error why = {};
+        int r;
+
+        if (request->source && !cli->quiet)
+                cli_warn("from WRITE_IMAGE on, what is in the other slot is gone as a way back");
+        r = remote_run(cli, request, &why);
+        if (r == REMOTE_ABSENT)
+                return failed;
+        error_done(e);
+        *e = why;
+        return r;
+}
+
 static int upgrade_here(struct verb_args *args, struct machine *m, struct error *e)
 {
         struct cli *cli = args->context;
@@ -70,6 +86,8 @@ int verb_upgrade_system(struct verb_args *args, struct error *e)
         int r;
 
         r = cli_open_machine(args, &m, e);
+        if (remote_may_help(args, r))
+                return hand_over_only(cli, &request, r, e);
         if (r >= 0)
                 r = announce_loss(cli, &m, verb_has(args, "yes"), e);
         if (r < 0)
@@ -120,13 +138,12 @@ static int rollback_here(struct verb_args *args, struct machine *m, struct error
         return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
 }
 
-static int rollback(struct verb_args *args, struct machine *m, struct error *e)
+static int rollback(struct verb_args *args, struct machine *m, const struct remote_request *request, struct error *e)
 {
         struct cli *cli = args->context;
-        struct remote_request request = { .method = "Rollback", .no_reboot = verb_has(args, "no-reboot") };
 
         if (may_hand_over(cli, args) && !verb_has(args, "local") && !verb_has(args, "automatic")) {
-                int r = remote_run(cli, &request, e);
+                int r = remote_run(cli, request, e);
 
                 if (r != REMOTE_ABSENT)
                         return r;
@@ -138,15 +155,18 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
 {
         struct cli *cli = cli_from(args);
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        bool local = verb_has(args, "local");
+        struct remote_request request = { .method = "Rollback", .no_reboot = verb_has(args, "no-reboot") };
+        bool local = verb_has(args, "local"), dry = verb_has(args, "dry-run");
         int r;
 
         r = cli_open_machine(args, &m, e);
+        if (remote_may_help(args, r) && !local && !dry && !verb_has(args, "automatic"))
+                return hand_over_only(cli, &request, r, e);
         if (r < 0)
                 return r;
-        if (verb_has(args, "dry-run"))
+        if (dry)
                 return rollback_dry_run(cli, &m, local, e);
-        r = rollback(args, &m, e);
+        r = rollback(args, &m, &request, e);
         if (r < 0 && !verb_has(args, "automatic") && error_exit_status(e, r) == 3)
                 attach_checks(cli, &m, local);
         return r;

@@ -13,6 +13,7 @@ static const struct verb_option options_shown[] = {
         { "data", "DIR", "the data directory" },
         { "config", "FILE", "read this configuration file only" },
         { "cmdline", "WORDS", "take this as the kernel command line" },
+        { "efivars", "DIR", "the EFI variables, as efivarfs shows them (default for an image: none)" },
         { "json", NULL, "print JSON" },
         { "quiet", NULL, "print errors and warnings only", 'q' },
         { "verbose", NULL, "print what is done in detail", 'v' },

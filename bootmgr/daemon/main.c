@@ -3,8 +3,11 @@
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/bus.h"
+
+#define LOOK_TIMEOUT (10 * USEC_PER_SEC)
 
 static int block_signals(sd_event *event)
 {
@@ -22,6 +25,18 @@ static int block_signals(sd_event *event)
         return sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
 }
 
+/* Whoever starts us to ask something is answered with what is true: not before it is known. But a disk that
+ * does not answer must not keep the daemon from saying so. */
+static int look(struct manager *m)
+{
+        uint64_t deadline = now_monotonic() + LOOK_TIMEOUT;
+        int r = manager_start(m);
+
+        while (r >= 0 && !m->known && now_monotonic() < deadline && sd_event_get_state(m->event) == SD_EVENT_INITIAL)
+                r = sd_event_run(m->event, LOOK_TIMEOUT);
+        return r;
+}
+
 static int run(struct manager *m, sd_bus **bus)
 {
         int r;
@@ -34,34 +49,52 @@ static int run(struct manager *m, sd_bus **bus)
         if (r >= 0)
                 r = sd_bus_default_system(bus);
         if (r >= 0)
+                r = sd_bus_set_exit_on_disconnect(*bus, 1);
+        if (r >= 0)
                 r = sd_bus_attach_event(*bus, m->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
-                r = bus_publish(*bus, m);
+                r = look(m);
         if (r >= 0)
-                r = manager_start(m);
+                r = bus_publish(*bus, m);
         if (r < 0)
                 return r;
         sd_notify(0, "READY=1");
         return sd_event_loop(m->event);
 }
 
+static int show_help(void)
+{
+        puts("usage: bootmgrd\n"
+             "\n"
+             "Offers org.bootmgr1 on the system bus. It takes no arguments and is started by systemd or D-Bus:\n"
+             "see bootmgrd(8) and org.bootmgr1(5).");
+        return 0;
+}
+
 int main(int argc, char **argv)
 {
-        struct manager m = { .program = getenv("BOOTMGR_PROGRAM") ?: "/usr/bin/bootmgr" };
+        struct manager m = {
+                .program = getenv("BOOTMGR_PROGRAM") ?: "/usr/bin/bootmgr",
+                .run_directory = getenv("RUNTIME_DIRECTORY") ?: "/run/bootmgr",
+        };
         sd_bus *bus = NULL;
         int r;
 
         log_set_name("bootmgrd");
+        if (argc == 2 && streq(argv[1], "--help"))
+                return show_help();
         if (argc > 1) {
                 fprintf(stderr, "bootmgrd takes no arguments; see bootmgrd(8)\n");
-                return streq(argv[1], "--help") ? 0 : 2;
+                return 2;
         }
         r = run(&m, &bus);
         if (r < 0)
-                log_error("bootmgrd: %s", error_text(r));
+                log_error("%s", error_text(r));
+        else if (r > 0)
+                log_error("the bus is gone");
         sd_notify(0, "STOPPING=1");
         manager_stop(&m);
         sd_bus_flush_close_unref(bus);
         sd_event_unref(m.event);
-        return r < 0 ? 1 : 0;
+        return r == 0 ? 0 : 1;
 }

@@ -1,236 +1,224 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/manager.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
+#include <sys/inotify.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/util.h"
 
-#define OUTPUT_MAX MIB(1)
-#define ARGS_MAX 32
 #define ANNOUNCE_INTERVAL (200 * USEC_PER_MSEC)
+#define POLL_INTERVAL     USEC_PER_SEC /* of work that is not ours: nobody tells us how far it is */
+#define READERS_MAX       8            /* each is a process, and anyone may ask */
 
-struct task {
-        struct manager *manager;
-        struct task_spec spec;
-        pid_t pid;
-        int fd;
-        sd_event_source *io, *child;
-        struct buf output; /* what was not yet parsed */
-        json_t *last;
-        bool ended, eof;
-        int exit_status;
-};
-
-static void task_free(struct task *t)
+static int start_timer(struct manager *m, sd_event_source **timer, uint64_t delay, sd_event_time_handler_t handler)
 {
-        sd_event_source_disable_unref(t->io);
-        sd_event_source_disable_unref(t->child);
-        fd_close(t->fd);
-        buf_done(&t->output);
-        json_decref(t->last);
-        free(t);
+        *timer = sd_event_source_disable_unref(*timer);
+        return sd_event_add_time_relative(m->event, timer, CLOCK_MONOTONIC, delay, 0, handler, m);
 }
 
-static void take_value(struct task *t, const char *text, size_t size)
+/* --- telling ------------------------------------------------------------------------------------------- */
+
+static void announce(struct manager *m, bool status, bool operation)
 {
-        json_t *j = size ? json_loadb(text, size, JSON_DECODE_ANY, NULL) : NULL;
-
-        if (!j)
-                return;
-        json_decref(t->last);
-        t->last = j;
-        if (t->spec.line)
-                t->spec.line(t, j, t->spec.userdata);
-}
-
-/* A worker prints a value a line; everything else prints one value in all. */
-static void take_lines(struct task *t)
-{
-        char *newline;
-
-        while (t->spec.worker && t->output.data && (newline = memchr(t->output.data, '\n', t->output.size))) {
-                size_t n = (size_t)(newline - t->output.data);
-
-                take_value(t, t->output.data, n);
-                t->output.size -= n + 1;
-                memmove(t->output.data, newline + 1, t->output.size);
+        if (operation) {
+                m->timer = sd_event_source_disable_unref(m->timer);
+                m->unannounced = false;
+                m->last_change = now_monotonic();
         }
+        if ((status || operation) && m->changed)
+                m->changed(m, status, operation);
 }
 
-static void task_settle(struct task *t)
+static int on_announce_time(sd_event_source *s, uint64_t usec, void *userdata)
 {
-        struct manager *m = t->manager;
-
-        if (!t->ended || !t->eof)
-                return;
-        if (!t->spec.worker)
-                take_value(t, t->output.data ?: "", t->output.size);
-        if (m->worker == t)
-                m->worker = NULL;
-        if (m->refreshing == t)
-                m->refreshing = NULL;
-        t->spec.done(t, t->exit_status, t->last, t->spec.userdata);
-        task_free(t);
-}
-
-static int on_output(sd_event_source *s, int fd, uint32_t revents, void *userdata)
-{
-        struct task *t = userdata;
-        char chunk[4096];
-        ssize_t n = read(fd, chunk, sizeof(chunk));
-
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-                return 0;
-        if (n > 0 && t->output.size + (size_t)n <= OUTPUT_MAX) {
-                buf_append(&t->output, chunk, (size_t)n);
-                take_lines(t);
-                return 0;
-        }
-        sd_event_source_set_enabled(s, SD_EVENT_OFF);
-        t->eof = true;
-        task_settle(t);
+        announce(userdata, false, true);
         return 0;
 }
 
-static int on_child(sd_event_source *s, const siginfo_t *si, void *userdata)
+/* true: it is another value than before. */
+static bool replace(json_t **to, const json_t *value)
 {
-        struct task *t = userdata;
+        bool differs = !json_equal(*to, value);
 
-        t->exit_status = si->si_code == CLD_EXITED ? si->si_status : 128 + si->si_status;
-        t->ended = true;
-        task_settle(t);
-        return 0;
-}
-
-static void run_child(const char *program, const struct task_spec *spec, int output)
-{
-        const char *argv[ARGS_MAX] = { program, spec->worker ? "--worker" : "--json" };
-        int null = open("/dev/null", O_RDONLY);
-        sigset_t none;
-        size_t n = 2;
-
-        for (const char *const *a = spec->argv; *a && n < ARGS_MAX - 1; a++)
-                argv[n++] = *a;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        setpgid(0, 0); /* a signal to the daemon's group does not stop the work */
-        unsetenv("NOTIFY_SOCKET");
-        unsetenv("WATCHDOG_USEC");
-        if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
-                _exit(127);
-        execv(program, (char *const *)argv);
-        _exit(127);
-}
-
-int manager_run(struct manager *m, const struct task_spec *spec, struct task **ret)
-{
-        struct task *t = calloc(1, sizeof(*t));
-        int fds[2], r;
-
-        if (!t)
-                return -ENOMEM;
-        if (pipe2(fds, O_CLOEXEC) < 0) {
-                free(t);
-                return -errno;
-        }
-        *t = (struct task){ .manager = m, .spec = *spec, .fd = fds[0] };
-        fcntl(t->fd, F_SETFL, O_NONBLOCK);
-        t->pid = fork();
-        if (t->pid == 0)
-                run_child(m->program, spec, fds[1]);
-        r = t->pid < 0 ? -errno : 0;
-        fd_close(fds[1]);
-        if (r >= 0)
-                r = sd_event_add_child(m->event, &t->child, t->pid, WEXITED, on_child, t);
-        if (r >= 0)
-                r = sd_event_add_io(m->event, &t->io, t->fd, EPOLLIN, on_output, t);
-        if (r < 0) {
-                task_free(t);
-                return r;
-        }
-        if (spec->worker)
-                m->worker = t;
-        if (ret)
-                *ret = t;
-        return 0;
-}
-
-static void announce(struct manager *m)
-{
-        m->last_change = now_monotonic();
-        if (m->changed)
-                m->changed(m, m->userdata);
+        json_decref(*to);
+        *to = json_incref((json_t *)value);
+        return differs;
 }
 
 void manager_set_operation(struct manager *m, const json_t *operation)
 {
-        bool first = !m->operation || !json_equal(json_object_get(m->operation, "id"), json_object_get(operation, "id"));
+        uint64_t passed = now_monotonic() - m->last_change;
 
         if (!json_is_string(json_object_get(operation, "operation")))
                 return; /* an error or a result, not an operation */
-        json_decref(m->operation);
-        m->operation = json_incref((json_t *)operation);
-        if (first || now_monotonic() - m->last_change >= ANNOUNCE_INTERVAL)
-                announce(m);
+        if (!replace(&m->operation, operation) || m->unannounced)
+                return;
+        m->unannounced = true;
+        if (passed >= ANNOUNCE_INTERVAL || start_timer(m, &m->timer, ANNOUNCE_INTERVAL - passed, on_announce_time) < 0)
+                announce(m, false, true);
 }
 
-static void on_operation_read(struct task *t, int exit_status, const json_t *last, void *userdata)
+const json_t *manager_running_step(const struct manager *m)
+{
+        const json_t *steps = json_object_get(m->operation, "steps");
+
+        for (size_t i = 0; i < json_array_size(steps); i++) {
+                const json_t *step = json_array_get(steps, i);
+
+                if (streq(json_string_value(json_object_get(step, "state")), "RUNNING"))
+                        return step;
+        }
+        return NULL;
+}
+
+/* --- looking ------------------------------------------------------------------------------------------- */
+
+static void refresh_operation(struct manager *m);
+
+static int on_poll_time(sd_event_source *s, uint64_t usec, void *userdata)
 {
         struct manager *m = userdata;
 
-        if (exit_status == 0 && json_is_object(last) && !m->worker) {
-                json_decref(m->operation);
-                m->operation = json_incref((json_t *)last);
-        }
-        announce(m);
-        if (m->refresh_again) {
-                m->refresh_again = false;
-                manager_refresh(m);
-        }
+        if (!m->working && !m->refreshing)
+                refresh_operation(m);
+        return 0;
 }
 
-static void on_status_read(struct task *t, int exit_status, const json_t *last, void *userdata)
+static void refresh(struct manager *m);
+
+static void end_refresh(struct manager *m)
 {
-        static const char *const argv[] = { "show", "upgrade", "status", NULL };
-        struct task_spec spec = { .argv = argv, .done = on_operation_read, .userdata = userdata };
+        m->known = true;
+        m->refreshing = false;
+        if (TAKE(m->refresh_again, false))
+                refresh(m);
+        else if (!m->working && (m->others_work || manager_running_step(m)))
+                start_timer(m, &m->poll, POLL_INTERVAL, on_poll_time);
+}
+
+static void on_operation_read(int exit_status, const json_t *last, void *userdata)
+{
         struct manager *m = userdata;
 
-        if (exit_status == 0 && json_is_object(last)) {
-                json_decref(m->status);
-                m->status = json_incref((json_t *)last);
-        } else {
-                log_warning("bootmgr status failed with %d: %s", exit_status, json_string_value(json_object_get(last, "message")) ?: "");
-        }
-        if (manager_run(m, &spec, &m->refreshing) < 0)
-                announce(m);
+        /* A worker that began meanwhile knows better. */
+        if (exit_status == 0 && !m->working)
+                announce(m, false, replace(&m->operation, last) || m->unannounced);
+        end_refresh(m);
 }
 
-void manager_refresh(struct manager *m)
+static void refresh_operation(struct manager *m)
 {
-        static const char *const argv[] = { "status", NULL };
-        struct task_spec spec = { .argv = argv, .done = on_status_read, .userdata = m };
+        static const char *const words[] = { "show", "upgrade", "status", NULL };
+        struct task_spec spec = {
+                .program = m->program, .words = words, .input = -1, .done = on_operation_read, .userdata = m
+        };
+
+        m->refreshing = true;
+        if (task_start(m->event, &spec) < 0)
+                end_refresh(m);
+}
+
+static void on_status_read(int exit_status, const json_t *last, void *userdata)
+{
+        struct manager *m = userdata;
+
+        if (exit_status == 0 && json_is_object(last))
+                announce(m, replace(&m->status, last), false);
+        else
+                log_warning("'%s status' failed with %d: %s", m->program, exit_status,
+                            json_string_value(json_object_get(last, "message")) ?: "no reason was given");
+        refresh_operation(m);
+}
+
+/* Reads both anew, one after the other. Asked again while it is at it, it begins again afterwards. */
+static void refresh(struct manager *m)
+{
+        static const char *const words[] = { "status", NULL };
+        struct task_spec spec = {
+                .program = m->program, .words = words, .input = -1, .done = on_status_read, .userdata = m
+        };
+        int r;
 
         if (m->refreshing) {
                 m->refresh_again = true;
                 return;
         }
-        if (manager_run(m, &spec, &m->refreshing) < 0)
-                log_warning("cannot run %s", m->program);
+        m->refreshing = true;
+        r = task_start(m->event, &spec);
+        if (r < 0) {
+                log_warning("cannot run %s: %s", m->program, error_text(r));
+                end_refresh(m);
+        }
+}
+
+/* The lock is written when work begins and closed when it ends, however it ends. That of our own worker
+ * tells nothing new while it runs. */
+static int on_lock(sd_event_source *s, const struct inotify_event *event, void *userdata)
+{
+        struct manager *m = userdata;
+
+        if (m->working)
+                return 0;
+        m->others_work = event->mask & IN_MODIFY;
+        refresh(m);
+        return 0;
 }
 
 int manager_start(struct manager *m)
 {
-        manager_refresh(m);
+        int r = sd_event_add_inotify(m->event, &m->lock, m->run_directory, IN_MODIFY | IN_CLOSE_WRITE | IN_ONLYDIR, on_lock,
+                                     m);
+
+        if (r < 0)
+                log_warning("%s cannot be watched: what is done without the daemon is seen late: %s", m->run_directory,
+                            error_text(r));
+        refresh(m);
         return 0;
 }
 
 void manager_stop(struct manager *m)
 {
-        json_decref(m->status);
-        json_decref(m->operation);
-        m->status = m->operation = NULL;
+        m->timer = sd_event_source_disable_unref(m->timer);
+        m->poll = sd_event_source_disable_unref(m->poll);
+        m->lock = sd_event_source_disable_unref(m->lock);
+        json_decref(TAKE_PTR(m->status));
+        json_decref(TAKE_PTR(m->operation));
+        json_decref(TAKE_PTR(m->failure));
+}
+
+/* --- working ------------------------------------------------------------------------------------------- */
+
+int manager_run(struct manager *m, struct task_spec *spec)
+{
+        int r;
+
+        if (spec->kind == TASK_WORK && m->working)
+                return -EBUSY;
+        if (spec->kind == TASK_READ && m->n_readers >= READERS_MAX)
+                return -EUSERS;
+        spec->program = m->program;
+        r = task_start(m->event, spec);
+        if (r < 0)
+                return r;
+        if (spec->kind == TASK_WORK) {
+                m->working = true;
+                json_decref(TAKE_PTR(m->failure));
+                announce(m, true, false);
+        }
+        m->n_readers += spec->kind == TASK_READ;
+        return 0;
+}
+
+void manager_ran(struct manager *m, enum task_kind kind, const json_t *failure)
+{
+        if (kind == TASK_READ)
+                m->n_readers--;
+        if (kind == TASK_WORK) {
+                m->working = m->others_work = false;
+                m->failure = json_incref((json_t *)failure);
+                announce(m, true, false);
+        }
+        if (kind != TASK_READ)
+                refresh(m);
 }

@@ -1,49 +1,54 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What bootmgrd knows and does, without any bus: the faces (bus.c; later http.c) are thin over it.
  *
+ *      methods.c ──▶ manager_run() ──▶ bootmgr --worker …   (task.h)
+ *                                         │ an operation a line
+ *      bus.c ◀── changed() ◀── manager ◀──┘
+ *                                 ▲ bootmgr --json status, show upgrade status
+ *                                 └── somebody let go of the lock: a unit, an operator, a worker of the daemon before us
+ *
  * The daemon itself reads and writes no disk: all work is done by `bootmgr`, forked, whose output is JSON.
- * So a crash of the work is not a crash of the daemon, and the watchdog measures only the loop. */
+ * So a crash of the work is not a crash of the daemon, the watchdog measures only the loop, and the daemon
+ * needs none of the libraries that the work needs. */
 #pragma once
 
 #include <jansson.h>
 #include <systemd/sd-event.h>
 
-#include "base/error.h"
-
-struct task;
-
-/* How a task ended: its exit status, and the last JSON value that it printed (borrowed; NULL: none). */
-typedef void (*task_done)(struct task *t, int exit_status, const json_t *last, void *userdata);
-/* A line it printed, parsed. */
-typedef void (*task_line)(struct task *t, const json_t *line, void *userdata);
-
-struct task_spec {
-        const char *const *argv; /* after "bootmgr --json"; NULL-terminated */
-        bool worker;             /* long work: one JSON operation a line */
-        task_line line;          /* may be NULL */
-        task_done done;
-        void *userdata;
-};
+#include "daemon/task.h"
 
 struct manager {
         sd_event *event;
-        const char *program;     /* absolute path of bootmgr */
-        struct task *worker;     /* long work under way, or NULL */
-        json_t *status;          /* of `bootmgr status --json`; NULL: not known yet */
-        json_t *operation;       /* of `bootmgr show upgrade status --json`; NULL: none */
-        struct task *refreshing;
-        bool refresh_again;
-        uint64_t last_change;    /* monotonic µs of the last announcement */
-        void (*changed)(struct manager *m, void *userdata); /* status or operation changed */
-        void *userdata;
+        const char *program;       /* absolute path of bootmgr */
+        const char *run_directory; /* whose files are written by those who begin and end work: the lock is here */
+        json_t *status;            /* of `bootmgr status --json`; NULL: not known */
+        json_t *operation;         /* of `bootmgr show upgrade status --json`; NULL or null: there never was one */
+        json_t *failure;           /* what our last work failed with, as it printed it; NULL: it did not */
+        bool known;                /* both were asked for and answered since the start, if only with a failure */
+        bool working;              /* long work of ours is under way */
+        bool others_work;          /* somebody else took the lock, and was not seen to let go of it */
+        unsigned n_readers;        /* tasks that only read, for callers */
+
+        /* Called when one of the two differs from what it was. At most every 200 ms while work is under way. */
+        void (*changed)(struct manager *m, bool status, bool operation);
+
+        bool refreshing, refresh_again;
+        bool unannounced;     /* the operation changed, and the timer will say so */
+        uint64_t last_change; /* monotonic µs of the last announcement of the operation */
+        sd_event_source *timer, *poll, *lock;
 };
 
+/* Begins to read what there is, and to watch the run directory. */
 int manager_start(struct manager *m);
 void manager_stop(struct manager *m);
 
-/* Runs a task; *ret may be NULL. */
-int manager_run(struct manager *m, const struct task_spec *spec, struct task **ret);
-/* Reads status and operation anew; changed() is called when they are there. */
-void manager_refresh(struct manager *m);
+/* Starts a task for a caller. -EBUSY: a worker is asked for while one of ours is at work. -EUSERS: too many
+ * callers read at once. The task's program is filled in here. */
+int manager_run(struct manager *m, struct task_spec *spec);
+/* To be called by the `done` of every such task; `failure` NULL: it did not fail. */
+void manager_ran(struct manager *m, enum task_kind kind, const json_t *failure);
 /* What a worker says of its operation, at once. */
 void manager_set_operation(struct manager *m, const json_t *operation);
+
+/* Of the operation: the step that is at work, or NULL. */
+const json_t *manager_running_step(const struct manager *m);

@@ -4,6 +4,10 @@
 
 #include <systemd/sd-bus.h>
 
-/* Calls `allowed` (once the authority has said yes; at once for root) with the same message and userdata; on
- * a no the caller gets an AccessDenied error. 1: the reply comes later or was sent. */
-int polkit_check(sd_bus_message *message, const char *action, sd_bus_message_handler_t allowed, void *userdata, sd_bus_error *error);
+/* `refusal` is NULL when it is allowed, else what the caller is to be told. */
+typedef void (*polkit_done)(const sd_bus_error *refusal, void *userdata);
+
+/* Asks the authority about each of `actions` (NULL-terminated; it and the strings must live until the end) for
+ * the sender of `message`; root and an empty list need no asking. 0: `done` was called or will be, once; or
+ * -errno, and it will not. */
+int polkit_check(sd_bus_message *message, const char *const *actions, polkit_done done, void *userdata);

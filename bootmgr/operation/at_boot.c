@@ -68,7 +68,7 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
         char id[OPERATION_ID_SIZE];
         struct step_record *reboot;
 
-        if (run->op.result != RESULT_IN_PROGRESS)
+        if (!run->op.n_steps || run->op.result != RESULT_IN_PROGRESS)
                 return 0;
         hex_encode(set->operation_id, sizeof(set->operation_id), id);
         if (!streq(id, run->op.id))

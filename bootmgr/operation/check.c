@@ -47,7 +47,8 @@ static int check_previous(struct context *c, struct buf *good, struct error *e)
 {
         if (c->previous == SLOT_NONE) {
                 fail(e, -ENOENT, &kind_no_previous, "there is no previous version to go back to");
-                return fail_hint(e, "an upgrade records one; 'bootmgr slot activate SLOT' boots another slot that has a system");
+                return fail_hint(
+                        e, "an upgrade records one; 'bootmgr slot activate SLOT' boots another slot that has a system");
         }
         buf_printf(good, "version %s in slot %c", c->slot->version, slot_name(c->previous));
         return 0;
@@ -70,8 +71,10 @@ static int check_bootable(struct context *c, struct buf *good, struct error *e)
                 fail(e, -ENOEXEC, &kind_previous_not_bootable, "slot %c is %s%s%s", slot_name(c->previous),
                      slot_state_to_string(c->slot->state), c->slot->reason ? ": " : "",
                      slot_reason_to_string(c->slot->reason));
-                return fail_hint(e, "'bootmgr slot mark-good %c' if you know better, or install a version with 'bootmgr upgrade system'",
-                                 slot_name(c->previous));
+                return fail_hint(
+                        e,
+                        "'bootmgr slot mark-good %c' if you know better, or install a version with 'bootmgr upgrade system'",
+                        slot_name(c->previous));
         }
         buf_printf(good, "slot %c is %s", slot_name(c->previous), slot_state_to_string(c->slot->state));
         return 0;
@@ -130,7 +133,8 @@ static int check_snapshot(struct context *c, struct buf *good, struct error *e)
         if (r < 0)
                 return r;
         if (!slot_has_snapshot(c->slot)) {
-                fail(e, -ENOENT, &kind_snapshot_missing, "slot %c has no snapshot of its configuration", slot_name(c->previous));
+                fail(e, -ENOENT, &kind_snapshot_missing, "slot %c has no snapshot of its configuration",
+                     slot_name(c->previous));
         } else {
                 r = snapshot_find(&c->m->snapshots, c->slot->snapshot, &s, e);
                 if (r >= 0)
@@ -149,8 +153,8 @@ static int check_floor(struct context *c, struct buf *good, struct error *e)
         uint64_t floor = c->m->state.set.floor;
 
         if (c->slot->security_version < floor) {
-                fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu", c->slot->version,
-                     (unsigned long long)c->slot->security_version, (unsigned long long)floor);
+                fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu",
+                     c->slot->version, (unsigned long long)c->slot->security_version, (unsigned long long)floor);
                 return fail_hint(e, "install a version whose security version is at least %llu", (unsigned long long)floor);
         }
         buf_printf(good, "security version %llu, floor %llu", (unsigned long long)c->slot->security_version,
@@ -167,8 +171,10 @@ static int check_gate(struct context *c, struct buf *good, struct error *e)
                 return 0;
         }
         if (version_compare(c->slot->version, min) < 0) {
-                fail(e, -EPERM, &kind_previous_too_old, "version %s is older than RollbackMinVersion=%s", c->slot->version, min);
-                return fail_hint(e, "use the local procedure: run '/usr/lib/bootmgr/install.sh --rollback' on this machine, then reboot it");
+                fail(e, -EPERM, &kind_previous_too_old, "version %s is older than RollbackMinVersion=%s", c->slot->version,
+                     min);
+                return fail_hint(e, "use the local procedure: run '/usr/lib/bootmgr/install.sh --rollback' on this machine, "
+                                    "then reboot it");
         }
         buf_printf(good, "version %s is at least RollbackMinVersion=%s", c->slot->version, min);
         return 0;
@@ -181,13 +187,15 @@ static int check_loader(struct context *c, struct buf *good, struct error *e)
         uint64_t highest;
         int r;
 
-        r = machine_open_loader(c->m, true, &loader, e);
+        r = machine_check_esp(c->m, e);
+        if (r >= 0)
+                r = machine_open_loader(c->m, true, &loader, e);
         if (r < 0)
                 return r;
         r = loader_highest_generation(&loader, &highest, e);
         if (r >= 0) {
                 spec = entry_spec_for(c->m, c->previous, MAX(highest, c->m->state.set.generation) + 1);
-                r = loader.ops->would_choose(&loader, &spec, (int)c->m->config.tries, e);
+                r = check_entry(c->m, &loader, &spec, e);
         }
         loader_close(&loader);
         if (r >= 0)
@@ -200,14 +208,10 @@ static const struct check_row {
         check_function function;
         bool of_slot; /* needs a previous slot to look at */
 } rows[] = {
-        { "operation", check_operation, false },
-        { "previous", check_previous, false },
-        { "finalized", check_finalized, true },
-        { "bootable", check_bootable, true },
-        { "version-gate", check_gate, true },
-        { "security-floor", check_floor, true },
-        { "snapshot", check_snapshot, true },
-        { "bootloader", check_loader, true },
+        { "operation", check_operation, false }, { "previous", check_previous, false },
+        { "finalized", check_finalized, true },  { "bootable", check_bootable, true },
+        { "version-gate", check_gate, true },    { "security-floor", check_floor, true },
+        { "snapshot", check_snapshot, true },    { "bootloader", check_loader, true },
         { "content", check_content, true }, /* last: it reads the whole slot */
 };
 
@@ -266,9 +270,10 @@ json_t *check_list_to_json(const struct check_list *l)
         for (size_t i = 0; i < l->n; i++) {
                 const struct check *c = &l->items[i];
 
-                json_array_append_new(list, json_pack("{s:s, s:b, s:o, s:o, s:o}", "name", c->name, "ok", c->ok, "kind",
-                                                      json_string_or_null(c->ok ? NULL : c->kind->name), "message",
-                                                      json_string_or_null(c->message), "hint", json_string_or_null(c->hint)));
+                json_array_append_new(list,
+                                      json_pack("{s:s, s:b, s:o, s:o, s:o}", "name", c->name, "ok", c->ok, "kind",
+                                                json_string_or_null(c->ok ? NULL : c->kind->name), "message",
+                                                json_string_or_null(c->message), "hint", json_string_or_null(c->hint)));
         }
         return list;
 }

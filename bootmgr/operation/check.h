@@ -6,11 +6,11 @@
 #include "operation/machine.h"
 
 struct check {
-        const char *name;             /* "previous", "version-gate", … */
+        const char *name; /* "previous", "version-gate", … */
         bool ok;
-        const struct error_kind *kind;/* of the refusal when it is not ok */
-        char *message;                /* a sentence either way; owned */
-        char *hint;                   /* way out when it is not ok; owned */
+        const struct error_kind *kind; /* of the refusal when it is not ok */
+        char *message;                 /* a sentence either way; owned */
+        char *hint;                    /* way out when it is not ok; owned */
 };
 
 struct check_list {

@@ -261,7 +261,7 @@ int machine_open_loader(struct machine *m, bool write, struct loader *ret, struc
                 fail(e, -EINVAL, &kind_usage, "%s is an image file: its EFI system partition is not looked into", m->disk.path);
                 return fail_hint(e, "name the directory that holds the ESP's files with --esp DIR");
         }
-        return loader_open(ret, m->config.loader, &m->disk, directory, m->offline ? NULL : EFIVARS, write, e);
+        return loader_open(ret, m->config.loader, &m->disk, directory, m->options.efivars ?: m->offline ? NULL : EFIVARS, write, e);
 }
 
 int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e)
@@ -279,6 +279,18 @@ int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e)
         r = esp_free_bytes(&esp, ret);
         esp_close(&esp);
         return r < 0 ? fail_errno(e, r, "cannot tell the room on the ESP %s", esp.where) : 0;
+}
+
+int machine_check_esp(struct machine *m, struct error *e)
+{
+        uint64_t room;
+        int r;
+
+        r = machine_esp_free(m, &room, e);
+        if (r < 0 || room > 0)
+                return r;
+        fail(e, -ENOSPC, &kind_esp_unusable, "the ESP of %s is full: a boot entry needs room", m->disk.path);
+        return fail_hint(e, "remove from it what is not needed");
 }
 
 int machine_reference_slot(struct machine *m)

@@ -14,6 +14,7 @@ struct machine_options {
         const char *data;    /* --data: directory; NULL: config's, for an image IMAGE.data */
         const char *config;  /* --config: one file; NULL: the usual places */
         const char *cmdline; /* --cmdline: what counts as booted; NULL: /proc/cmdline, for an image nothing */
+        const char *efivars; /* --efivars: directory; NULL: efivarfs, for an image none */
 };
 
 struct machine {
@@ -53,6 +54,9 @@ int machine_open_loader(struct machine *m, bool write, struct loader *ret, struc
 
 /* Room on the ESP in bytes; UINT64_MAX when the loader keeps nothing there. Checks that it can be written. */
 int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e);
+
+/* Fails when the ESP cannot be written, or is too full for one more boot entry. */
+int machine_check_esp(struct machine *m, struct error *e);
 
 /* The slot that counts as the present one: booted, or offline the one that boots next. */
 int machine_reference_slot(struct machine *m);

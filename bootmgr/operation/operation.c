@@ -58,9 +58,11 @@ unsigned operation_progress(const struct operation *op)
         if (op->result == RESULT_DONE)
                 return 100;
         for (size_t i = 0; i < op->n_steps; i++) {
-                enum step_state s = op->steps[i].state;
+                const struct step_record *s = &op->steps[i];
+                /* One that was skipped by the end of the operation never began. */
+                bool passed = s->state == STEP_DONE || (s->state == STEP_SKIPPED && s->start > 0);
 
-                sum += s == STEP_DONE || s == STEP_SKIPPED ? 100 : op->steps[i].progress;
+                sum += passed ? 100 : s->progress;
         }
         return op->n_steps ? sum / (unsigned)op->n_steps : 0;
 }
@@ -85,15 +87,15 @@ json_t *operation_to_json(const struct operation *op)
 
         for (size_t i = 0; i < op->n_steps; i++)
                 json_array_append_new(steps, step_to_json(&op->steps[i]));
-        return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o}", "operation",
-                         operation_kind_to_string(op->kind), "id", op->id, "from_version",
+        return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:b}",
+                         "operation", operation_kind_to_string(op->kind), "id", op->id, "from_version",
                          json_string_or_null(*op->from_version ? op->from_version : NULL), "to_version",
                          json_string_or_null(*op->to_version ? op->to_version : NULL), "state",
                          operation_result_to_string(op->result), "reason", json_string_or_null(op->reason), "progress",
                          (int)operation_progress(op), "start", json_time_or_null(op->start), "end",
                          json_time_or_null(op->end), "steps", steps, "generation", (json_int_t)op->generation, "automatic",
                          op->automatic, "staged", op->staged, "from_slot", slot_to_json(op->from_slot), "to_slot",
-                         slot_to_json(op->to_slot), "source", json_string_or_null(op->source));
+                         slot_to_json(op->to_slot), "source", json_string_or_null(op->source), "local", op->local);
 }
 
 /* null and missing are the same for what may be null. */
@@ -189,6 +191,7 @@ static int fields_from_json(const json_t *j, struct operation *op, struct error 
         op->to_slot = slot_from_name(string_or(j, "to_slot", ""));
         op->automatic = json_is_true(json_object_get(j, "automatic"));
         op->staged = json_is_true(json_object_get(j, "staged"));
+        op->local = json_is_true(json_object_get(j, "local"));
         if (get_time(j, "start", &op->start) < 0 || get_time(j, "end", &op->end) < 0)
                 return fail(e, -EINVAL, NULL, "operation %s has a time that is none", id);
         r = dup_string(j, "reason", &op->reason);

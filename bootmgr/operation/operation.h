@@ -11,7 +11,7 @@ enum step_state { STEP_WAITING, STEP_RUNNING, STEP_DONE, STEP_FAILED, STEP_SKIPP
 enum operation_result { RESULT_IN_PROGRESS, RESULT_DONE, RESULT_PARTIAL, RESULT_FAILED, RESULT_ABORTED, _RESULT_MAX };
 
 #define OPERATION_MAX_STEPS 16
-#define OPERATION_ID_SIZE 33
+#define OPERATION_ID_SIZE   33
 
 struct step_record {
         char name[24];
@@ -29,10 +29,11 @@ struct operation {
         char from_version[SLOT_VERSION_SIZE], to_version[SLOT_VERSION_SIZE];
         uint64_t generation; /* of the switch; 0: not yet */
         enum operation_result result;
-        char *reason;        /* a sentence: why it failed or was started; owned; NULL: none */
+        char *reason; /* a sentence: why it failed or was started; owned; NULL: none */
         bool automatic;
-        bool staged;         /* prepared: the next shutdown goes on */
-        char *source;        /* bundle path or URL; owned; NULL */
+        bool staged;  /* prepared: the next shutdown goes on */
+        bool local;   /* the local procedure: the running version restores the configuration at shutdown */
+        char *source; /* bundle path or URL; owned; NULL */
         uint64_t start, end;
         struct step_record steps[OPERATION_MAX_STEPS];
         size_t n_steps;
@@ -41,9 +42,9 @@ struct operation {
 void operation_done(struct operation *op);
 #define _cleanup_operation_ _cleanup_(operation_done)
 
-const char *step_state_to_string(enum step_state s);       /* "WAITING" … */
+const char *step_state_to_string(enum step_state s);             /* "WAITING" … */
 const char *operation_result_to_string(enum operation_result r); /* "IN_PROGRESS" … */
-unsigned operation_progress(const struct operation *op);   /* percent of the whole */
+unsigned operation_progress(const struct operation *op);         /* percent of the whole */
 
 /* The documented JSON. New reference. */
 json_t *operation_to_json(const struct operation *op);

@@ -10,9 +10,9 @@
 #include "base/io.h"
 #include "base/log.h"
 
-#define DIRECTORY "operations"
+#define DIRECTORY          "operations"
 #define OPERATION_FILE_MAX (256 * 1024)
-#define INTERRUPTED "interrupted: the process that carried it out is gone"
+#define INTERRUPTED        "interrupted: the process that carried it out is gone"
 
 struct names {
         char **items; /* owned, highest sequence first */
@@ -142,7 +142,7 @@ int operation_history(struct machine *m, struct operation **ret, size_t *ret_n, 
         return 0;
 }
 
-static bool is_operation_of_record(const struct slot_set *set, const struct operation *op)
+bool operation_is_of_record(const struct slot_set *set, const struct operation *op)
 {
         char id[OPERATION_ID_SIZE];
 
@@ -155,7 +155,7 @@ static bool is_operation_of_record(const struct slot_set *set, const struct oper
 static bool needs_worker(const struct machine *m, const struct operation *op)
 {
         const struct slot_set *set = &m->state.set;
-        bool same = is_operation_of_record(set, op);
+        bool same = operation_is_of_record(set, op);
 
         if (op->result != RESULT_IN_PROGRESS)
                 return false;
@@ -171,12 +171,9 @@ static int from_record(struct machine *m, struct operation *ret)
 {
         const struct slot_set *set = &m->state.set;
         static const enum operation_result results[_OPERATION_STATE_MAX] = {
-                [OPERATION_IDLE] = RESULT_DONE,
-                [OPERATION_STAGED] = RESULT_IN_PROGRESS,
-                [OPERATION_RUNNING] = RESULT_IN_PROGRESS,
-                [OPERATION_DONE] = RESULT_DONE,
-                [OPERATION_FAILED] = RESULT_FAILED,
-                [OPERATION_ABORTED] = RESULT_ABORTED,
+                [OPERATION_IDLE] = RESULT_DONE,           [OPERATION_STAGED] = RESULT_IN_PROGRESS,
+                [OPERATION_RUNNING] = RESULT_IN_PROGRESS, [OPERATION_DONE] = RESULT_DONE,
+                [OPERATION_FAILED] = RESULT_FAILED,       [OPERATION_ABORTED] = RESULT_ABORTED,
         };
 
         if (set->operation == OPERATION_NONE)
@@ -209,6 +206,10 @@ int operation_current(struct machine *m, struct operation *ret, struct error *e)
                 return r;
         if (m->snapshots.data >= 0 && needs_worker(m, ret) && !machine_is_locked_by_other(m) && m->lock < 0)
                 operation_end(ret, RESULT_FAILED, INTERRUPTED);
+        /* Its worker died between preparing and switching: it is prepared all the same. */
+        if (ret->result == RESULT_IN_PROGRESS && m->state.set.operation_state == OPERATION_STAGED &&
+            operation_is_of_record(&m->state.set, ret) && !machine_is_locked_by_other(m))
+                ret->staged = true;
         return 0;
 }
 

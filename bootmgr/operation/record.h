@@ -16,6 +16,9 @@ int operation_save(struct machine *m, const struct operation *op, bool durable, 
 /* The newest as it is on disk. -ENOENT. */
 int operation_load_newest(struct machine *m, struct operation *ret, struct error *e);
 
+/* Whether it is the one that the record speaks of. */
+bool operation_is_of_record(const struct slot_set *set, const struct operation *op);
+
 /* Under the lock: an operation whose worker died while it prepared is closed as FAILED. */
 int operation_close_orphan(struct machine *m, struct error *e);
 

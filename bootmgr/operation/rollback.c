@@ -22,7 +22,8 @@ static int check_automatic(struct run *run, struct error *e)
                 return fail_hint(e, "'bootmgr status' says what is wrong with each");
         }
         if (done >= (int)run->m->config.max_auto_rollbacks) {
-                fail(e, -EDQUOT, &kind_too_many_rollbacks, "%d automatic rollbacks within a day: no further one is made", done);
+                fail(e, -EDQUOT, &kind_too_many_rollbacks, "%d automatic rollbacks within a day: no further one is made",
+                     done);
                 return fail_hint(e, "look at 'bootmgr show upgrade history', then 'bootmgr rollback system'");
         }
         run_note(run, "automatic, %d within a day", done);
@@ -60,9 +61,11 @@ static int check_activate(struct run *run, struct error *e)
                 return fail_hint(e, "install a version into it with 'bootmgr upgrade system'");
         }
         if (s->security_version < m->state.set.floor)
-                return fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu", s->version,
-                            (unsigned long long)s->security_version, (unsigned long long)m->state.set.floor);
-        r = machine_open_loader(m, true, &run->loader, e);
+                return fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu",
+                            s->version, (unsigned long long)s->security_version, (unsigned long long)m->state.set.floor);
+        r = machine_check_esp(m, e);
+        if (r >= 0)
+                r = machine_open_loader(m, true, &run->loader, e);
         if (r < 0)
                 return r;
         run->loader_open = true;
@@ -72,7 +75,7 @@ static int check_activate(struct run *run, struct error *e)
         if (r < 0)
                 return r;
         spec = entry_spec_for(m, run->op.to_slot, MAX(highest, m->state.set.generation) + 1);
-        return run->loader.ops->would_choose(&run->loader, &spec, (int)m->config.tries, e);
+        return check_entry(m, &run->loader, &spec, e);
 }
 
 /* What an operation that is still on its way becomes when this one takes its place. */
@@ -131,13 +134,17 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
                 return r;
         from = machine_reference_slot(m);
         to = options->automatic ? automatic_target(&m->state.set, from) : m->state.set.previous;
-        if (options->automatic && to != SLOT_NONE && is_staged_already(&m->state.set, to))
+        if (to != SLOT_NONE && is_staged_already(&m->state.set, to))
                 return 0;
+        /* Switched away from, but still running: what is gone back from is where the switch went. */
+        if (to != SLOT_NONE && from == to && m->state.set.phase == SWITCH_SWITCHED)
+                from = m->state.set.target;
         if (!sentence)
                 sentence = options->automatic ? slot_reason_to_string(options->why) : "asked for by an operator";
         run_init(&run, m, OPERATION_ROLLBACK, from, to, o);
         run.rollback = options;
         run.op.automatic = options->automatic;
+        run.op.local = options->local;
         r = run_step(&run, "CHECK_PREVIOUS", step_check_previous, e);
         if (r < 0)
                 return r; /* refused: nothing was changed, so nothing is recorded */

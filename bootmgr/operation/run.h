@@ -29,7 +29,7 @@ struct rollback_options {
         bool automatic;              /* bound by nothing but a bootable slot and the daily limit */
         enum slot_reason why;        /* for automatic ones */
         const char *reason;          /* a sentence, recorded; NULL: made from `why` */
-        bool local;                  /* install.sh --rollback: without the version gate */
+        bool local;                  /* install.sh --rollback: without the version gate; restores at shutdown */
 };
 /* CHECK_PREVIOUS, then staged. A rollback of an operation that waits for health or confirmation
  * supersedes it. Refusals as in check.h. */

@@ -27,6 +27,7 @@ int operation_abort(struct machine *m, struct error *e)
         r = machine_save(m, e);
         if (r < 0)
                 return r;
+        drop_reserve(m);
         operation_end(&op, RESULT_ABORTED, "aborted by an operator");
         return op.sequence ? operation_save(m, &op, true, e) : 0;
 }

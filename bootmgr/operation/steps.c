@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "loader/entry.h"
 #include "operation/messages.h"
 #include "slot/kinds.h"
 
@@ -184,6 +185,7 @@ int run_abandon(struct run *run, int code, struct error *e)
         struct error why = {};
 
         run_fail(run, code, e);
+        drop_reserve(run->m);
         if (set->previous == run->op.from_slot)
                 set->previous = SLOT_NONE; /* it was recorded for a switch that does not happen */
         if (machine_save(run->m, &why) < 0)
@@ -220,12 +222,31 @@ struct entry_spec entry_spec_for(struct machine *m, int slot, uint64_t generatio
         };
 }
 
+int check_entry(struct machine *m, struct loader *loader, const struct entry_spec *spec, struct error *e)
+{
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        if (loader->ops == &loader_none)
+                return 0;
+        if (!*spec->root_partuuid) {
+                fail(e, -ENODEV, &kind_slot_not_bootable,
+                     "slot %c lies on %s, which has no PARTUUID that a boot entry could name", slot_name(spec->slot),
+                     m->disk.slots[spec->slot].node);
+                return fail_hint(e, "name a partition of a GPT in Slots=, or set Loader=none");
+        }
+        r = entry_format(spec, &text, e);
+        if (r < 0 && e && e->message && e->kind == &kind_failed)
+                e->kind = &kind_config_invalid; /* KernelCommandLine= is what makes it too long */
+        return r < 0 ? r : loader->ops->would_choose(loader, spec, (int)m->config.tries, e);
+}
+
 int automatic_target(const struct slot_set *set, int from)
 {
         if (set->previous != SLOT_NONE && set->previous != from && slot_is_selectable(&set->slots[set->previous]))
                 return set->previous;
         for (int i = 0; i < set->n_slots; i++)
-                if (i != from && slot_is_selectable(&set->slots[i]))
+                if (i != from && slot_is_selectable(&set->slots[i]) && set->slots[i].state != SLOT_INSTALLED)
                         return i;
         return SLOT_NONE;
 }

@@ -15,6 +15,8 @@ enum step_when {
 /* Room for the seal, held by an upgrade from before it writes until the seal is taken. */
 #define SNAPSHOT_RESERVE "snapshots-reserve"
 
+void drop_reserve(struct machine *m);
+
 #define STEP_SKIP 1 /* a step returns it: nothing to do here, run->note says why */
 
 struct run {
@@ -22,8 +24,8 @@ struct run {
         struct operation op;
         struct observer *o;
         struct step_record *current;
-        char *note;             /* becomes the step's message; owned */
-        uint64_t last_report;   /* monotonic µs */
+        char *note;           /* becomes the step's message; owned */
+        uint64_t last_report; /* monotonic µs */
         struct progress progress;
 
         /* an upgrade, while it prepares */
@@ -93,5 +95,10 @@ struct entry_spec entry_spec_for(struct machine *m, int slot, uint64_t generatio
 /* Holds logind's shutdown inhibitor while a slot is written: fd or -errno (best effort). */
 int inhibit_shutdown(const char *why);
 
-/* The slot an automatic return goes to: the previous one, else any other that is selectable. */
+/* Whether an entry like this can be made, and whether the bootloader will choose it. Changes nothing: asked before
+ * anything is overwritten or left. */
+int check_entry(struct machine *m, struct loader *loader, const struct entry_spec *spec, struct error *e);
+
+/* The slot an automatic return goes to: the previous one, else any other that is selectable and ran before: one
+ * that is only installed is no way back, and its /etc was not carried yet. */
 int automatic_target(const struct slot_set *set, int from);

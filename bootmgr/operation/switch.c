@@ -3,6 +3,8 @@
  *
  *      the new slot's /etc                 cut: not switched, the next try makes it anew
  *      the seal of the running slot        cut: not switched, an unnamed archive, pruned later
+ *      (local procedure) record: the seal; then the configuration of the target is restored
+ *                                          cut: not switched; the next boot restores the running slot's own
  *      record: previous, snapshot          cut: not switched; the next boot takes it back
  *      record: SWITCHING(generation)       cut: the next boot drops the switch: no entry is there
  *      the entry            <- the commit  cut: the next boot is on the new slot, or on the old one which
@@ -47,7 +49,7 @@ int step_carry_config(struct run *run, struct error *e)
         return carry_config(&m->snapshots, m->config.carried, run->op.from_slot, run->op.to_slot, &run->progress, e);
 }
 
-int step_snapshot_config(struct run *run, struct error *e)
+static int seal(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
         _cleanup_snapshot_ struct snapshot s = {};
@@ -56,29 +58,60 @@ int step_snapshot_config(struct run *run, struct error *e)
         struct slot *from;
         int r;
 
+        drop_reserve(m);
         if (run->op.from_slot == SLOT_NONE) {
                 run_note(run, "the first system on this disk");
                 return STEP_SKIP;
         }
         from = &m->state.set.slots[run->op.from_slot];
-        io_unlink(m->snapshots.data, SNAPSHOT_RESERVE, 0);
         /* Only what belongs to this slot is its configuration: one that never took over what is there, or
          * did not finish, must not seal another version's as its own. */
         r = owner_read(m->snapshots.data, &owner, e);
         if (r < 0)
                 return r;
         if (owner.phase != OWNER_NONE && (owner.phase != OWNER_OWNED || owner.slot != run->op.from_slot)) {
-                run_note(run, "the configuration still belongs to slot %c", slot_name(owner.phase == OWNER_OWNED ? owner.slot : owner.from_slot));
+                run_note(run, "the configuration still belongs to slot %c",
+                         slot_name(owner.phase == OWNER_OWNED ? owner.slot : owner.from_slot));
                 return STEP_SKIP;
         }
-        r = snapshot_take(&m->snapshots, m->config.shared, run->op.from_slot, from->version, from->generation, &run->progress,
-                          &s, e);
+        r = snapshot_take(&m->snapshots, m->config.shared, run->op.from_slot, from->version, from->generation,
+                          &run->progress, &s, e);
         if (r < 0)
                 return r;
         memcpy(from->snapshot, s.digest, DIGEST_SIZE);
         run_note(run, "%llu files, %llu bytes as %s", (unsigned long long)s.files, (unsigned long long)s.bytes, s.id);
-        log_event(MESSAGE_SNAPSHOT_SEALED, fields, "configuration of slot %c sealed as %s", slot_name(run->op.from_slot), s.id);
+        log_event(MESSAGE_SNAPSHOT_SEALED, fields, "configuration of slot %c sealed as %s", slot_name(run->op.from_slot),
+                  s.id);
         return 0;
+}
+
+/* The local procedure goes back to versions that may not know the owner rule: what their boot would do is done
+ * by the version that runs, before the switch, so that a failure leaves it the one that boots. Its own seal is
+ * recorded first: by it the next boot finds its way back if there is no switch. */
+static int restore_at_shutdown(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        const struct slot *to = &m->state.set.slots[run->op.to_slot];
+        enum owner_action done;
+        int r;
+
+        r = machine_save(m, e);
+        if (r >= 0)
+                r = owner_apply(&m->snapshots, &m->config, &m->state.set, run->op.to_slot, m->state.set.generation + 1, NULL,
+                                &run->progress, &done, e);
+        if (r >= 0)
+                log_event(MESSAGE_CONFIG_RESTORED, NULL, "the configuration of version %s was restored", to->version);
+        return r;
+}
+
+int step_snapshot_config(struct run *run, struct error *e)
+{
+        int sealed = seal(run, e), r;
+
+        if (sealed < 0 || !run->op.local)
+                return sealed;
+        r = restore_at_shutdown(run, e);
+        return r < 0 ? r : sealed;
 }
 
 int step_record_previous(struct run *run, struct error *e)
@@ -147,7 +180,13 @@ static int make_entry(struct run *run, struct loader *loader, struct error *e)
         }
         r = loader->ops->switch_to(loader, &spec, tries, e);
         if (r < 0) {
-                /* No entry, or one that is not durable: the record says SWITCHING, and the next boot looks. */
+                /* No entry, or one that is not durable: the record goes on saying SWITCHING, and the next boot
+                 * looks. What leaving the slot meant is taken back: it can be asked for again. */
+                before.phase = set->phase;
+                before.target = set->target;
+                before.generation = set->generation;
+                before.target_generation = set->target_generation;
+                *set = before;
                 run->op.generation = 0;
                 return r;
         }
@@ -174,6 +213,40 @@ int step_switch_entry(struct run *run, struct error *e)
         return 0;
 }
 
+/* Steps that nobody can read any more: the record alone says what is staged. */
+static int resume_from_record(struct run *run, struct machine *m, struct observer *o, struct error *e)
+{
+        const struct slot_set *set = &m->state.set;
+        int r;
+
+        run_init(run, m, set->operation, set->operation_from, set->operation_to, o);
+        r = operation_begin(m, &run->op, e);
+        if (r < 0)
+                return r;
+        hex_encode(set->operation_id, sizeof(set->operation_id), run->op.id);
+        run->op.automatic = set->operation_automatic;
+        strcpy(run->op.to_version, set->slots[set->operation_to].version);
+        for (const struct step *s = steps_of(set->operation); s->when == STEP_PREPARE; s++)
+                step_end(operation_step(&run->op, s->name), STEP_DONE, "known from the state record only");
+        return 0;
+}
+
+static int resume_staged(struct run *run, struct machine *m, struct observer *o, struct error *e)
+{
+        const struct slot_set *set = &m->state.set;
+        int to = set->operation_to;
+
+        if (to < 0 || to >= set->n_slots || !slot_is_selectable(&set->slots[to])) {
+                fail(e, -ENOEXEC, &kind_slot_not_bootable, "what is staged goes to a slot that cannot be booted");
+                return fail_hint(e, "give it up with 'bootmgr abort'");
+        }
+        if (run_resume(run, m, o, NULL) >= 0 && operation_is_of_record(set, &run->op) && run->op.to_slot == to &&
+            run->op.from_slot == set->operation_from)
+                return 0;
+        run_done(run);
+        return resume_from_record(run, m, o, e);
+}
+
 int operation_switch(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -188,7 +261,7 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
         r = machine_need_data(m, e);
         if (r < 0)
                 return r;
-        r = run_resume(&run, m, o, e);
+        r = resume_staged(&run, m, o, e);
         if (r < 0)
                 return r;
         run.op.staged = false;

@@ -109,7 +109,7 @@ static int check_loader(struct run *run, const struct manifest *manifest, struct
         spec.version = manifest->version;
         spec.kernel = kernel ? kernel->digest : spec.kernel;
         spec.initrd = initrd ? initrd->digest : NULL;
-        return run->loader.ops->would_choose(&run->loader, &spec, (int)run->m->config.tries, e);
+        return check_entry(run->m, &run->loader, &spec, e);
 }
 
 int step_check_bundle(struct run *run, struct error *e)
@@ -136,7 +136,8 @@ int step_check_bundle(struct run *run, struct error *e)
                 r = check_space(m, e);
         if (r < 0)
                 return r;
-        run_note(run, "version %s, build %s, for slot %c", manifest->version, manifest->build_id, slot_name(run->op.to_slot));
+        run_note(run, "version %s, build %s, for slot %c", manifest->version, manifest->build_id,
+                 slot_name(run->op.to_slot));
         return 0;
 }
 
@@ -152,6 +153,12 @@ static void reserve_space(struct machine *m)
         fd = io_open(m->snapshots.data, SNAPSHOT_RESERVE, O_RDWR | O_CREAT, 0600);
         if (fd >= 0 && posix_fallocate(fd, 0, (off_t)need) != 0)
                 log_debug("no room could be reserved for the snapshot");
+}
+
+void drop_reserve(struct machine *m)
+{
+        if (m->snapshots.data >= 0)
+                io_unlink(m->snapshots.data, SNAPSHOT_RESERVE, 0);
 }
 
 static int remove_old_entries(struct run *run, struct error *e)
@@ -197,10 +204,9 @@ int step_write_image(struct run *run, struct error *e)
 
 int step_verify_image(struct run *run, struct error *e)
 {
-        struct install_target target = { .root = &run->root,
-                                         .loader = &run->loader,
-                                         .data = run->m->snapshots.data,
-                                         .slot = run->op.to_slot };
+        struct install_target target = {
+                .root = &run->root, .loader = &run->loader, .data = run->m->snapshots.data, .slot = run->op.to_slot
+        };
 
         return install_verify(run->bundle, &target, &run->progress, e);
 }
@@ -274,6 +280,26 @@ static int prepare(struct run *run, struct error *e)
         return 0;
 }
 
+/* Asked for twice is asked for once: one that was ended between preparing and switching has staged this very
+ * bundle. Another one, or none that can be read: false. */
+static bool is_staged_already(struct machine *m, const struct upgrade_options *options)
+{
+        const struct slot_set *set = &m->state.set;
+        struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
+        struct bundle *bundle = NULL;
+        struct source *source;
+        bool same;
+
+        if (set->operation != OPERATION_UPGRADE || set->operation_state != OPERATION_STAGED ||
+            set->operation_to == SLOT_NONE || set->slots[set->operation_to].state != SLOT_INSTALLED)
+                return false;
+        if (source_open(options->source, &source, NULL) < 0 || bundle_open(source, &trust, &bundle, NULL) < 0)
+                return false;
+        same = memcmp(bundle_manifest(bundle)->digest, set->slots[set->operation_to].digest, DIGEST_SIZE) == 0;
+        bundle_free(bundle);
+        return same;
+}
+
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -282,6 +308,8 @@ int upgrade_prepare(struct machine *m, const struct upgrade_options *options, st
         r = machine_lock(m, e);
         if (r < 0)
                 return r;
+        if (is_staged_already(m, options))
+                return 0;
         from = machine_reference_slot(m);
         r = refuse_while_busy(m, from, e);
         if (r >= 0)
