@@ -22,6 +22,7 @@ install() {
         inst_simple "$moddir/bootmgr-boot.service" "$systemdsystemunitdir/bootmgr-boot.service"
         inst_simple "$moddir/bootmgr-mount.service" "$systemdsystemunitdir/bootmgr-mount.service"
         inst_simple "$moddir/bootmgr-root-failed.service" "$systemdsystemunitdir/bootmgr-root-failed.service"
+        inst_simple "$moddir/fsck-root.conf" "$systemdsystemunitdir/systemd-fsck-root.service.d/bootmgr.conf"
         $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-device.target bootmgr-boot.service
         $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-fs.target bootmgr-mount.service
         $SYSTEMCTL -q --root "$initdir" add-wants emergency.target bootmgr-root-failed.service
