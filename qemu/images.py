@@ -145,7 +145,7 @@ class Build:
         bootmgr('upgrade', 'system', os.path.join(made, 'bundle'), '--disk', disk, '--esp', esp, '--data', os.path.join(data, 'bootmgr'),
                 '--config', self._factory_config(directory))
         parts = {part['label']: part for part in layout['partitions']}
-        _fill_esp(disk, parts['esp']['offset'], esp)
+        fill_esp(disk, parts['esp']['offset'], esp)
         make_ext4(disk, parts['data']['size'] >> 20, data, 'data', UUID % 98, parts['data']['offset'])
         for name in ('esp', 'data'):
             shutil.rmtree(os.path.join(directory, name))
@@ -185,7 +185,7 @@ def _cpio(inode, mode, name, data):
     return head + b'\0' * (-len(head) % 4) + data + b'\0' * (-len(data) % 4)
 
 
-def _fill_esp(disk, offset, tree):
+def fill_esp(disk, offset, tree):
     """Copy a directory into the vfat file system at that offset: no mount, the host's kernel may have no vfat."""
     names = [os.path.join(tree, name) for name in sorted(os.listdir(tree))]
     host.run([host.need('mcopy', 'mtools'), '-s', '-Q', '-m', '-i', '%s@@%d' % (disk, offset), *names, '::/'])
