@@ -13,6 +13,9 @@ const char *error_text(int code)
         return strerror_r(code < 0 ? -code : code, text, sizeof(text));
 }
 
+/* Of the last fail(): what fail_hint() returns where the caller wants no record. */
+static _Thread_local int last_code = -EINVAL;
+
 static char *format(const char *fmt, va_list ap)
 {
         char *text;
@@ -24,6 +27,7 @@ int fail(struct error *e, int code, const struct error_kind *kind, const char *f
 {
         va_list ap;
 
+        last_code = code;
         if (!e || e->code)
                 return code;
         va_start(ap, fmt);
@@ -36,8 +40,9 @@ int fail_hint(struct error *e, const char *fmt, ...)
 {
         va_list ap;
 
-        if (!e)
-                return -EINVAL;
+        /* Without a failure there is nothing to add to; it must not become a success for that. */
+        if (!e || !e->code)
+                return last_code;
         if (e->hint)
                 return e->code;
         va_start(ap, fmt);
@@ -51,6 +56,7 @@ int fail_errno(struct error *e, int code, const char *fmt, ...)
         _cleanup_free_ char *what = NULL;
         va_list ap;
 
+        last_code = code;
         if (!e || e->code)
                 return code;
         va_start(ap, fmt);

@@ -34,7 +34,8 @@ struct error {
  * NOT appended: say it in the format with %m-like care through error_text(). */
 int fail(struct error *e, int code, const struct error_kind *kind, const char *fmt, ...) _printf_(4, 5);
 
-/* Adds the way out to a recorded failure; returns e->code. */
+/* Adds the way out to a recorded failure; returns e->code. With `e` NULL or empty it returns the code of this thread's last
+ * fail(): so `fail(e, …); return fail_hint(e, …);` returns the same whether the caller wants the record or not. */
 int fail_hint(struct error *e, const char *fmt, ...) _printf_(2, 3);
 
 /* Records `code` as "what: strerror", for plain system-call failures. */

@@ -2,6 +2,7 @@
 #include "base/json.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 
 #define DEPTH_MAX 32
 
@@ -114,11 +115,20 @@ int json_opt_u64(const json_t *o, const char *name, uint64_t *ret, struct error 
         return json_object_get(o, name) ? json_get_u64(o, name, ret, e) : 0;
 }
 
+json_t *json_text(const char *s)
+{
+        _cleanup_free_ char *escaped = NULL;
+        json_t *j = json_string(s);
+
+        if (j)
+                return j;
+        escaped = text_escape(s);
+        return escaped ? json_string(escaped) : NULL;
+}
+
 json_t *json_string_or_null(const char *s)
 {
-        json_t *j = s ? json_string(s) : NULL;
-
-        return j ?: json_null();
+        return s ? json_text(s) : json_null();
 }
 
 json_t *json_time_or_null(uint64_t usec)

@@ -27,7 +27,10 @@ int json_get_object(const json_t *o, const char *name, json_t **ret, struct erro
 int json_opt_string(const json_t *o, const char *name, const char **ret, struct error *e);
 int json_opt_u64(const json_t *o, const char *name, uint64_t *ret, struct error *e);
 
-/* A string or JSON null for NULL; a time in RFC 3339 or null for 0. New references. */
+/* A string of any bytes, such as a message with a file's name in it: when it is not UTF-8, which JSON must be, escaped by
+ * text_escape(). New reference, or NULL without memory. */
+json_t *json_text(const char *s);
+/* The same or JSON null for NULL; a time in RFC 3339 or null for 0. New references. */
 json_t *json_string_or_null(const char *s);
 json_t *json_time_or_null(uint64_t usec);
 

@@ -127,7 +127,7 @@ static const struct verb_option *find_in(const struct verb_option *options, cons
 {
         for (; options && options->name; options++)
                 if (letter ? options->letter == letter
-                           : strlen(options->name) == length && strncmp(options->name, name, length) == 0)
+                           : name && strlen(options->name) == length && strncmp(options->name, name, length) == 0)
                         return options;
         return NULL;
 }
@@ -199,7 +199,7 @@ static int collect_words(const struct verb *verbs, size_t n, const struct verb_o
                         words[n_words++] = argv[i];
                         continue;
                 }
-                i += takes_value(verbs, n, global, argv[i]);
+                i += i + 1 < argc && takes_value(verbs, n, global, argv[i]) && !startswith(argv[i + 1], "--");
         }
         return n_words;
 }
@@ -213,7 +213,19 @@ static int add_option(struct parse *p, const struct verb_option *o, const char *
         return 0;
 }
 
-/* "--name", "--name=value", "--name value", "-x", "-x value". *i moves over a value that stands apart. */
+static int fail_value(const struct verb_option *o, const char *next, struct error *e)
+{
+        if (next)
+                fail(e, -EINVAL, &kind_usage, "the option --%s needs a value, not the option %s", o->name, next);
+        else
+                fail(e, -EINVAL, &kind_usage, "the option --%s needs a value", o->name);
+        if (next && next[2])
+                return fail_hint(e, "a value that begins with dashes is written --%s=%s", o->name, next);
+        return fail_hint(e, "--%s %s: %s", o->name, o->value, o->help ?: "");
+}
+
+/* "--name", "--name=value", "--name value", "-x", "-x value". *i moves over a value that stands apart: it cannot begin with
+ * "--", for that is an option whose neighbour was forgotten. */
 static int parse_option(struct parse *p, int argc, char **argv, int *i, struct error *e)
 {
         const char *arg = argv[*i], *equals = strchr(arg, '=');
@@ -234,10 +246,8 @@ static int parse_option(struct parse *p, int argc, char **argv, int *i, struct e
                 return add_option(p, o, NULL, e);
         if (equals)
                 return add_option(p, o, equals + 1, e);
-        if (*i + 1 >= argc) {
-                fail(e, -EINVAL, &kind_usage, "the option --%s needs a value", o->name);
-                return fail_hint(e, "--%s %s: %s", o->name, o->value, o->help ?: "");
-        }
+        if (*i + 1 >= argc || startswith(argv[*i + 1], "--"))
+                return fail_value(o, *i + 1 < argc ? argv[*i + 1] : NULL, e);
         return add_option(p, o, argv[++*i], e);
 }
 
@@ -356,7 +366,7 @@ void verb_help(const struct verb *verbs, size_t n, const struct verb_option *glo
 
 static int add_candidate(char ***list, size_t *n, const char *text, size_t length)
 {
-        char **grown;
+        char **grown, *copy;
 
         for (size_t i = 0; i < *n; i++)
                 if (strlen((*list)[i]) == length && strncmp((*list)[i], text, length) == 0)
@@ -365,8 +375,9 @@ static int add_candidate(char ***list, size_t *n, const char *text, size_t lengt
         if (!grown)
                 return -ENOMEM;
         *list = grown;
-        grown[*n] = strndup(text, length);
-        if (!grown[*n])
+        copy = strndup(text, length);
+        grown[*n] = copy;
+        if (!copy)
                 return -ENOMEM;
         grown[++*n] = NULL;
         return 0;
@@ -386,14 +397,14 @@ char **verb_complete(const struct verb *verbs, size_t n, const struct verb_optio
 {
         _cleanup_free_ char *copy = strdup(line);
         const char *words[WORDS_MAX], *prefix = "";
-        char **list = calloc(1, sizeof(char *)), *cursor = copy, *word;
+        char **list = NULL, *cursor = copy, *word;
         size_t n_list = 0;
         int n_words = 0;
         bool value = false; /* the word is an option's value */
 
-        while (list && cursor && (word = strsep(&cursor, " ")) && n_words < WORDS_MAX - 1) {
+        while (cursor && (word = strsep(&cursor, " ")) && n_words < WORDS_MAX - 1) {
                 if (!cursor && value)
-                        return list; /* a file or a number: nothing that we know */
+                        return calloc(1, sizeof(char *)); /* a file or a number: nothing that we know */
                 if (!cursor)
                         prefix = word; /* the word that is being typed, maybe empty */
                 else if (*word && *word != '-' && !value)
@@ -401,7 +412,7 @@ char **verb_complete(const struct verb *verbs, size_t n, const struct verb_optio
                 if (*word)
                         value = takes_value(verbs, n, global, word);
         }
-        for (size_t i = 0; list && i < n; i++) {
+        for (size_t i = 0; copy && i < n; i++) {
                 size_t total = count_words(verbs[i].words), matched = matching_words(verbs[i].words, words, n_words);
                 const char *p = verbs[i].words;
 
@@ -418,7 +429,7 @@ char **verb_complete(const struct verb *verbs, size_t n, const struct verb_optio
                 if (strncmp(p, prefix, strlen(prefix)) == 0)
                         add_candidate(&list, &n_list, p, strcspn(p, " "));
         }
-        if (list && *prefix == '-')
+        if (copy && *prefix == '-')
                 add_options(&list, &n_list, global, prefix);
-        return list;
+        return list ?: calloc(1, sizeof(char *));
 }

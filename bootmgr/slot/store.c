@@ -3,6 +3,7 @@
 #include "slot/store.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "slot/kinds.h"
 
@@ -192,6 +193,27 @@ int state_decode(const uint8_t *copy, struct state *ret)
         return 0;
 }
 
+/* No record gets here by being written, so one that begins here is newer than any that was ever valid. */
+#define REBUILT_MIN (UINT64_C(1) << 40)
+/* A damaged header above this says nothing: the damage lies in the sequence. */
+#define REBUILT_MAX (UINT64_C(1) << 62)
+
+/* What a header tells that is not part of a valid record; 0: nothing. */
+static uint64_t damaged_sequence(const uint8_t *copy)
+{
+        uint64_t sequence = get_le64(copy + H_SEQUENCE);
+
+        return memcmp(copy + H_MAGIC, magic, sizeof(magic)) == 0 && sequence < REBUILT_MAX ? sequence : 0;
+}
+
+/* Where a rebuilt record begins, `seen` being the highest sequence in the headers. A copy that could not be read this
+ * time may be read the next time: it must not win then. The clock puts it above an earlier rebuilt one, too; where that is
+ * not set the constant still is above every record that was never lost. */
+static uint64_t rebuilt_sequence(uint64_t seen)
+{
+        return MAX(seen, MIN(MAX(now_realtime(), REBUILT_MIN), REBUILT_MAX));
+}
+
 /* A whole record of a format that this program does not know: its header still tells its age. */
 static uint64_t unknown_sequence(int decoded, const uint8_t *copy)
 {
@@ -202,14 +224,17 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
 {
         struct state best = {};
         uint64_t unknown = 0; /* sequence of the newest such record */
+        uint64_t damaged = 0; /* highest in a header */
 
         for (int i = 0; i < 2; i++) {
-                uint8_t copy[STATE_COPY_SIZE];
+                uint8_t copy[STATE_COPY_SIZE] = {};
                 struct state one;
                 int r = io_pread(place->fd[i], copy, sizeof(copy), place->offset[i]);
 
                 if (r >= 0)
                         r = state_decode(copy, &one);
+                if (r == -EBADMSG)
+                        damaged = MAX(damaged, damaged_sequence(copy));
                 unknown = MAX(unknown, unknown_sequence(r, copy));
                 if (r < 0)
                         continue;
@@ -228,7 +253,7 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
         if (unknown > 0)
                 return fail(e, -EPROTONOSUPPORT, &kind_state_unreadable,
                             "the state record was written by a newer bootmgr in a format that this one does not know");
-        *ret = (struct state){ .copy = 1 };
+        *ret = (struct state){ .copy = 1, .sequence = rebuilt_sequence(damaged) };
         slot_set_init(&ret->set, 2);
         return fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record is valid");
 }
@@ -248,38 +273,51 @@ static int write_copy(const struct state_place *place, int i, const uint8_t *cop
         return r;
 }
 
-int state_save(const struct state_place *place, struct state *state, struct error *e)
+/* Writes copy i with the next sequence; `state` is untouched on failure. */
+static int save_copy(const struct state_place *place, struct state *state, int i)
 {
         uint8_t copy[STATE_COPY_SIZE];
         struct state next = *state;
         int r;
 
-        r = slot_set_check(&state->set, e);
+        next.sequence++;
+        state_encode(&next, copy);
+        r = write_copy(place, i, copy);
         if (r < 0)
                 return r;
-        next.sequence++;
-        next.copy = state->sequence ? !state->copy : 0;
-        state_encode(&next, copy);
-        r = write_copy(place, next.copy, copy);
-        if (r < 0)
-                return fail_errno(e, r, "cannot write the state record");
         state->sequence = next.sequence;
-        state->copy = next.copy;
+        state->copy = i;
         state->n_valid = MIN(state->n_valid + 1, 2);
         return 0;
 }
 
+int state_save(const struct state_place *place, struct state *state, struct error *e)
+{
+        bool rebuild = state->n_valid == 0;
+        int r, second;
+
+        r = slot_set_check(&state->set, e);
+        if (r < 0)
+                return r;
+        r = save_copy(place, state, !state->copy);
+        /* What lies in the other place is worth nothing either: so it is replaced at once, and when one of the two places
+         * cannot be written the other one is enough. */
+        if (rebuild) {
+                second = save_copy(place, state, r < 0 ? state->copy : !state->copy);
+                r = state->n_valid > 0 ? 0 : second;
+        }
+        return r < 0 ? fail_errno(e, r, "cannot write the state record") : 0;
+}
+
 int state_format(const struct state_place *place, const struct slot_set *set, struct error *e)
 {
-        struct state state = { .set = *set };
+        struct state state = { .set = *set, .copy = 1 };
         int r;
 
-        for (int i = 0; i < 2; i++) {
-                r = state_save(place, &state, e);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        r = state_save(place, &state, e);
+        if (r >= 0 && state.n_valid < 2)
+                r = fail(e, -EIO, NULL, "one of the two copies of the state record cannot be written");
+        return r;
 }
 
 void state_place_close(struct state_place *place)

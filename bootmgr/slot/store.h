@@ -20,18 +20,19 @@ struct state_place {
 
 struct state {
         struct slot_set set;
-        uint64_t sequence;              /* of the copy it came from; 0: none was valid */
+        uint64_t sequence;              /* of the copy it came from; none was valid: above all that ever was */
         int copy;                       /* which copy that was, 0 or 1 */
         int n_valid;                    /* valid copies found: 2 is normal, 1 is reported by status */
         uint8_t extra[STATE_COPY_SIZE]; /* payload bytes that this program does not know … */
         size_t n_extra;                 /* … written back unchanged */
 };
 
-/* Reads both copies. -ENODATA: no copy is valid (state is then initialised and empty);
+/* Reads both copies. -ENODATA: no copy is valid (state is then initialised and empty, and the next save writes both copies);
  * -EPROTONOSUPPORT: the newest is of an incompatible newer format. I/O errors of one copy count as invalid. */
 int state_load(const struct state_place *place, struct state *ret, struct error *e);
 
-/* Writes the older copy with the next sequence, flushes, reads back. On success state->sequence and
+/* Writes the older copy with the next sequence, flushes, reads back; both copies, one after the other, when none was valid
+ * (one of them is then enough for a success). On success state->sequence and
  * ->copy are the new ones. The set is checked first (slot_set_check): -EINVAL writes nothing. */
 int state_save(const struct state_place *place, struct state *state, struct error *e);
 

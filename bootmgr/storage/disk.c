@@ -12,7 +12,7 @@
 #include "slot/kinds.h"
 
 /* libblkid counts in these whatever the sector size. */
-#define BLKID_SECTOR UINT64_C(512)
+#define BLKID_SECTOR   UINT64_C(512)
 #define PARTITIONS_MAX 1024
 
 static void probe_free(blkid_probe *probe)
@@ -36,8 +36,8 @@ static void find_node(const struct disk *disk, struct partition *p)
 
         if (disk->image)
                 return;
-        if ((size_t)snprintf(p->node, sizeof(p->node), "%s%s%u", disk->path, isdigit((unsigned char)disk->path[n - 1]) ? "p" : "",
-                             p->number) >= sizeof(p->node) ||
+        if ((size_t)snprintf(p->node, sizeof(p->node), "%s%s%u", disk->path,
+                             isdigit((unsigned char)disk->path[n - 1]) ? "p" : "", p->number) >= sizeof(p->node) ||
             access(p->node, F_OK) < 0)
                 p->node[0] = '\0';
 }
@@ -103,7 +103,8 @@ static int probe_table(int fd, struct disk *disk, unsigned sector_size, struct e
         blkid_probe_set_partitions_flags(probe, BLKID_PARTS_ENTRY_DETAILS);
         r = blkid_do_safeprobe(probe);
         if (r == -2)
-                return fail(e, -EUCLEAN, NULL, "%s holds more than one kind of partition table: it is not touched", disk->path);
+                return fail(e, -EUCLEAN, NULL, "%s holds more than one kind of partition table: it is not touched",
+                            disk->path);
         if (r != 0)
                 return -ENODATA;
         list = blkid_probe_get_partitions(probe);
@@ -130,8 +131,12 @@ static int probe_disk(const char *path, struct disk *ret, struct error *e)
                 return fail(e, -ENAMETOOLONG, &kind_usage, "the path %s is too long", path);
         strcpy(disk.path, path);
         fd = io_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return fail_errno(e, fd < 0 ? fd : -errno, "cannot open the disk %s", path);
+        if (fd < 0 || fstat(fd, &st) < 0) {
+                r = fail_errno(e, fd < 0 ? fd : -errno, "cannot open the disk %s", path);
+                return r == -ENOENT ? fail_hint(e, "'lsblk' lists disks; 'bootmgr init --image-size SIZE %s' makes an image",
+                                                path)
+                                    : r;
+        }
         if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
                 return fail(e, -ENOTBLK, &kind_usage, "%s is neither a block device nor an image file", path);
         disk.image = S_ISREG(st.st_mode);
@@ -151,7 +156,7 @@ static bool is_machine(const struct disk *disk)
 
 static int fail_no_machine(struct error *e, const char *what)
 {
-        fail(e, -ENODEV, &kind_no_machine, "%s has no partitions of bootmgr (root-a, root-b, bootmgr-state)", what);
+        fail(e, -ENODEV, &kind_no_machine, "%s the partitions of bootmgr (root-a, root-b, bootmgr-state)", what);
         return fail_hint(e, "'bootmgr init DISK' makes the layout; '--disk' or Disk= names another disk");
 }
 
@@ -160,6 +165,7 @@ static int scan(const char *root_partuuid, struct disk *ret, struct error *e)
 {
         struct dirent **names;
         struct disk found = {};
+        bool closed = false;
         int n, r = 0;
 
         n = scandir("/sys/block", &names, NULL, alphasort);
@@ -169,16 +175,22 @@ static int scan(const char *root_partuuid, struct disk *ret, struct error *e)
                 struct disk disk;
                 char path[sizeof(disk.path)];
 
-                if (names[i]->d_name[0] == '.' || (size_t)snprintf(path, sizeof(path), "/dev/%s", names[i]->d_name) >= sizeof(path))
+                if (names[i]->d_name[0] == '.' ||
+                    (size_t)snprintf(path, sizeof(path), "/dev/%s", names[i]->d_name) >= sizeof(path))
                         continue;
-                if (probe_disk(path, &disk, NULL) < 0 || !is_machine(&disk))
+                r = probe_disk(path, &disk, NULL);
+                closed = closed || r == -EACCES || r == -EPERM;
+                if (r < 0 || !is_machine(&disk)) {
+                        r = 0;
                         continue;
+                }
                 if (root_partuuid && disk_slot_by_partuuid(&disk, root_partuuid) != SLOT_NONE) {
                         found = disk; /* this one runs: whatever others there are */
                         break;
                 }
                 if (*found.path)
-                        r = fail(e, -ENOTUNIQ, &kind_no_machine, "both %s and %s look like a bootmgr machine", found.path, disk.path);
+                        r = fail(e, -ENOTUNIQ, &kind_no_machine, "both %s and %s look like a bootmgr machine", found.path,
+                                 disk.path);
                 else
                         found = disk;
         }
@@ -187,8 +199,10 @@ static int scan(const char *root_partuuid, struct disk *ret, struct error *e)
         free(names);
         if (r < 0)
                 return fail_hint(e, "name the one that is meant with '--disk' or Disk=");
+        if (!*found.path && closed)
+                return fail(e, -EACCES, &kind_not_authorized, "the disks of this machine can be read by root only");
         if (!*found.path)
-                return fail_no_machine(e, "no disk here");
+                return fail_no_machine(e, "no disk here has");
         *ret = found;
         return 0;
 }
@@ -227,8 +241,12 @@ int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e)
 
         if (spec->path) {
                 r = probe_disk(spec->path, &disk, e);
-                if (r == -ENODATA || (r >= 0 && !is_machine(&disk) && !(spec->slot_device && spec->slot_device[0])))
-                        return fail_no_machine(e, spec->path);
+                if (r == -ENODATA || (r >= 0 && !is_machine(&disk) && !(spec->slot_device && spec->slot_device[0]))) {
+                        char what[sizeof(disk.path) + 16];
+
+                        snprintf(what, sizeof(what), "%s does not have", spec->path);
+                        return fail_no_machine(e, what);
+                }
         } else {
                 r = scan(spec->root_partuuid, &disk, e);
         }

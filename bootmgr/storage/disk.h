@@ -6,11 +6,11 @@
 #include "slot/slot.h"
 #include "slot/store.h"
 
-#define TYPE_UUID_ESP "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+#define TYPE_UUID_ESP         "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 #define TYPE_UUID_ROOT_X86_64 "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
-#define TYPE_UUID_ROOT_ARM64 "b921b045-1df0-41c3-af44-4c6f280d3fae"
-#define TYPE_UUID_LINUX_DATA "0fc63daf-8483-4772-8e79-3d69d8477de4"
-#define TYPE_UUID_STATE "82bd29ac-0de7-4774-91b2-c365ccf4cb9a" /* ours */
+#define TYPE_UUID_ROOT_ARM64  "b921b045-1df0-41c3-af44-4c6f280d3fae"
+#define TYPE_UUID_LINUX_DATA  "0fc63daf-8483-4772-8e79-3d69d8477de4"
+#define TYPE_UUID_STATE       "82bd29ac-0de7-4774-91b2-c365ccf4cb9a" /* ours */
 
 struct partition {
         bool present;
@@ -18,23 +18,23 @@ struct partition {
         uint64_t offset, size; /* bytes within the disk */
         char uuid[37];         /* PARTUUID, lower case */
         char label[37 * 3];
-        char node[64];         /* "/dev/vda3"; "" in an image file */
+        char node[64]; /* "/dev/vda3"; "" in an image file */
 };
 
 struct disk {
-        char path[256];        /* "/dev/vda" or the image file */
-        bool image;            /* a regular file: partitions are ranges in it */
+        char path[256]; /* "/dev/vda" or the image file */
+        bool image;     /* a regular file: partitions are ranges in it */
         unsigned sector_size;
         struct partition esp, state, data;
         struct partition slots[SLOT_MAX]; /* labels root-a … root-h */
-        int n_slots;           /* highest present + 1 */
+        int n_slots;                      /* highest present + 1 */
 };
 
 /* What to look for. All fields may be NULL. */
 struct disk_spec {
-        const char *path;           /* device or image; NULL: the disk that holds root_partuuid, else the only
-                                     * disk with a state partition or with partitions root-a and root-b */
-        const char *root_partuuid;  /* from root=PARTUUID= on the kernel command line */
+        const char *path;               /* device or image; NULL: the disk that holds root_partuuid, else the only
+                                         * disk with a state partition or with partitions root-a and root-b */
+        const char *root_partuuid;      /* from root=PARTUUID= on the kernel command line */
         const char *const *slot_device; /* SLOT_MAX entries, each NULL or a device named in the configuration */
 };
 

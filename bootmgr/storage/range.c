@@ -58,6 +58,18 @@ void range_close(struct range *r)
         r->fd = fd_close(r->fd);
 }
 
+static int fail_open(const char *path, int code, bool file, struct error *e)
+{
+        fail(e, code, code == -ENOENT ? &kind_no_machine : NULL, "cannot open the state record %s: %s", path,
+             error_text(code));
+        if (code != -ENOENT)
+                return code;
+        if (file)
+                return fail_hint(e, "make it with 'fallocate -l %d %s', or correct State= in bootmgr.conf", STATE_COPY_SIZE,
+                                 path);
+        return fail_hint(e, "State= in bootmgr.conf names one partition of 1 MiB or two files");
+}
+
 static int open_files(char *const files[2], int flags, struct state_place *place, struct error *e)
 {
         for (int i = 0; i < 2; i++) {
@@ -65,7 +77,7 @@ static int open_files(char *const files[2], int flags, struct state_place *place
                 int fd = io_open(AT_FDCWD, files[i], flags, 0), r;
 
                 if (fd < 0)
-                        return fail_errno(e, fd, "cannot open the state record %s", files[i]);
+                        return fail_open(files[i], fd, true, e);
                 place->fd[i] = fd;
                 r = fd_size(fd, &size);
                 if (r < 0 || size < STATE_COPY_SIZE) {
@@ -84,7 +96,7 @@ static int open_device(const char *path, int flags, struct state_place *place, s
         int fd = io_open(AT_FDCWD, path, flags, 0), r;
 
         if (fd < 0)
-                return fail_errno(e, fd, "cannot open the state record %s", path);
+                return fail_open(path, fd, false, e);
         place->fd[0] = place->fd[1] = fd;
         place->offset[1] = STATE_COPY_DISTANCE;
         r = fd_size(fd, &size);
@@ -103,7 +115,8 @@ int state_place_open(const struct disk *disk, char *const files[2], int flags, s
                 r = files[1] ? open_files(files, flags, &place, e) : open_device(files[0], flags, &place, e);
         } else if (!disk->state.present) {
                 fail(e, -ENOENT, &kind_no_machine, "%s has no state partition", disk->path);
-                return fail_hint(e, "'bootmgr init' makes one; an existing machine can name two preallocated files with State=");
+                return fail_hint(
+                        e, "'bootmgr init' makes one; an existing machine can name two preallocated files with State=");
         } else {
                 r = range_open(disk, &disk->state, flags, &range, e);
                 if (r >= 0)

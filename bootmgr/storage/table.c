@@ -1,40 +1,39 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "storage/table.h"
 
-#include <blkid/blkid.h>
 #include <fcntl.h>
 #include <libfdisk/libfdisk.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/process.h"
 #include "slot/kinds.h"
+#include "storage/content.h"
 
-#define ALIGNMENT MIB(1)
-#define STATE_SIZE MIB(1)
-#define ESP_DEFAULT MIB(512)
-#define ESP_MIN MIB(34) /* the smallest that mkfs.vfat makes a FAT32 of with 512-byte sectors */
-#define ROOT_MIN MIB(1)
-#define ROOT_MAX GIB(16)
-#define DATA_MIN MIB(8)
-#define GPT_END MIB(1)  /* for the backup table, rounded up to the alignment */
-#define MKFS_TIMEOUT (600 * USEC_PER_SEC)
+#define ALIGNMENT     MIB(1)
+#define STATE_SIZE    MIB(1)
+#define ESP_DEFAULT   MIB(512)
+#define ESP_MIN       MIB(34)   /* the smallest that mkfs.vfat makes a FAT32 of with 512-byte sectors */
+#define ESP_MAX       GIB(2047) /* FAT counts sectors in 32 bits */
+#define ROOT_MIN      MIB(1)
+#define ROOT_MAX      GIB(16)
+#define DATA_MIN      MIB(8)
+#define GPT_END       MIB(1) /* for the backup table, rounded up to the alignment */
+#define MKFS_TIMEOUT  (600 * USEC_PER_SEC)
 #define NODES_TIMEOUT (10 * USEC_PER_SEC)
+#define LOCK_TIMEOUT  (5 * USEC_PER_SEC)
 
 static void context_free(struct fdisk_context **cxt)
 {
         if (*cxt)
                 fdisk_unref_context(*cxt);
-}
-
-static void probe_free(blkid_probe *probe)
-{
-        blkid_free_probe(*probe);
 }
 
 /* The root type of the machine this runs on: what is installed there is for it, mostly. */
@@ -58,6 +57,13 @@ static void add_part(struct layout *l, const char *what, const char *label, cons
         l->n_parts++;
 }
 
+static int fail_room(const struct layout *l, uint64_t needed, struct error *e)
+{
+        fail(e, -ENOSPC, &kind_usage, "the disk has %llu MiB, the layout needs at least %llu MiB",
+             (unsigned long long)(l->disk_size >> 20), (unsigned long long)((needed + MIB(1) - 1) >> 20));
+        return fail_hint(e, "choose smaller parts with --esp-size and --root-size");
+}
+
 /* Sizes and offsets, purely. */
 static int plan(const struct layout_spec *spec, struct layout *l, struct error *e)
 {
@@ -69,14 +75,19 @@ static int plan(const struct layout_spec *spec, struct layout *l, struct error *
         if (esp < ESP_MIN || (root && root < ROOT_MIN))
                 return fail(e, -EINVAL, &kind_usage, "the ESP must have at least %llu MiB and a root at least %llu MiB",
                             (unsigned long long)(ESP_MIN >> 20), (unsigned long long)(ROOT_MIN >> 20));
+        /* No part is larger than the disk, which has at most 2^63 bytes: so the sums below do not overflow. */
+        if (MAX(esp, root) > l->disk_size)
+                return fail_room(l, MAX(esp, root), e);
+        if (esp > ESP_MAX)
+                return fail(e, -EFBIG, &kind_usage, "the ESP can have at most %llu GiB",
+                            (unsigned long long)(ESP_MAX >> 30));
         esp = (esp + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         root = (root + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         if (__builtin_mul_overflow(root ?: ROOT_MIN, (uint64_t)slots, &fixed) ||
-            __builtin_add_overflow(fixed, esp + ALIGNMENT + STATE_SIZE + DATA_MIN + GPT_END, &fixed) || fixed > l->disk_size) {
-                fail(e, -ENOSPC, &kind_usage, "the disk has %llu MiB, the layout needs at least %llu MiB",
-                     (unsigned long long)(l->disk_size >> 20), (unsigned long long)(fixed >> 20));
-                return fail_hint(e, "choose smaller parts with --esp-size and --root-size");
-        }
+            __builtin_add_overflow(fixed, esp + ALIGNMENT + STATE_SIZE + DATA_MIN + GPT_END, &fixed))
+                fixed = UINT64_MAX - MIB(1);
+        if (fixed > l->disk_size)
+                return fail_room(l, fixed, e);
         left = (l->disk_size - ALIGNMENT - GPT_END - esp - STATE_SIZE) / ALIGNMENT * ALIGNMENT;
         if (!root)
                 root = MAX(MIN(left / (uint64_t)(slots + 1), ROOT_MAX) / ALIGNMENT * ALIGNMENT, ROOT_MIN);
@@ -91,101 +102,166 @@ static int plan(const struct layout_spec *spec, struct layout *l, struct error *
         return 0;
 }
 
-static bool has_bytes(int fd, uint64_t size)
+/* The disk on its way through layout_make(). */
+struct target {
+        const char *path;
+        int fd;        /* -1: an image file that is not made yet */
+        bool image;    /* a regular file, or one to be made */
+        bool created;  /* by us: it does not outlive a failure … */
+        bool extended; /* … or was empty, and is again */
+};
+
+static int refuse_used(const struct target *t, const struct layout *l, const struct layout_spec *spec, struct error *e)
 {
-        uint8_t block[4096];
-
-        for (uint64_t offset = 0; offset < MIN(size, MIB(1)); offset += sizeof(block))
-                if (io_pread(fd, block, sizeof(block), offset) >= 0 && !is_all_zero(block, sizeof(block)))
-                        return true;
-        return false;
-}
-
-/* What lies on the disk, for people; NULL: nothing. */
-static char *describe(int fd, uint64_t size)
-{
-        _cleanup_(probe_free) blkid_probe probe = blkid_new_probe();
-        const char *table = NULL, *type = NULL;
-        int r;
-
-        if (!probe || blkid_probe_set_device(probe, fd, 0, 0) < 0)
-                return strdup("something that cannot be probed");
-        blkid_probe_enable_superblocks(probe, 1);
-        blkid_probe_enable_partitions(probe, 1);
-        r = blkid_do_safeprobe(probe);
-        if (r == -2)
-                return strdup("more than one signature");
-        if (r == 0) {
-                blkid_probe_lookup_value(probe, "PTTYPE", &table, NULL);
-                blkid_probe_lookup_value(probe, "TYPE", &type, NULL);
-                if (table || type)
-                        return xasprintf("%s%s", table ? "a partition table of type " : "a filesystem of type ", table ?: type);
-        }
-        return has_bytes(fd, size) ? strdup("data of an unknown kind") : NULL;
-}
-
-static int refuse_used(const char *path, const struct layout *l, const struct layout_spec *spec, struct error *e)
-{
-        if (!l->found || spec->force || spec->dry_run)
+        if (!l->found || spec->force)
                 return 0;
-        fail(e, -EEXIST, &kind_disk_not_empty, "%s holds %s", path, l->found);
-        return fail_hint(e, "--force overwrites it, all that is on it is lost then; --dry-run says what would be made");
+        fail(e, -EEXIST, &kind_disk_not_empty, "%s is not empty: it holds %s", t->path, l->found);
+        return fail_hint(e,
+                         "--force overwrites it, all that is on it is lost then; with --dry-run it says what would be made");
 }
 
-static int open_disk(const char *path, const struct layout_spec *spec, struct error *e)
+static int check_device(const struct target *t, const struct stat *st, const struct layout_spec *spec, struct error *e)
 {
-        struct stat st;
-        int fd, flags = spec->dry_run ? O_RDONLY : O_RDWR;
+        char partition[64];
+        int fd;
 
-        if (stat(path, &st) < 0) {
-                if (errno != ENOENT || !spec->image_size) {
-                        fail_errno(e, -errno, "cannot open %s", path);
-                        return fail_hint(e, "an image file that does not exist is made with --image-size SIZE");
-                }
-                if (spec->dry_run)
-                        return io_open(AT_FDCWD, ".", O_TMPFILE | O_RDWR, 0600);
-                flags |= O_CREAT | O_EXCL;
-        } else if (S_ISBLK(st.st_mode) && !spec->dry_run) {
-                /* -EBUSY when it, or a part of it, is mounted. Not kept: mkfs wants its part for itself. */
-                fd = io_open(AT_FDCWD, path, O_RDONLY | O_EXCL, 0);
-                if (fd == -EBUSY) {
-                        fail(e, fd, &kind_disk_not_empty, "%s or a part of it is mounted or held by another program", path);
-                        return fail_hint(e, "unmount it first ('lsblk %s' shows what is in use)", path);
-                }
-                fd_close(fd);
-        } else if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode)) {
-                return fail(e, -ENOTBLK, &kind_usage, "%s is neither a block device nor an image file", path);
+        if (spec->image_size) {
+                fail(e, -EEXIST, &kind_usage, "--image-size makes an image file, but %s is a block device", t->path);
+                return fail_hint(e, "leave it out: the layout takes the whole device");
         }
-        fd = io_open(AT_FDCWD, path, flags, 0644);
-        return fd < 0 ? fail_errno(e, fd, "cannot open %s", path) : fd;
+        snprintf(partition, sizeof(partition), "/sys/dev/block/%u:%u/partition", major(st->st_rdev), minor(st->st_rdev));
+        if (access(partition, F_OK) == 0) {
+                fail(e, -ENOTBLK, &kind_usage, "%s is a partition, the layout needs a whole disk", t->path);
+                return fail_hint(e, "'lsblk' shows on which disk it lies");
+        }
+        /* -EBUSY when it, or a part of it, is mounted. Not kept: mkfs wants its part for itself. */
+        fd = io_open(AT_FDCWD, t->path, O_RDONLY | O_EXCL, 0);
+        if (fd == -EBUSY) {
+                fail(e, fd, &kind_disk_not_empty, "%s or a part of it is mounted or held by another program", t->path);
+                return fail_hint(e, "unmount it first ('lsblk %s' shows what is in use)", t->path);
+        }
+        fd_close(fd);
+        return 0;
 }
 
-static int measure(int fd, const char *path, const struct layout_spec *spec, struct layout *l, struct error *e)
+static int check_file(const struct target *t, const struct stat *st, const struct layout_spec *spec, struct error *e)
+{
+        uint64_t size = (uint64_t)st->st_size;
+
+        if (!S_ISREG(st->st_mode))
+                return fail(e, -ENOTBLK, &kind_usage, "%s is neither a block device nor an image file", t->path);
+        if (!spec->image_size || size == 0 || size == spec->image_size / ALIGNMENT * ALIGNMENT)
+                return 0;
+        fail(e, -EEXIST, &kind_usage, "%s exists with %llu bytes, --image-size asks for %llu", t->path,
+             (unsigned long long)size, (unsigned long long)(spec->image_size / ALIGNMENT * ALIGNMENT));
+        return fail_hint(e, "remove it or name another file; without --image-size it is used as it is");
+}
+
+/* A file that is to be made is made only when all else is known to fit. A dry run opens for reading, and says beforehand
+ * when it could not be written. */
+static int open_disk(struct target *t, const struct layout_spec *spec, struct error *e)
 {
         struct stat st;
         int r;
 
-        if (fstat(fd, &st) < 0)
-                return fail_errno(e, -errno, "cannot look at %s", path);
-        if (S_ISBLK(st.st_mode)) {
-                int sector = 0;
-
-                if (ioctl(fd, BLKGETSIZE64, &l->disk_size) < 0 || ioctl(fd, BLKSSZGET, &sector) < 0)
-                        return fail_errno(e, -errno, "cannot tell the size of %s", path);
-                l->sector_size = (unsigned)sector;
-                return 0;
+        t->image = true;
+        if (stat(t->path, &st) < 0) {
+                if (errno == ENOENT && spec->image_size)
+                        return 0;
+                fail_errno(e, -errno, "cannot open %s", t->path);
+                return fail_hint(e, "an image file that does not exist is made with --image-size SIZE");
         }
+        t->image = !S_ISBLK(st.st_mode);
+        r = t->image ? check_file(t, &st, spec, e) : check_device(t, &st, spec, e);
+        if (r < 0)
+                return r;
+        t->fd = io_open(AT_FDCWD, t->path, spec->dry_run ? O_RDONLY : O_RDWR, 0);
+        if (t->fd < 0)
+                return fail_errno(e, t->fd, "cannot open %s", t->path);
+        if (spec->dry_run && access(t->path, W_OK) < 0)
+                return fail_errno(e, -errno, "cannot write %s", t->path);
+        return 0;
+}
+
+static int measure_image(const struct target *t, const struct layout_spec *spec, struct layout *l, struct error *e)
+{
+        struct stat st = {};
+
+        if (t->fd >= 0 && fstat(t->fd, &st) < 0)
+                return fail_errno(e, -errno, "cannot look at %s", t->path);
         l->sector_size = spec->sector_size ?: 512;
         if (l->sector_size != 512 && l->sector_size != 4096)
                 return fail(e, -EINVAL, &kind_usage, "a sector size of %u: it is 512 or 4096", l->sector_size);
-        l->disk_size = (uint64_t)st.st_size;
-        if (l->disk_size == 0 && spec->image_size) {
-                l->disk_size = spec->image_size / ALIGNMENT * ALIGNMENT;
-                r = spec->dry_run ? 0 : io_truncate(fd, l->disk_size);
-                if (r < 0)
-                        return fail_errno(e, r, "cannot make %s %llu bytes long", path, (unsigned long long)l->disk_size);
-        }
+        if (spec->image_size > INT64_MAX)
+                return fail(e, -EFBIG, &kind_usage, "--image-size: no file can have %llu bytes",
+                            (unsigned long long)spec->image_size);
+        l->disk_size = st.st_size ? (uint64_t)st.st_size : spec->image_size / ALIGNMENT * ALIGNMENT;
         return 0;
+}
+
+static int measure_device(const struct target *t, const struct layout_spec *spec, struct layout *l, struct error *e)
+{
+        int sector = 0;
+
+        if (ioctl(t->fd, BLKGETSIZE64, &l->disk_size) < 0 || ioctl(t->fd, BLKSSZGET, &sector) < 0)
+                return fail_errno(e, -errno, "cannot tell the size of %s", t->path);
+        l->sector_size = (unsigned)sector;
+        if (spec->sector_size && spec->sector_size != l->sector_size)
+                return fail(e, -EINVAL, &kind_usage, "%s has sectors of %u bytes, not %u", t->path, l->sector_size,
+                            spec->sector_size);
+        return 0;
+}
+
+static int check_empty(const struct target *t, const struct layout_spec *spec, struct layout *l, struct error *e)
+{
+        int r;
+
+        if (t->fd < 0)
+                return 0;
+        /* Whoever forces it does not wait until every byte was read. */
+        r = content_find(t->fd, l, t->image && !spec->force, spec->cancelled, &l->found);
+        if (r == -EINTR)
+                return fail(e, r, &kind_interrupted, "interrupted: nothing was changed");
+        return r < 0 ? fail_errno(e, r, "cannot look at %s", t->path) : refuse_used(t, l, spec, e);
+}
+
+/* In a dry run: whether it could be made. */
+static int check_can_create(const char *path, struct error *e)
+{
+        const char *slash = strrchr(path, '/');
+        _cleanup_free_ char *directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+
+        if (!directory)
+                return -ENOMEM;
+        return access(directory, W_OK | X_OK) < 0 ? fail_errno(e, -errno, "cannot make %s", path) : 0;
+}
+
+/* An image file gets its size. */
+static int create(struct target *t, const struct layout *l, struct error *e)
+{
+        struct stat st;
+        int r;
+
+        if (t->fd < 0) {
+                t->fd = io_open(AT_FDCWD, t->path, O_RDWR | O_CREAT | O_EXCL, 0644);
+                if (t->fd < 0)
+                        return fail_errno(e, t->fd, "cannot make %s", t->path);
+                t->created = true;
+        }
+        if (!t->image || fstat(t->fd, &st) < 0 || st.st_size > 0)
+                return 0;
+        t->extended = true;
+        r = io_truncate(t->fd, l->disk_size);
+        return r < 0 ? fail_errno(e, r, "cannot make %s %llu bytes long", t->path, (unsigned long long)l->disk_size) : 0;
+}
+
+/* After a failure: nothing of ours stays behind. */
+static void discard_created(const struct target *t)
+{
+        if (t->created)
+                io_unlink(AT_FDCWD, t->path, 0);
+        else if (t->extended && io_truncate(t->fd, 0) < 0)
+                log_warning("%s is left as an image that was not finished", t->path);
 }
 
 static int add_to_table(struct fdisk_context *cxt, const struct layout_part *part, size_t number, unsigned sector)
@@ -237,7 +313,8 @@ static int write_table(int fd, const char *path, const struct layout *l, struct 
                 return fail_errno(e, r, "cannot make a partition table on %s", path);
         fdisk_enable_wipe(cxt, 1);
         for (size_t i = 0; i < l->n_parts && r == 0; i++)
-                r = add_to_table(cxt, &l->parts[i], i, fdisk_get_sector_size(cxt) ? (unsigned)fdisk_get_sector_size(cxt) : 512);
+                r = add_to_table(cxt, &l->parts[i], i,
+                                 fdisk_get_sector_size(cxt) ? (unsigned)fdisk_get_sector_size(cxt) : 512);
         if (r < 0)
                 return fail_errno(e, r, "cannot lay out %s", path);
         r = fdisk_write_disklabel(cxt);
@@ -251,13 +328,22 @@ static int write_table(int fd, const char *path, const struct layout *l, struct 
         return 0;
 }
 
-/* Old signatures in the new parts would be found again: their first MiB is zeroed before anything is made. */
+/* Old signatures would be found again, those of RAID members at the end of a part, too. And a table that was made with
+ * other sectors lies in places that the new one leaves as they are. So both MiB at the ends of the disk and of each part are
+ * zeroed before anything is made. */
 static int clear_parts(int fd, const char *path, const struct layout *l, struct error *e)
 {
-        int r = 0;
+        int r = io_zero(fd, 0, ALIGNMENT);
 
-        for (size_t i = 0; i < l->n_parts && r >= 0; i++)
-                r = io_zero(fd, l->parts[i].offset, MIN(l->parts[i].size, MIB(1)));
+        if (r >= 0)
+                r = io_zero(fd, l->disk_size - GPT_END, GPT_END);
+        for (size_t i = 0; i < l->n_parts && r >= 0; i++) {
+                uint64_t size = MIN(l->parts[i].size, MIB(1));
+
+                r = io_zero(fd, l->parts[i].offset, size);
+                if (r >= 0)
+                        r = io_zero(fd, l->parts[i].offset + l->parts[i].size - size, size);
+        }
         if (r >= 0)
                 r = io_fsync(fd);
         return r < 0 ? fail_errno(e, r, "cannot clear the parts of %s", path) : 0;
@@ -269,7 +355,7 @@ static int make_vfat(const struct disk *disk, const struct layout_part *part, st
 {
         char sector[16], offset[32], blocks[32];
         const char *argv[20] = { "mkfs.vfat", "-n", "ESP" };
-        bool small = part->size < MIB(260), fat32 = part->size / disk->sector_size > 68000;
+        bool small = part->size<MIB(260), fat32 = part->size / disk->sector_size> 68000;
         size_t n = 3;
 
         snprintf(sector, sizeof(sector), "%u", disk->sector_size);
@@ -347,30 +433,66 @@ static int read_back(const char *path, const struct layout *l, struct disk *ret,
         return 0;
 }
 
-static int make(int fd, const char *path, const struct layout *l, struct error *e)
+/* Asked between two steps. What is half made has no state record yet, so nothing takes it for a machine's. */
+static int go_on(const struct target *t, const struct layout_spec *spec, struct error *e)
 {
-        struct disk disk;
+        if (!spec->cancelled || !*spec->cancelled)
+                return 0;
+        if (t->created || t->extended)
+                return fail(e, -EINTR, &kind_interrupted, "interrupted: %s was not made", t->path);
+        fail(e, -EINTR, &kind_interrupted, "interrupted: what was on %s is lost, and the layout is not complete", t->path);
+        return fail_hint(e, "'bootmgr init --force %s' begins again", t->path);
+}
+
+static int make(const struct target *t, const struct layout_spec *spec, const struct layout *l, struct error *e)
+{
+        struct disk disk = {};
         int r;
 
-        r = clear_parts(fd, path, l, e);
+        r = clear_parts(t->fd, t->path, l, e);
         if (r >= 0)
-                r = write_table(fd, path, l, e);
+                r = go_on(t, spec, e);
         if (r >= 0)
-                r = read_back(path, l, &disk, e);
+                r = write_table(t->fd, t->path, l, e);
+        if (r >= 0)
+                r = read_back(t->path, l, &disk, e);
+        if (r >= 0)
+                r = go_on(t, spec, e);
         if (r >= 0)
                 r = make_vfat(&disk, &l->parts[0], e);
         if (r >= 0)
+                r = go_on(t, spec, e);
+        if (r >= 0)
                 r = make_ext4(&disk, &l->parts[l->n_parts - 1], e);
         if (r >= 0)
-                r = make_record(&disk, disk.n_slots, e);
+                r = go_on(t, spec, e);
         if (r >= 0)
-                r = io_fsync(fd);
+                r = make_record(&disk, disk.n_slots, e);
+        if (r < 0)
+                return r;
+        r = io_fsync(t->fd);
+        return r < 0 ? fail_errno(e, r, "cannot flush %s", t->path) : 0;
+}
+
+/* Everything that is known before the first change. */
+static int prepare(struct target *t, const struct layout_spec *spec, struct layout *l, struct error *e)
+{
+        int r;
+
+        r = t->image ? measure_image(t, spec, l, e) : measure_device(t, spec, l, e);
+        if (r >= 0)
+                r = plan(spec, l, e);
+        if (r >= 0)
+                r = check_empty(t, spec, l, e);
+        if (r >= 0 && spec->dry_run && t->fd < 0)
+                r = check_can_create(t->path, e);
         return r;
 }
 
 int layout_make(const char *path, const struct layout_spec *spec, struct layout *ret, struct error *e)
 {
-        _cleanup_close_ int fd = -1, lock = -1;
+        _cleanup_close_ int lock = -1;
+        struct target t = { .path = path, .fd = -1 };
         struct disk lockable = {};
         struct layout l = {};
         int r;
@@ -378,29 +500,26 @@ int layout_make(const char *path, const struct layout_spec *spec, struct layout 
         if (strlen(path) >= sizeof(lockable.path))
                 return fail(e, -ENAMETOOLONG, &kind_usage, "the path %s is too long", path);
         strcpy(lockable.path, path);
-        fd = open_disk(path, spec, e);
-        if (fd < 0)
-                return fd;
-        if (!spec->dry_run) {
-                lock = disk_lock(&lockable, 5 * USEC_PER_SEC, e);
-                if (lock < 0)
-                        return lock;
-        }
-        r = measure(fd, path, spec, &l, e);
+        r = open_disk(&t, spec, e);
+        if (r >= 0 && t.fd >= 0 && !spec->dry_run)
+                r = lock = disk_lock(&lockable, LOCK_TIMEOUT, e);
         if (r >= 0)
-                r = plan(spec, &l, e);
-        if (r >= 0) {
-                l.found = describe(fd, l.disk_size);
-                r = refuse_used(path, &l, spec, e);
-        }
+                r = prepare(&t, spec, &l, e);
         if (r >= 0 && !spec->dry_run)
-                r = make(fd, path, &l, e);
+                r = create(&t, &l, e);
+        if (r >= 0 && t.created)
+                r = lock = disk_lock(&lockable, LOCK_TIMEOUT, e);
+        if (r >= 0 && !spec->dry_run)
+                r = make(&t, spec, &l, e);
         if (r < 0) {
+                discard_created(&t);
                 layout_done(&l);
-                return r;
+        } else {
+                *ret = l;
+                r = 0;
         }
-        *ret = l;
-        return 0;
+        fd_close(t.fd);
+        return r;
 }
 
 void layout_done(struct layout *l)

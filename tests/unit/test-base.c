@@ -455,6 +455,10 @@ START_TEST(errors)
         ck_assert_int_eq(fail(NULL, -EPERM, NULL, "x"), -EPERM);
         ck_assert_int_eq(fail_errno(NULL, -EPERM, "x"), -EPERM);
         ck_assert_int_lt(fail_hint(NULL, "x"), 0);
+        fail(NULL, -EBUSY, &kind_usage, "no record is wanted");
+        ck_assert_int_eq(fail_hint(NULL, "but its code is"), -EBUSY);
+        fail_errno(NULL, -ENOSPC, "likewise");
+        ck_assert_int_eq(fail_hint(NULL, "x"), -ENOSPC);
         ck_assert_int_eq(fail(&e, -EBUSY, &kind, "slot %c is busy", 'b'), -EBUSY);
         ck_assert_int_eq(fail(&e, -EIO, NULL, "later"), -EIO); /* the first is nearest to the cause */
         ck_assert_int_eq(fail_errno(&e, -EIO, "later"), -EIO);

@@ -367,25 +367,78 @@ START_TEST(one_copy_is_enough_and_is_made_two_again)
 }
 END_TEST
 
+/* Both copies are lost, by damage to the copies themselves or by a read error that passes. What is rebuilt wins over
+ * whatever comes back, and both copies are made at once. */
 START_TEST(both_lost)
 {
+        static const uint64_t far = UINT64_C(1) << 55; /* above any clock */
+        static const struct {
+                uint64_t sequence; /* in the damaged headers; 0: nothing but zeros there */
+                uint64_t at_least;
+        } rows[] = {
+                { 0, UINT64_C(1) << 40 },
+                { 7, UINT64_C(1) << 40 },
+                { far, far },
+                { UINT64_MAX, UINT64_C(1) << 40 }, /* no sequence that ever was: it would leave no room above */
+        };
         uint8_t copy[STATE_COPY_SIZE] = {};
-        struct state s = formatted();
+        struct state s = formatted(), again;
         struct error e = {};
 
-        put_copy(0, copy);
-        put_copy(1, copy);
+        for (int i = 0; i < 2; i++) {
+                get_copy(i, copy);
+                put_le64(copy + 16, rows[_i].sequence - (uint64_t)i);
+                copy[100] ^= 1;
+                if (rows[_i].sequence == 0)
+                        memset(copy, 0, sizeof(copy));
+                put_copy(i, copy);
+        }
         ck_assert_int_eq(state_load(&place, &s, &e), -ENODATA);
         ck_assert_ptr_eq(e.kind, &kind_state_unreadable);
         error_done(&e);
         ck_assert_int_eq(s.n_valid, 0);
-        ck_assert_uint_eq(s.sequence, 0);
+        ck_assert_uint_ge(s.sequence, rows[_i].at_least);
+        ck_assert_uint_lt(s.sequence, UINT64_C(1) << 62);
         ck_assert_int_eq(slot_set_check(&s.set, NULL), 0);
         ck_assert_int_eq(slot_set_selectable(&s.set), 0);
+        s.set.floor = 77;
         ck_assert_int_eq(state_save(&place, &s, NULL), 0); /* and it can begin again */
-        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
-        ck_assert_int_eq(s.n_valid, 1);
-        ck_assert_int_eq(s.copy, 0);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_int_eq(again.n_valid, 2);
+        ck_assert_uint_eq(again.sequence, s.sequence);
+        ck_assert_uint_gt(again.sequence, rows[_i].at_least);
+        ck_assert_uint_eq(again.set.floor, 77);
+}
+END_TEST
+
+static ssize_t no_pread(int fd, void *data, size_t n, uint64_t offset)
+{
+        return -EIO;
+}
+
+/* A cable that was loose for a moment: the copies are whole, and old. One of them can still not be written (`_i`; 2: both
+ * can), so it comes back. */
+START_TEST(what_was_rebuilt_wins_over_what_comes_back)
+{
+        struct state s = formatted(), again;
+        struct io_ops ops = io_system_ops;
+        uint8_t old[STATE_COPY_SIZE];
+
+        s.sequence = UINT64_C(1) << 39; /* a record of a long life */
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        get_copy(_i % 2, old);
+        ops.pread = no_pread;
+        io_set_ops(&ops);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        io_set_ops(NULL);
+        s.set.floor = 77;
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        if (_i < 2)
+                put_copy(_i, old);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_uint_eq(again.set.floor, 77);
+        ck_assert_int_eq(again.n_valid, 2);
 }
 END_TEST
 
@@ -551,6 +604,30 @@ START_TEST(a_failed_write_leaves_the_other_copy)
 }
 END_TEST
 
+/* After the loss of both one place that can be written is enough; with none it is an error. */
+START_TEST(rebuilding_where_one_place_is_broken)
+{
+        static const uint8_t zeros[STATE_COPY_SIZE];
+        struct state s = formatted(), again;
+        uint64_t sequence;
+
+        put_copy(0, zeros);
+        put_copy(1, zeros);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        sequence = s.sequence;
+        break_call(_i ? 3 : 0, -EIO, 0); /* wfrwfr: the second write; the first one ends its copy: wwfr */
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_str_eq(fault.log, _i ? "wfrw" : "wwfr");
+        io_set_ops(NULL);
+        ck_assert_int_eq(s.n_valid, 1);
+        ck_assert_int_eq(s.copy, !_i);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_int_eq(again.copy, !_i);
+        ck_assert_int_eq(again.n_valid, 1);
+        ck_assert_uint_eq(again.sequence, sequence + 1);
+}
+END_TEST
+
 /* A disk that says yes and keeps the old bytes. */
 static ssize_t lying_pwrite(int fd, const void *data, size_t n, uint64_t offset)
 {
@@ -568,6 +645,10 @@ START_TEST(a_lying_disk_is_found_out)
         ck_assert_uint_eq(s.sequence, 2);
         s.set.floor = 5;
         ck_assert_int_eq(state_format(&place, &s.set, NULL), -EIO);
+        ck_assert_int_eq(ftruncate(place.fd[0], 0), 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        ck_assert_int_eq(state_save(&place, &s, NULL), -EIO);
+        ck_assert_int_eq(s.n_valid, 0);
 }
 END_TEST
 
@@ -615,7 +696,9 @@ int main(void)
         tcase_add_test(t, a_new_record_has_two_copies);
         tcase_add_test(t, the_older_copy_is_written);
         tcase_add_loop_test(t, one_copy_is_enough_and_is_made_two_again, 0, 2);
-        tcase_add_test(t, both_lost);
+        tcase_add_loop_test(t, both_lost, 0, 4);
+        tcase_add_loop_test(t, what_was_rebuilt_wins_over_what_comes_back, 0, 3);
+        tcase_add_loop_test(t, rebuilding_where_one_place_is_broken, 0, 2);
         tcase_add_loop_test(t, a_newer_format_is_not_undone, 0, 4);
         tcase_add_loop_test(t, unknown_trailing_bytes_are_kept, 0, 3);
         tcase_add_test(t, what_is_broken_is_not_written);
