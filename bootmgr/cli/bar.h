@@ -14,9 +14,9 @@ struct bar {
         bool terminal, utf8;
         bool drawn; /* a bar stands in the current line */
         char id[OPERATION_ID_SIZE];
-        size_t shown;  /* steps whose end was shown already */
+        size_t shown;   /* steps whose end was shown already */
         uint64_t since; /* realtime µs: steps that ended before are no news; as it was made, 0: all are shown */
-        uint64_t last; /* monotonic µs of the last line or drawing */
+        uint64_t last;  /* monotonic µs of the last line or drawing */
 };
 
 void bar_init(struct bar *b, const struct cli *cli);

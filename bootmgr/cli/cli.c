@@ -113,8 +113,9 @@ int cli_done(const struct cli *cli, const char *fmt, ...)
 
 json_t *error_to_json(const struct error *e, json_t *checks)
 {
-        return json_pack("{s:s, s:s, s:o, s:o}", "kind", (e->kind ?: &kind_failed)->name, "message", e->message ?: "",
-                         "checks", checks ? json_incref(checks) : json_array(), "hint", json_string_or_null(e->hint));
+        return json_pack("{s:s, s:o, s:o, s:o}", "kind", (e->kind ?: &kind_failed)->name, "message",
+                         json_text(e->message ?: ""), "checks", checks ? json_incref(checks) : json_array(), "hint",
+                         json_string_or_null(e->hint));
 }
 
 /* The checks that failed besides the one that is the message. */

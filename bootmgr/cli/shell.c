@@ -134,7 +134,7 @@ static unsigned char insert_candidate(EditLine *el, char *const *words, size_t t
         return CC_REDISPLAY;
 }
 
-static unsigned char complete(EditLine *el, int key)
+static unsigned char complete(EditLine *el, wint_t key)
 {
         const LineInfo *info = el_line(el);
         _cleanup_free_ char *line = strndup(info->buffer, (size_t)(info->cursor - info->buffer));
@@ -193,7 +193,8 @@ static void prompt_lines(struct cli *session, int *status)
                 el_set(el, EL_PROMPT, prompt);
                 el_set(el, EL_EDITOR, "emacs");
                 el_set(el, EL_HIST, history, h);
-                el_set(el, EL_ADDFN, "bootmgr-complete", "complete words", complete);
+                /* The wide one: el_set() makes copies of the two strings that nothing frees. */
+                el_wset(el, EL_ADDFN, L"bootmgr-complete", L"complete words", complete);
                 el_set(el, EL_BIND, "^I", "bootmgr-complete", NULL);
                 el_source(el, NULL);
                 edit_lines(session, el, h, status);

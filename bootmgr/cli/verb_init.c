@@ -10,7 +10,8 @@ static int size_option(const struct verb_args *args, const char *option, uint64_
 {
         const char *value = verb_value(args, option);
 
-        if (!value || parse_size(value, ret) >= 0)
+        /* 0 stands for the default in the specification: said, it is a mistake. */
+        if (!value || (parse_size(value, ret) >= 0 && *ret > 0))
                 return 0;
         fail(e, -EINVAL, &kind_usage, "--%s=%s is not a size", option, value);
         return fail_hint(e, "write it like 512M, 2G or 4096");
@@ -38,6 +39,7 @@ static int parse_layout(const struct verb_args *args, struct layout_spec *spec, 
         spec->sector_size = number;
         spec->force = verb_has(args, "force");
         spec->dry_run = verb_has(args, "dry-run");
+        spec->cancelled = cli_cancelled();
         return 0;
 }
 
@@ -70,7 +72,7 @@ static int print_layout(const struct layout *l, const char *path, bool dry_run)
         format_size(l->disk_size, size);
         printf("%s: %s, sectors of %u bytes\n", path, size, l->sector_size);
         if (l->found)
-                printf(dry_run ? "it holds %s: this needs --force\n" : "it held %s\n", l->found);
+                printf(dry_run ? "it holds %s, which would be lost\n" : "it held %s\n", l->found);
         putchar('\n');
         for (size_t i = 0; i < l->n_parts; i++) {
                 const struct layout_part *p = &l->parts[i];

@@ -197,31 +197,28 @@ static int pack_images(struct maker *m, struct error *e)
         return r < 0 ? r : name_build(m);
 }
 
-/* Header, manifest, signatures, index; then the chunks from `chunks` at `from`. */
-static int write_bundle(int fd, const char *manifest, const struct buf *signatures, const uint8_t *index,
-                        uint64_t index_size, int chunks, uint64_t from, uint64_t chunks_size)
+/* Header, manifest, signatures, and the index when it is given; then the rest, up to the header's total, from `rest` at
+ * `from`. */
+static int write_bundle(int fd, const struct header *h, const char *manifest, const char *signatures, const char *index,
+                        int rest, uint64_t from)
 {
-        struct header h = { .manifest = (uint32_t)strlen(manifest),
-                            .signatures = (uint32_t)signatures->size,
-                            .index = index_size };
         uint8_t header[HEADER_SIZE];
         uint64_t offset = HEADER_SIZE;
         int r;
 
-        h.total = HEADER_SIZE + h.manifest + h.signatures + h.index + chunks_size;
-        header_encode(&h, header);
+        header_encode(h, header);
         r = io_pwrite(fd, header, sizeof(header), 0);
         if (r >= 0)
-                r = io_pwrite(fd, manifest, h.manifest, offset);
-        offset += h.manifest;
+                r = io_pwrite(fd, manifest, h->manifest, offset);
+        offset += h->manifest;
         if (r >= 0)
-                r = io_pwrite(fd, signatures->data, signatures->size, offset);
-        offset += h.signatures;
+                r = io_pwrite(fd, signatures, h->signatures, offset);
+        offset += h->signatures;
         if (r >= 0 && index)
-                r = io_pwrite(fd, index, index_size, offset);
-        offset += index ? index_size : 0;
+                r = io_pwrite(fd, index, h->index, offset);
+        offset += index ? h->index : 0;
         if (r >= 0)
-                r = io_copy(chunks, from, fd, offset, index ? chunks_size : chunks_size + index_size);
+                r = io_copy(rest, from, fd, offset, h->total - offset);
         return r < 0 ? r : io_fsync(fd);
 }
 
@@ -244,6 +241,7 @@ static int write_file(struct maker *m, const char *path, struct error *e)
         _cleanup_free_ char *manifest = manifest_format(&m->manifest), *name = NULL;
         _cleanup_buf_ struct buf signatures = {};
         _cleanup_close_ int fd = -1;
+        struct header h = { .index = m->index.size };
         int r;
 
         if (!manifest)
@@ -254,7 +252,10 @@ static int write_file(struct maker *m, const char *path, struct error *e)
         fd = open_beside(path, &name, e);
         if (fd < 0)
                 return fd;
-        r = write_bundle(fd, manifest, &signatures, (uint8_t *)m->index.data, m->index.size, m->chunks, 0, m->chunks_size);
+        h.manifest = (uint32_t)strlen(manifest);
+        h.signatures = (uint32_t)signatures.size;
+        h.total = HEADER_SIZE + h.manifest + h.signatures + h.index + m->chunks_size;
+        r = write_bundle(fd, &h, manifest, signatures.data, m->index.data, m->chunks, 0);
         if (r >= 0)
                 r = io_rename(AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE);
         if (r < 0) {
@@ -329,7 +330,7 @@ int bundle_sign(const char *path, const char *const *key_files, size_t n_keys, s
         _cleanup_buf_ struct buf signatures = {};
         struct manifest parsed;
         struct header h;
-        uint64_t rest;
+        uint64_t rest, rest_size;
         int r;
 
         if (from < 0)
@@ -345,7 +346,10 @@ int bundle_sign(const char *path, const char *const *key_files, size_t n_keys, s
         if (to < 0)
                 return to;
         rest = HEADER_SIZE + (uint64_t)h.manifest + h.signatures;
-        r = write_bundle(to, manifest, &signatures, NULL, h.index, from, rest, h.total - rest - h.index);
+        rest_size = h.total - rest;
+        h.signatures = (uint32_t)signatures.size;
+        h.total = HEADER_SIZE + (uint64_t)h.manifest + h.signatures + rest_size;
+        r = write_bundle(to, &h, manifest, signatures.data, NULL, from, rest);
         if (r >= 0)
                 r = io_rename(AT_FDCWD, name, AT_FDCWD, path, 0);
         if (r < 0) {

@@ -27,9 +27,9 @@ static int too_large(struct error *e, const char *what, uint64_t need, uint64_t 
 
 int install_check(const struct manifest *m, const struct install_limits *limits, struct error *e)
 {
-        static const char *const needed[] = { "root", "kernel" };
         const struct bundle_image *root = manifest_image(m, "root"), *kernel = manifest_image(m, "kernel");
         const struct bundle_image *initrd = manifest_image(m, "initrd");
+        bool keeps_boot_files = limits->esp_free != UINT64_MAX;
         uint64_t boot_files;
 
         if (limits->compatible && !streq(limits->compatible, m->compatible)) {
@@ -46,12 +46,11 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
                 return fail_hint(e, "install a version whose security version is at least %llu",
                                  (unsigned long long)limits->floor);
         }
-        for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
-                if (!manifest_image(m, needed[i]))
-                        return fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle has no %s image", needed[i]);
+        if (!root || (!kernel && keeps_boot_files))
+                return fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle has no %s image", root ? "kernel" : "root");
         if (root->size > limits->root_size)
                 return too_large(e, "the root image", root->size, limits->root_size);
-        boot_files = kernel->size + (initrd ? initrd->size : 0);
+        boot_files = (kernel ? kernel->size : 0) + (initrd ? initrd->size : 0);
         if (boot_files > limits->esp_free)
                 return fail(e, -ENOSPC, &kind_esp_unusable, "the ESP has %llu KiB free, kernel and initrd need %llu KiB",
                             (unsigned long long)limits->esp_free / 1024, (unsigned long long)(boot_files + 1023) / 1024);

@@ -109,9 +109,13 @@ void entry_name_format(uint64_t generation, int slot, int left, int done, char n
 
 static int set(char **field, const char *value)
 {
+        char *copy = strdup(value);
+
+        if (!copy)
+                return -ENOMEM;
         free(*field);
-        *field = strdup(value);
-        return *field ? 0 : -ENOMEM;
+        *field = copy;
+        return 0;
 }
 
 /* Slashes of either kind, also several, become one; one is in front. */
@@ -155,7 +159,7 @@ static int append_options(struct entry *entry, const char *value)
 static int append_initrd(struct entry *entry, const char *value)
 {
         size_t n = 0;
-        char **grown;
+        char **grown, *path;
 
         while (entry->initrds && entry->initrds[n])
                 n++;
@@ -163,9 +167,10 @@ static int append_initrd(struct entry *entry, const char *value)
         if (!grown)
                 return -ENOMEM;
         entry->initrds = grown;
+        path = normalise_path(value);
+        grown[n] = path;
         grown[n + 1] = NULL;
-        grown[n] = normalise_path(value);
-        return grown[n] ? 0 : -ENOMEM;
+        return path ? 0 : -ENOMEM;
 }
 
 static int set_key(struct entry *entry, const char *key, const char *value)

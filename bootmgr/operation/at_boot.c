@@ -4,13 +4,58 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "operation/boot.h"
 #include "operation/messages.h"
+#include "operation/rebuild.h"
+#include "operation/refused.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
 #define HOOK_DIRECTORY "/usr/lib/bootmgr/migrate.d"
+
+/* An ESP that cannot be written is no reason to fail where nothing is to be written; else carrying out says so. */
+static int open_loader(struct machine *m, struct loader *ret, struct error *e)
+{
+        _cleanup_error_ struct error why = {};
+        int r;
+
+        r = machine_open_loader(m, true, ret, &why);
+        if (r >= 0)
+                return r;
+        r = machine_open_loader(m, false, ret, e);
+        if (r >= 0)
+                log_warning("%s", why.message ?: error_text(-EROFS));
+        return r;
+}
+
+/* A running system that bootmgr did not install, e.g. an existing machine's before its first upgrade: it boots by an
+ * entry of its own, and is no slot to be left for another. As for any other running slot, an upgrade that did not
+ * come up has failed. */
+static void decide_for(const struct boot_input *in, struct boot_decision *d)
+{
+        struct boot_input as_confirmed = *in;
+        bool foreign = !in->record_lost && in->set.slots[in->slot].state == SLOT_EMPTY;
+
+        if (!foreign) {
+                boot_decide(in, d);
+                return;
+        }
+        as_confirmed.set.slots[in->slot].state = SLOT_CONFIRMED;
+        boot_decide(&as_confirmed, d);
+        d->set.slots[in->slot] = in->set.slots[in->slot];
+}
+
+static void log_decision(struct machine *m, const struct boot_decision *d)
+{
+        if (d->found == BOOT_FOUND_LOST)
+                log_event(MESSAGE_STATE_REBUILT, NULL,
+                          "both copies of the state record were lost: it was made again from the boot entries");
+        if (d->bad_slot != SLOT_NONE)
+                log_event(MESSAGE_MARKED_BAD, NULL, "slot %c is marked bad: %s", slot_name(d->bad_slot),
+                          slot_reason_to_string(m->state.set.slots[d->bad_slot].reason));
+}
 
 /* The decision that the initramfs has made already comes out as "nothing to do" here; without its hook it is
  * made now. */
@@ -27,28 +72,77 @@ static int decide(struct machine *m, struct boot_decision *d, struct error *e)
         int r;
 
         memcpy(in.boot_id, m->boot_id, sizeof(in.boot_id));
-        r = machine_open_loader(m, true, &loader, e);
+        r = open_loader(m, &loader, e);
         if (r < 0)
                 return r;
         in.entries_known = loader.ops->list(&loader, &entries, &n, NULL) >= 0;
         in.entries = entries;
         in.n_entries = n;
-        boot_decide(&in, d);
+        decide_for(&in, d);
         if (d->save) {
                 r = machine_open_for_writing(m, e);
                 if (r >= 0)
-                        r = boot_carry_out(d, &m->disk, &m->place, &m->state, &loader, m->config.cmdline, !m->config.etc_overlay, e);
+                        r = boot_carry_out(d, &m->disk, &m->place, &m->state, &loader, m->config.cmdline,
+                                           !m->config.etc_overlay, e);
         }
         loader_close(&loader);
         if (r < 0)
                 return r;
-        if (d->found == BOOT_FOUND_LOST)
-                log_event(MESSAGE_STATE_REBUILT, NULL, "both copies of the state record were lost: it was made again from the boot entries");
         m->state_lost = false;
-        if (d->bad_slot != SLOT_NONE)
-                log_event(MESSAGE_MARKED_BAD, NULL, "slot %c is marked bad: %s", slot_name(d->bad_slot),
-                          slot_reason_to_string(m->state.set.slots[d->bad_slot].reason));
+        log_decision(m, d);
         return 0;
+}
+
+/* What the data directory knows and the record does not, and the other way round. */
+static int consult_data(struct machine *m, struct error *e)
+{
+        _cleanup_error_ struct error why = {};
+
+        if (refused_note(m, &why) < 0)
+                log_warning("%s", why.message ?: "the list of refused versions cannot be written");
+        return rebuild_record(m) ? machine_save(m, e) : 0;
+}
+
+/* The first system on a disk: there is no slot that could find the switch unfinished. */
+static void settle_first(struct slot_set *set, const struct loader_entry *entries, size_t n)
+{
+        bool made = n > 0 && entries[0].slot == set->target && entries[0].generation == set->target_generation;
+
+        if (made)
+                slot_set_end_switch(set, 0);
+        else
+                slot_set_drop_switch(set);
+        set->operation_state = made ? OPERATION_DONE : OPERATION_ABORTED;
+}
+
+int operation_settle_switch(struct machine *m, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        struct slot_set *set = &m->state.set;
+        struct boot_input in = { .slot = set->operation_from, .now = now_realtime(), .set = *set, .entries_known = true };
+        struct boot_decision d;
+        struct loader loader;
+        int r;
+
+        if (!m->offline || set->phase != SWITCH_SWITCHING || m->booted == set->target)
+                return 0;
+        r = machine_open_loader(m, true, &loader, e);
+        if (r < 0)
+                return r;
+        r = loader.ops->list(&loader, &entries, &in.n_entries, e);
+        loader_close(&loader);
+        if (r < 0)
+                return r;
+        in.entries = entries;
+        if (in.slot == SLOT_NONE) {
+                settle_first(set, entries, in.n_entries);
+                return machine_save(m, e);
+        }
+        boot_decide(&in, &d);
+        if (!d.save || d.action != BOOT_CONTINUE)
+                return 0;
+        *set = d.set;
+        return machine_save(m, e);
 }
 
 static int end_operation(struct run *run, enum operation_result result, const char *reason, struct error *e)
@@ -56,9 +150,42 @@ static int end_operation(struct run *run, enum operation_result result, const ch
         const char *fields[] = { NULL };
 
         operation_end(&run->op, result, reason);
-        log_event(MESSAGE_OPERATION_FAILED, fields, "%s to version %s: %s", operation_kind_to_string(run->op.kind), run->op.to_version,
-                  reason);
+        log_event(MESSAGE_OPERATION_FAILED, fields, "%s to version %s: %s", operation_kind_to_string(run->op.kind),
+                  run->op.to_version, reason);
         return run_save(run, true, e);
+}
+
+/* Done, or cut right behind a switch that is no trial: the first system on a disk. */
+static bool is_over(const struct machine *m, const struct run *run)
+{
+        const struct slot_set *set = &m->state.set;
+
+        return set->operation_state == OPERATION_DONE ||
+               (set->operation_state == OPERATION_RUNNING && set->phase == SWITCH_NONE && m->booted == run->op.to_slot &&
+                set->slots[m->booted].state == SLOT_CONFIRMED);
+}
+
+/* Where the record says that it failed, an earlier boot or this one has found it out. Which: in the initramfs of the slot
+ * that failed the switch to this one was made, so it has the higher generation; the bootloader goes back to an entry
+ * that was there before. */
+static char *explain_failure(const struct machine *m, const struct operation *op)
+{
+        const struct slot_set *set = &m->state.set;
+        const char *why = slot_reason_to_string(set->operation_reason);
+        int to = op->to_slot, now = m->booted;
+        char slot = to == SLOT_NONE ? '-' : slot_name(to);
+
+        if (to == SLOT_NONE || now == SLOT_NONE)
+                return xasprintf("version %s: %s (found out at boot)", op->to_version, why);
+        if (to == now)
+                return xasprintf("slot %c, version %s: %s (found out in the initramfs; no other slot can be booted)", slot,
+                                 op->to_version, why);
+        if (set->slots[now].generation > set->slots[to].generation)
+                return xasprintf(
+                        "slot %c, version %s: %s (found out in the initramfs of slot %c, which switched to slot %c)", slot,
+                        op->to_version, why, slot, slot_name(now));
+        return xasprintf("slot %c, version %s: %s (found out by the bootloader, which started slot %c)", slot,
+                         op->to_version, why, slot_name(now));
 }
 
 /* What the record says of the newest operation becomes what its steps say. */
@@ -67,6 +194,7 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
         const struct slot_set *set = &m->state.set;
         char id[OPERATION_ID_SIZE];
         struct step_record *reboot;
+        int r;
 
         if (!run->op.n_steps || run->op.result != RESULT_IN_PROGRESS)
                 return 0;
@@ -74,18 +202,17 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
         if (!streq(id, run->op.id))
                 return end_operation(run, RESULT_FAILED, "interrupted before it was recorded", e);
         if (set->operation_state == OPERATION_FAILED) {
-                _cleanup_free_ char *why = xasprintf("slot %c, version %s: %s (found out at the boot of slot %c)",
-                                                     slot_name(run->op.to_slot), run->op.to_version,
-                                                     slot_reason_to_string(set->operation_reason),
-                                                     m->booted == SLOT_NONE ? '-' : slot_name(m->booted));
+                _cleanup_free_ char *why = explain_failure(m, &run->op);
 
-                return end_operation(run, RESULT_FAILED, why, e);
+                return end_operation(run, RESULT_FAILED, why ?: slot_reason_to_string(set->operation_reason), e);
         }
         if (set->operation_state == OPERATION_ABORTED)
                 return end_operation(run, RESULT_FAILED, "the machine stopped before the switch was durable", e);
-        if (set->operation_state == OPERATION_DONE) {
+        if (is_over(m, run)) {
+                record_operation(&m->state.set, &run->op, OPERATION_DONE, set->operation_reason);
+                r = machine_save(m, e);
                 operation_end(&run->op, RESULT_DONE, NULL);
-                return run_save(run, true, e);
+                return r < 0 ? r : run_save(run, true, e);
         }
         if (set->operation_state == OPERATION_STAGED || m->booted != run->op.to_slot)
                 return 0;
@@ -97,6 +224,39 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
                 step_end(reboot, STEP_DONE, note);
         }
         return run_save(run, true, e);
+}
+
+static bool any_snapshot(const struct slot_set *set)
+{
+        for (int i = 0; i < set->n_slots; i++)
+                if (slot_has_snapshot(&set->slots[i]))
+                        return true;
+        return false;
+}
+
+/* Never an old version with a new version's configuration: what the hooks of an older version would make of a newer
+ * one's files is anybody's guess. Only an upgrade, which may go to an older version too, takes over what is there. */
+static int check_takeover(const struct machine *m, struct error *e)
+{
+        const struct slot_set *set = &m->state.set;
+        const struct slot *booted = &set->slots[m->booted];
+        const char *version;
+        struct owner owner;
+        int r;
+
+        if (slot_has_snapshot(booted) || (set->operation == OPERATION_UPGRADE && set->operation_to == m->booted))
+                return 0;
+        r = owner_read(m->snapshots.data, &owner, e);
+        if (r < 0 || owner.phase == OWNER_NONE)
+                return r;
+        version = owner.phase == OWNER_OWNED ? owner.version : owner.from_version;
+        if (version_compare(booted->version, version) >= 0)
+                return 0;
+        fail(e, -ENOENT, &kind_snapshot_missing,
+             "version %s has no snapshot of its configuration, and what is there is that of version %s", booted->version,
+             version);
+        return fail_hint(
+                e, "boot the other slot with 'bootmgr slot activate', or install a version with 'bootmgr upgrade system'");
 }
 
 static int step_config(struct run *run, struct error *e)
@@ -112,7 +272,19 @@ static int step_config(struct run *run, struct error *e)
         enum owner_action done = OWNER_NOTHING;
         int r;
 
+        if (!slot_is_known(&m->state.set.slots[m->booted])) {
+                run_note(run, "what runs was not installed by bootmgr: its configuration is its own");
+                return 0;
+        }
+        /* Not made anew where there was one: an empty one would say that the configuration is anybody's. */
+        if (m->snapshots.data < 0 && any_snapshot(&m->state.set)) {
+                fail(e, -ENOENT, &kind_degraded, "%s", m->data_error.message ?: "the data directory is missing");
+                return fail_hint(e, "mount the data partition, then run 'bootmgr boot-config'");
+        }
         r = machine_need_data(m, e);
+        if (r < 0)
+                return r;
+        r = check_takeover(m, e);
         if (r < 0)
                 return r;
         r = owner_apply(&m->snapshots, &m->config, &m->state.set, m->booted,
@@ -122,9 +294,11 @@ static int step_config(struct run *run, struct error *e)
                 return r;
         run_note(run, "%s", words[done]);
         if (done == OWNER_RESTORE)
-                log_event(MESSAGE_CONFIG_RESTORED, NULL, "the configuration of version %s was restored", m->state.set.slots[m->booted].version);
+                log_event(MESSAGE_CONFIG_RESTORED, NULL, "the configuration of version %s was restored",
+                          m->state.set.slots[m->booted].version);
         else if (done == OWNER_MIGRATE || done == OWNER_RESTORE_AND_MIGRATE)
-                log_event(MESSAGE_CONFIG_MIGRATED, NULL, "the configuration was migrated to version %s", m->state.set.slots[m->booted].version);
+                log_event(MESSAGE_CONFIG_MIGRATED, NULL, "the configuration was migrated to version %s",
+                          m->state.set.slots[m->booted].version);
         return 0;
 }
 
@@ -148,15 +322,20 @@ static int give_up_slot(struct machine *m, struct run *run, const struct error *
         if (d.action == BOOT_REBOOT) {
                 r = machine_open_for_writing(m, e);
                 if (r >= 0)
-                        r = boot_carry_out(&d, &m->disk, &m->place, &m->state, &loader, m->config.cmdline, !m->config.etc_overlay, e);
+                        r = boot_carry_out(&d, &m->disk, &m->place, &m->state, &loader, m->config.cmdline,
+                                           !m->config.etc_overlay, e);
         } else {
                 r = -ENOENT; /* nothing else can boot: the degraded target, with the reason */
         }
         loader_close(&loader);
         if (r < 0)
                 return r;
-        if (run->op.n_steps)
-                end_operation(run, RESULT_FAILED, why->message ?: "the configuration could not be taken over", NULL);
+        if (run->op.n_steps) {
+                _cleanup_free_ char *reason = xasprintf("%s (found out when the configuration was migrated)",
+                                                        why->message ?: "the configuration could not be taken over");
+
+                end_operation(run, RESULT_FAILED, reason, NULL);
+        }
         return -EHOSTDOWN;
 }
 
@@ -179,6 +358,9 @@ int operation_at_boot(struct machine *m, struct observer *o, struct error *e)
                 run = (struct run){ .m = m, .o = o, .root = RANGE_CLOSED };
         if (d.action == BOOT_REBOOT)
                 return -EHOSTDOWN;
+        r = consult_data(m, e);
+        if (r < 0)
+                return r;
         r = reconcile(m, &run, e);
         if (r < 0)
                 return r;
@@ -189,7 +371,8 @@ int operation_at_boot(struct machine *m, struct observer *o, struct error *e)
                 error_done(&why);
                 return 0;
         }
-        if (why.kind == &kind_hook && m->state.set.slots[m->booted].state == SLOT_TRIAL && give_up_slot(m, &run, &why, NULL) == -EHOSTDOWN)
+        if (why.kind == &kind_hook && m->state.set.slots[m->booted].state == SLOT_TRIAL &&
+            give_up_slot(m, &run, &why, NULL) == -EHOSTDOWN)
                 r = -EHOSTDOWN;
         fail(e, r, why.kind, "%s", why.message ?: error_text(r));
         if (why.hint)

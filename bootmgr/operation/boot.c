@@ -249,17 +249,28 @@ static bool was_left(const struct slot_set *set, int slot, int other)
         return !slot_has_system(&set->slots[slot]) && set->phase == SWITCH_SWITCHED && set->target == other;
 }
 
-/* Where nothing else can boot, the slot keeps its state, so that the next try may find its root again; its reason says
- * what is wrong. */
-static void leave_slot(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+/* Nothing else can boot: the slot keeps its state, so that the next try may find its root again; its reason says what
+ * is wrong. Its tries used up, it boots all the same, but the operation that brought it here has failed. */
+static void keep_last(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
         struct slot *slot = &d->set.slots[in->slot];
+
+        d->action = BOOT_RECOVERY;
+        d->save |= slot->reason != why;
+        slot->reason = why;
+        if (d->found != BOOT_FOUND_EXHAUSTED || d->set.operation_state != OPERATION_RUNNING)
+                return;
+        d->set.operation_state = OPERATION_FAILED;
+        d->set.operation_reason = why;
+        d->save = true;
+}
+
+static void leave_slot(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
         int other = other_selectable(in, &d->set);
 
         if (other == SLOT_NONE) {
-                d->action = BOOT_RECOVERY;
-                d->save |= slot->reason != why;
-                slot->reason = why;
+                keep_last(in, why, d);
                 return;
         }
         if (was_left(&d->set, in->slot, other)) {

@@ -10,7 +10,9 @@
  *      BOOT_FOUND_FINISH     SWITCHING, and its entry is there      SWITCHED; then as what is found next
  *      BOOT_FOUND_DROP       SWITCHING, and it is not               as if it had not begun: nothing failed
  *      BOOT_FOUND_TRIAL      the slot on trial, with tries left     count the attempt once per boot id
- *      BOOT_FOUND_EXHAUSTED  the slot on trial, without any         mark it bad, switch to another slot, reboot
+ *      BOOT_FOUND_EXHAUSTED  the slot on trial, without any         mark it bad, switch to another slot, reboot;
+ *                            tries left                             no other: the operation failed, and after a
+ *                                                                   moment it boots all the same
  *      BOOT_FOUND_FALLBACK   another slot than the one on trial,    the operation failed: mark that slot bad; this
  *                            which has no tries left, no files or   slot is confirmed again, or goes on with its
  *                            is marked bad                          own trial
@@ -45,7 +47,7 @@ enum boot_found {
 enum boot_action {
         BOOT_CONTINUE, /* go on booting this slot */
         BOOT_REBOOT,   /* an entry for another slot is to be made, then reboot */
-        BOOT_RECOVERY, /* nothing can boot: stop with a page that says why */
+        BOOT_RECOVERY, /* no other slot can boot: stop with a page that says why, then try again */
 };
 
 struct boot_input {

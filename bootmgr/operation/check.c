@@ -124,28 +124,38 @@ static int check_content(struct context *c, struct buf *good, struct error *e)
         return 0;
 }
 
-static int check_snapshot(struct context *c, struct buf *good, struct error *e)
+int check_slot_snapshot(struct machine *m, int slot, struct buf *good, struct error *e)
 {
+        const struct slot *of = &m->state.set.slots[slot];
         _cleanup_snapshot_ struct snapshot s = {};
+        char id[17];
         int r;
 
-        r = machine_need_data(c->m, e);
+        r = machine_need_data(m, e);
         if (r < 0)
                 return r;
-        if (!slot_has_snapshot(c->slot)) {
-                fail(e, -ENOENT, &kind_snapshot_missing, "slot %c has no snapshot of its configuration",
-                     slot_name(c->previous));
-        } else {
-                r = snapshot_find(&c->m->snapshots, c->slot->snapshot, &s, e);
-                if (r >= 0)
-                        r = snapshot_verify(&c->m->snapshots, &s, e);
-                if (r >= 0) {
-                        buf_printf(good, "%s: %llu files, sealed and whole", s.id, (unsigned long long)s.files);
-                        return 0;
-                }
+        if (!slot_has_snapshot(of)) {
+                fail(e, -ENOENT, &kind_snapshot_missing, "slot %c has no snapshot of its configuration", slot_name(slot));
+                return fail_hint(e, "install version %s with 'bootmgr upgrade system'", of->version);
         }
-        return fail_hint(e, "'bootmgr slot activate %c' boots the version with the configuration as it is",
-                         slot_name(c->previous));
+        r = snapshot_find(&m->snapshots, of->snapshot, &s, e);
+        if (r >= 0)
+                r = snapshot_verify(&m->snapshots, &s, e);
+        if (r >= 0) {
+                if (good)
+                        buf_printf(good, "%s: %llu files, sealed and whole", s.id, (unsigned long long)s.files);
+                return 0;
+        }
+        hex_encode(of->snapshot, sizeof(id) / 2, id);
+        return fail_hint(e,
+                         "put a copy of it back as %s/snapshots/%s.tar.zst and .json, or install version %s with 'bootmgr "
+                         "upgrade system'",
+                         m->data_path, id, of->version);
+}
+
+static int check_snapshot(struct context *c, struct buf *good, struct error *e)
+{
+        return check_slot_snapshot(c->m, c->previous, good, e);
 }
 
 static int check_floor(struct context *c, struct buf *good, struct error *e)

@@ -3,6 +3,7 @@
  * list refuses, and is what --dry-run shows. Nothing here writes. */
 #pragma once
 
+#include "base/buf.h"
 #include "operation/machine.h"
 
 struct check {
@@ -23,6 +24,10 @@ void check_list_done(struct check_list *l);
 /* All checks of an operator's rollback to set->previous; 0 also when some are not ok. `local`: without the
  * version gate. */
 int check_rollback(struct machine *m, bool local, struct check_list *ret, struct error *e);
+
+/* Whether the sealed configuration of a slot is there and whole: kind_snapshot_missing, kind_snapshot_altered. `good`
+ * gets the sentence when it is; NULL: nobody reads it. */
+int check_slot_snapshot(struct machine *m, int slot, struct buf *good, struct error *e);
 
 /* 0, or the first failed check as an error with its kind and hint. */
 int check_list_verdict(const struct check_list *l, struct error *e);

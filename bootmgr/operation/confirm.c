@@ -11,6 +11,7 @@
 #include "operation/messages.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
+#include "snapshot/owner.h"
 
 static bool on_trial(const struct machine *m)
 {
@@ -40,7 +41,8 @@ static int step_health(struct run *run, struct error *e)
                 run_note(run, "nothing runs on an image");
                 return STEP_SKIP;
         }
-        r = health_run(health_directory(run->m), run->m->config.health_timeout, run->current ? &run->progress : NULL, &result, e);
+        r = health_run(health_directory(run->m), run->m->config.health_timeout, run->current ? &run->progress : NULL,
+                       &result, e);
         if (r >= 0)
                 run_note(run, "%u checks passed%s", result.passed, result.warned ? ", some wanted ones failed" : "");
         return r;
@@ -50,6 +52,7 @@ int operation_check_health(struct machine *m, struct observer *o, bool *ret_roll
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
         struct rollback_options back = { .automatic = true, .why = REASON_HEALTH };
+        _cleanup_free_ char *reason = NULL;
         struct error why = {};
         int r;
 
@@ -64,9 +67,12 @@ int operation_check_health(struct machine *m, struct observer *o, bool *ret_roll
                 return r;
         resume_trial(&run, m, o);
         r = run.op.n_steps ? run_step(&run, "CHECK_HEALTH", step_health, e) : MIN(step_health(&run, e), 0);
-        if (r >= 0)
+        /* Only a check that failed is a reason to go back; one that could not be made or was stopped by a
+         * shutdown, leaves it to the deadline. */
+        if (r >= 0 || !e || e->kind != &kind_unhealthy || (o && o->cancelled && *o->cancelled))
                 return r;
-        back.reason = e ? e->message : NULL;
+        reason = xasprintf("%s (found out by the health checks)", e->message);
+        back.reason = reason;
         if (rollback_prepare(m, &back, o, &why) >= 0)
                 *ret_rollback = true;
         else
@@ -75,7 +81,22 @@ int operation_check_health(struct machine *m, struct observer *o, bool *ret_roll
         return r;
 }
 
-/* What must stay: what runs, and the newest entry of every other slot that can be booted. */
+/* The entry by which the loader can start a slot: its newest that has its files, else its newest. NULL: none. */
+static const struct loader_entry *entry_to_keep(const struct loader_entry *entries, size_t n, int slot)
+{
+        const struct loader_entry *newest = NULL;
+
+        for (size_t i = 0; i < n; i++) {
+                if (entries[i].slot != slot)
+                        continue;
+                if (entries[i].usable)
+                        return &entries[i];
+                newest = newest ?: &entries[i];
+        }
+        return newest;
+}
+
+/* What must stay: what runs, and one entry of every other slot that can be booted. */
 static int keep_list(struct machine *m, struct loader *l, uint64_t keep[static SLOT_MAX], struct error *e)
 {
         _cleanup_free_ struct loader_entry *entries = NULL;
@@ -85,12 +106,12 @@ static int keep_list(struct machine *m, struct loader *l, uint64_t keep[static S
         r = l->ops->list(l, &entries, &n, e);
         if (r < 0)
                 return r;
-        for (int s = 0; s < m->state.set.n_slots; s++)
-                for (size_t i = 0; i < n && slot_is_selectable(&m->state.set.slots[s]); i++)
-                        if (entries[i].slot == s) {
-                                keep[kept++] = entries[i].generation;
-                                break; /* newest first */
-                        }
+        for (int s = 0; s < m->state.set.n_slots; s++) {
+                const struct loader_entry *entry = entry_to_keep(entries, n, s);
+
+                if (entry && slot_is_selectable(&m->state.set.slots[s]))
+                        keep[kept++] = entry->generation;
+        }
         return kept;
 }
 
@@ -136,6 +157,22 @@ static int step_confirm(struct run *run, struct error *e)
         return r;
 }
 
+/* A version that runs with another one's configuration, or a half restored one, has not proved anything. */
+static int check_owner(struct machine *m, struct error *e)
+{
+        const struct slot *slot = &m->state.set.slots[m->booted];
+        struct owner owner = {};
+        int r;
+
+        r = m->snapshots.data < 0 ? 0 : owner_read(m->snapshots.data, &owner, e);
+        if (r < 0)
+                return r;
+        if (owner.phase == OWNER_OWNED && owner.slot == m->booted && streq(owner.version, slot->version))
+                return 0;
+        fail(e, -EBUSY, &kind_degraded, "version %s runs without its configuration: it is not confirmed", slot->version);
+        return fail_hint(e, "'bootmgr boot-config' says why, and puts it in place once it can");
+}
+
 int operation_confirm(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -147,6 +184,9 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
                 return r;
         if (m->state.set.operation_state == OPERATION_STAGED)
                 return 0; /* it is about to be left: a rollback was prepared meanwhile */
+        r = check_owner(m, e);
+        if (r < 0)
+                return r;
         resume_trial(&run, m, o);
         r = machine_open_loader(m, true, &run.loader, e);
         if (r < 0)

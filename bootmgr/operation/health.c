@@ -48,8 +48,8 @@ static int run_check(const char *path, uint64_t timeout, struct error *e)
                 return fail(e, -ETIMEDOUT, &kind_unhealthy, "health check %s did not end within %llu s", path,
                             (unsigned long long)(timeout / USEC_PER_SEC));
         if (result.exit_status != 0)
-                return fail(e, -EBADMSG, &kind_unhealthy, "health check %s failed with status %d: %s", path, result.exit_status,
-                            last_line(result.output));
+                return fail(e, -EBADMSG, &kind_unhealthy, "health check %s failed with status %d: %s", path,
+                            result.exit_status, last_line(result.output));
         return 0;
 }
 
@@ -85,7 +85,8 @@ static int run_directory(const char *directory, uint64_t timeout, struct progres
         return r;
 }
 
-int health_run(const char *directory, uint64_t timeout, struct progress *progress, struct health_result *ret, struct error *e)
+int health_run(const char *directory, uint64_t timeout, struct progress *progress, struct health_result *ret,
+               struct error *e)
 {
         _cleanup_free_ char *required = xasprintf("%s/required", directory), *wanted = xasprintf("%s/wanted", directory);
         struct health_result result = {};

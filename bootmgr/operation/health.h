@@ -14,4 +14,5 @@ struct health_result {
 
 /* Runs all checks, each for at most `timeout` µs. kind_unhealthy names the first required one that failed,
  * its exit status or that it hung, and its last line of output. A missing directory means no checks. */
-int health_run(const char *directory, uint64_t timeout, struct progress *progress, struct health_result *ret, struct error *e);
+int health_run(const char *directory, uint64_t timeout, struct progress *progress, struct health_result *ret,
+               struct error *e);

@@ -15,7 +15,7 @@
 #include "slot/kinds.h"
 
 #define RUN_DIRECTORY "/run/bootmgr"
-#define EFIVARS "/sys/firmware/efi/efivars"
+#define EFIVARS       "/sys/firmware/efi/efivars"
 
 /* Which slot runs: bootmgr.slot= and the root's PARTUUID must agree; the PARTUUID is what is mounted, so it
  * wins. */
@@ -202,7 +202,8 @@ int machine_lock(struct machine *m, struct error *e)
         r = load_state(m, e);
         if (r < 0)
                 return r;
-        return operation_close_orphan(m, e);
+        r = operation_settle_switch(m, e);
+        return r < 0 ? r : operation_close_orphan(m, e);
 }
 
 bool machine_is_locked_by_other(struct machine *m)
@@ -258,10 +259,15 @@ int machine_open_loader(struct machine *m, bool write, struct loader *ret, struc
         const char *directory = esp_directory(m);
 
         if (m->offline && !directory) {
-                fail(e, -EINVAL, &kind_usage, "%s is an image file: its EFI system partition is not looked into", m->disk.path);
+                fail(e, -EINVAL, &kind_usage, "%s is an image file: its EFI system partition is not looked into",
+                     m->disk.path);
                 return fail_hint(e, "name the directory that holds the ESP's files with --esp DIR");
         }
-        return loader_open(ret, m->config.loader, &m->disk, directory, m->options.efivars ?: m->offline ? NULL : EFIVARS, write, e);
+        return loader_open(ret, m->config.loader, &m->disk, directory,
+                           m->options.efivars
+                                   ?: m->offline ? NULL
+                                                 : EFIVARS,
+                           write, e);
 }
 
 int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e)

@@ -22,16 +22,16 @@ struct machine {
         struct config config;
         struct disk disk;
         struct state_place place;
-        struct state state;             /* as loaded, or as saved last */
-        bool state_lost;                /* no valid copy of the record was found */
-        bool offline;                   /* an image, or no bootmgr.slot= on the command line: nothing runs on it */
-        int booted;                     /* the running slot, or SLOT_NONE */
+        struct state state; /* as loaded, or as saved last */
+        bool state_lost;    /* no valid copy of the record was found */
+        bool offline;       /* an image, or no bootmgr.slot= on the command line: nothing runs on it */
+        int booted;         /* the running slot, or SLOT_NONE */
         uint64_t booted_generation;
         uint8_t boot_id[16];
         char *data_path;
-        struct snapshot_place snapshots;/* .data is -1 when the data directory is missing */
-        struct error data_error;        /* why, then */
-        int lock;                       /* held when >= 0 */
+        struct snapshot_place snapshots; /* .data is -1 when the data directory is missing */
+        struct error data_error;         /* why, then */
+        int lock;                        /* held when >= 0 */
 };
 
 /* Opens everything for reading. A missing data directory is not an error here: see data_error. */

@@ -81,21 +81,26 @@ static json_t *step_to_json(const struct step_record *s)
                          json_time_or_null(s->end), "message", json_string_or_null(s->message));
 }
 
+/* Going to a slot by name is a rollback to those who read JSON: there are two words. What it is besides has a member
+ * of its own. */
 json_t *operation_to_json(const struct operation *op)
 {
+        bool activate = op->kind == OPERATION_ACTIVATE;
+        enum operation_kind kind = activate ? OPERATION_ROLLBACK : op->kind;
         json_t *steps = json_array();
 
         for (size_t i = 0; i < op->n_steps; i++)
                 json_array_append_new(steps, step_to_json(&op->steps[i]));
-        return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:b}",
-                         "operation", operation_kind_to_string(op->kind), "id", op->id, "from_version",
+        return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:b, s:b}",
+                         "operation", operation_kind_to_string(kind), "id", op->id, "from_version",
                          json_string_or_null(*op->from_version ? op->from_version : NULL), "to_version",
                          json_string_or_null(*op->to_version ? op->to_version : NULL), "state",
                          operation_result_to_string(op->result), "reason", json_string_or_null(op->reason), "progress",
                          (int)operation_progress(op), "start", json_time_or_null(op->start), "end",
                          json_time_or_null(op->end), "steps", steps, "generation", (json_int_t)op->generation, "automatic",
                          op->automatic, "staged", op->staged, "from_slot", slot_to_json(op->from_slot), "to_slot",
-                         slot_to_json(op->to_slot), "source", json_string_or_null(op->source), "local", op->local);
+                         slot_to_json(op->to_slot), "source", json_string_or_null(op->source), "local", op->local,
+                         "activate", activate);
 }
 
 /* null and missing are the same for what may be null. */
@@ -180,6 +185,8 @@ static int fields_from_json(const json_t *j, struct operation *op, struct error 
         if (r < 0)
                 return r;
         op->kind = (enum operation_kind)MAX(kind_from_string(kind), 0);
+        if (op->kind == OPERATION_ROLLBACK && json_is_true(json_object_get(j, "activate")))
+                op->kind = OPERATION_ACTIVATE;
         r = lookup(results, _RESULT_MAX, state);
         if (r < 0 || op->kind == OPERATION_NONE || strlen(id) >= sizeof(op->id))
                 return fail(e, -EINVAL, NULL, "an operation %s in state %s is not understood", kind, state);

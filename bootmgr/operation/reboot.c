@@ -22,7 +22,8 @@ int inhibit_shutdown(const char *why)
 
         r = sd_bus_open_system(&bus);
         if (r >= 0)
-                r = sd_bus_call_method(bus, LOGIND, "Inhibit", NULL, &reply, "ssss", "shutdown:sleep", "bootmgr", why, "block");
+                r = sd_bus_call_method(bus, LOGIND, "Inhibit", NULL, &reply, "ssss", "shutdown:sleep", "bootmgr", why,
+                                       "block");
         if (r >= 0)
                 r = sd_bus_message_read(reply, "h", &fd);
         if (r >= 0)

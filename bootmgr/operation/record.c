@@ -55,7 +55,7 @@ static int list_names(struct machine *m, struct names *ret)
                 return -ENOMEM;
         }
         while ((entry = readdir(dir))) {
-                char **grown;
+                char **grown, *name;
 
                 if (!is_record(entry->d_name, &sequence))
                         continue;
@@ -63,10 +63,10 @@ static int list_names(struct machine *m, struct names *ret)
                 if (!grown)
                         return -ENOMEM;
                 names.items = grown;
-                names.items[names.n] = strdup(entry->d_name);
-                if (!names.items[names.n])
+                name = strdup(entry->d_name);
+                if (!name)
                         return -ENOMEM;
-                names.n++;
+                names.items[names.n++] = name;
         }
         if (names.n > 1)
                 qsort(names.items, names.n, sizeof(char *), compare_names);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "operation/messages.h"
+#include "operation/refused.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
 
@@ -63,7 +64,9 @@ static int check_activate(struct run *run, struct error *e)
         if (s->security_version < m->state.set.floor)
                 return fail(e, -EPERM, &kind_below_floor, "version %s has security version %llu, below the floor %llu",
                             s->version, (unsigned long long)s->security_version, (unsigned long long)m->state.set.floor);
-        r = machine_check_esp(m, e);
+        r = check_slot_snapshot(m, run->op.to_slot, NULL, e);
+        if (r >= 0)
+                r = machine_check_esp(m, e);
         if (r >= 0)
                 r = machine_open_loader(m, true, &run->loader, e);
         if (r < 0)
@@ -123,10 +126,23 @@ static bool is_staged_already(const struct slot_set *set, int to)
         return set->operation_state == OPERATION_STAGED && set->operation == OPERATION_ROLLBACK && set->operation_to == to;
 }
 
+/* Why, and where it was found out. */
+static char *explain(const struct rollback_options *options)
+{
+        static const char *const where[_REASON_MAX] = {
+                [REASON_DEADLINE] = " (found out by the deadline for its confirmation)",
+                [REASON_TRIGGER] = " (found out by rollback.target)",
+        };
+        const char *sentence = options->reason ?: options->automatic ? slot_reason_to_string(options->why) : NULL;
+
+        return xasprintf("%s%s", sentence ?: "asked for by an operator",
+                         options->automatic ? where[options->why] ?: "" : "");
+}
+
 int rollback_prepare(struct machine *m, const struct rollback_options *options, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
-        const char *sentence = options->reason;
+        _cleanup_free_ char *sentence = NULL;
         int from, to, r;
 
         r = machine_lock(m, e);
@@ -139,8 +155,9 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
         /* Switched away from, but still running: what is gone back from is where the switch went. */
         if (to != SLOT_NONE && from == to && m->state.set.phase == SWITCH_SWITCHED)
                 from = m->state.set.target;
+        sentence = explain(options);
         if (!sentence)
-                sentence = options->automatic ? slot_reason_to_string(options->why) : "asked for by an operator";
+                return -ENOMEM;
         run_init(&run, m, OPERATION_ROLLBACK, from, to, o);
         run.rollback = options;
         run.op.automatic = options->automatic;
@@ -175,7 +192,8 @@ int activate_prepare(struct machine *m, int slot, struct observer *o, struct err
         r = run_step(&run, "CHECK_PREVIOUS", check_activate, e);
         if (r < 0)
                 return r;
-        if (memcmp(m->state.set.refused, m->state.set.slots[slot].digest, DIGEST_SIZE) == 0)
-                memset(m->state.set.refused, 0, DIGEST_SIZE);
+        r = refused_forget(m, m->state.set.slots[slot].digest, e);
+        if (r < 0)
+                return r;
         return stage(&run, REASON_OPERATOR, "activated by an operator", e);
 }

@@ -19,17 +19,17 @@ struct observer {
 };
 
 struct upgrade_options {
-        const char *source;   /* path or URL */
-        bool automatic;       /* by an updater, not by a person (recorded) */
+        const char *source; /* path or URL */
+        bool automatic;     /* by an updater, not by a person (recorded) */
 };
 /* CHECK_BUNDLE … INSTALL_BOOT_FILES; then staged. Under the lock. */
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e);
 
 struct rollback_options {
-        bool automatic;              /* bound by nothing but a bootable slot and the daily limit */
-        enum slot_reason why;        /* for automatic ones */
-        const char *reason;          /* a sentence, recorded; NULL: made from `why` */
-        bool local;                  /* install.sh --rollback: without the version gate; restores at shutdown */
+        bool automatic;       /* bound by nothing but a bootable slot and the daily limit */
+        enum slot_reason why; /* for automatic ones */
+        const char *reason;   /* a sentence, recorded; NULL: made from `why` */
+        bool local;           /* install.sh --rollback: without the version gate; restores at shutdown */
 };
 /* CHECK_PREVIOUS, then staged. A rollback of an operation that waits for health or confirmation
  * supersedes it. Refusals as in check.h. */
@@ -58,7 +58,7 @@ int operation_check_health(struct machine *m, struct observer *o, bool *ret_roll
 /* Confirms the running slot if it is on trial, removes what that made unreachable. Idempotent. */
 int operation_confirm(struct machine *m, struct observer *o, struct error *e);
 
-int operation_abort(struct machine *m, struct error *e);    /* a staged one */
+int operation_abort(struct machine *m, struct error *e); /* a staged one */
 int operation_finalize(struct machine *m, struct error *e);
 int operation_clear_refused(struct machine *m, struct error *e); /* upgrade clear */
 int slot_mark_good(struct machine *m, int slot, struct error *e);

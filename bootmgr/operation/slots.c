@@ -3,6 +3,8 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "operation/messages.h"
+#include "operation/rebuild.h"
+#include "operation/refused.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
 
@@ -52,7 +54,9 @@ int operation_finalize(struct machine *m, struct error *e)
                 return 0;
         set->finalized = true;
         set->floor = MAX(set->floor, set->slots[running].security_version);
-        r = machine_save(m, e);
+        r = rebuild_keep_finalized(m, set->slots[running].generation, set->floor, e);
+        if (r >= 0)
+                r = machine_save(m, e);
         if (r >= 0)
                 log_event(MESSAGE_FINALIZED, NULL, "version %s is final: the way back is given up, the floor is %llu",
                           set->slots[running].version, (unsigned long long)set->floor);
@@ -66,8 +70,9 @@ int operation_clear_refused(struct machine *m, struct error *e)
         r = machine_lock(m, e);
         if (r < 0)
                 return r;
-        memset(m->state.set.refused, 0, DIGEST_SIZE);
-        return machine_save(m, e);
+        r = refused_clear(m, e);
+        /* A lost record refuses nothing; what is written in its place is for the boot to decide. */
+        return r < 0 || m->state_lost ? r : machine_save(m, e);
 }
 
 static int check_slot_number(struct machine *m, int slot, struct error *e)
@@ -98,9 +103,7 @@ int slot_mark_good(struct machine *m, int slot, struct error *e)
                      slot_state_to_string(s->state));
                 return fail_hint(e, "install a version with 'bootmgr upgrade system'");
         }
-        s->state = SLOT_CONFIRMED;
-        s->reason = REASON_NONE;
-        s->attempts = 0;
+        slot_set_confirm(&m->state.set, slot);
         return machine_save(m, e);
 }
 

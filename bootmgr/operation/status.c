@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/buf.h"
 #include "operation/operation.h"
+#include "operation/refused.h"
 #include "operation/run.h"
 
 static json_t *name_or_null(int slot)
@@ -61,11 +62,12 @@ static json_t *snapshot_to_json(struct machine *m)
         if (set->previous == SLOT_NONE || !slot_has_snapshot(&set->slots[set->previous]) || m->snapshots.data < 0)
                 return json_null();
         if (snapshot_find(&m->snapshots, set->slots[set->previous].snapshot, &s, NULL) < 0)
-                return json_pack("{s:n, s:s, s:o, s:n, s:n, s:b}", "id", "version", set->slots[set->previous].version, "digest",
-                                 digest_or_null(set->slots[set->previous].snapshot), "files", "bytes", "valid", 0);
+                return json_pack("{s:n, s:s, s:o, s:n, s:n, s:b}", "id", "version", set->slots[set->previous].version,
+                                 "digest", digest_or_null(set->slots[set->previous].snapshot), "files", "bytes", "valid", 0);
         valid = snapshot_verify(&m->snapshots, &s, NULL) >= 0;
-        return json_pack("{s:s, s:s, s:o, s:I, s:I, s:b}", "id", s.id, "version", s.version, "digest", digest_or_null(s.digest),
-                         "files", (json_int_t)s.files, "bytes", (json_int_t)s.bytes, "valid", valid);
+        return json_pack("{s:s, s:s, s:o, s:I, s:I, s:b}", "id", s.id, "version", s.version, "digest",
+                         digest_or_null(s.digest), "files", (json_int_t)s.files, "bytes", (json_int_t)s.bytes, "valid",
+                         valid);
 }
 
 static json_t *operation_or_null(struct machine *m)
@@ -80,7 +82,7 @@ static json_t *operation_or_null(struct machine *m)
 static void add_note(json_t *notes, const char *text)
 {
         if (text && *text)
-                json_array_append_new(notes, json_string(text));
+                json_array_append_new(notes, json_text(text));
 }
 
 /* What a person should know and no other field says. */
@@ -122,11 +124,12 @@ int status_json(struct machine *m, json_t **ret, struct error *e)
                 next.slot = SLOT_NONE;
         for (int i = 0; i < set->n_slots; i++)
                 json_array_append_new(slots, slot_to_json(m, i, entries, n));
-        status = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:s, s:o}", "booted", name_or_null(m->booted),
-                           "next", name_or_null(next.slot), "previous", name_or_null(set->previous), "generation",
-                           (json_int_t)set->generation, "slots", slots, "snapshot", snapshot_to_json(m), "operation",
-                           operation_or_null(m), "finalized", set->finalized, "security_floor", (json_int_t)set->floor,
-                           "refused", digest_or_null(set->refused), "bootmgr", BOOTMGR_VERSION, "notes",
+        status = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:s, s:o}", "booted",
+                           name_or_null(m->booted), "next", name_or_null(next.slot), "previous", name_or_null(set->previous),
+                           "generation", (json_int_t)set->generation, "slots", slots, "snapshot", snapshot_to_json(m),
+                           "operation", operation_or_null(m), "finalized", set->finalized, "security_floor",
+                           (json_int_t)set->floor, "refused", digest_or_null(set->refused), "refused_versions",
+                           refused_to_json(m), "bootmgr", BOOTMGR_VERSION, "notes",
                            notes_to_json(m, opened ? &loader : NULL, &loader_error));
         if (opened)
                 loader_close(&loader);

@@ -131,6 +131,7 @@ int run_save(struct run *run, bool durable, struct error *e)
 int run_step(struct run *run, const char *name, int (*function)(struct run *run, struct error *e), struct error *e)
 {
         struct step_record *s = operation_step(&run->op, name);
+        struct error why = {};
         int r;
 
         run->current = s;
@@ -149,7 +150,13 @@ int run_step(struct run *run, const char *name, int (*function)(struct run *run,
                 run_save(run, true, NULL);
                 return r;
         }
-        return run_save(run, true, e);
+        if (run->op.generation == 0)
+                return run_save(run, true, e);
+        /* From the switch on the record says what counts: a full data partition makes nothing fail that was done. */
+        if (run_save(run, true, &why) < 0)
+                log_warning("%s", why.message ?: "the steps of the operation cannot be written");
+        error_done(&why);
+        return 0;
 }
 
 int run_steps(struct run *run, enum step_when when, struct error *e)
@@ -204,6 +211,11 @@ void record_operation(struct slot_set *set, const struct operation *op, enum ope
         set->operation_automatic = op->automatic;
         set->operation_from = op->from_slot;
         set->operation_to = op->to_slot;
+}
+
+bool slot_is_known(const struct slot *slot)
+{
+        return slot_has_system(slot) && *slot->version;
 }
 
 struct entry_spec entry_spec_for(struct machine *m, int slot, uint64_t generation)

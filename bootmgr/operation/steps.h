@@ -89,6 +89,9 @@ int step_install_boot_files(struct run *run, struct error *e);
 /* in rollback.c */
 int step_check_previous(struct run *run, struct error *e);
 
+/* Whether bootmgr put there what lies in a slot: it can be told by its version, and gone back to. */
+bool slot_is_known(const struct slot *slot);
+
 /* What the entry of a slot says, from the record; extra: config's KernelCommandLine. Borrows from m. */
 struct entry_spec entry_spec_for(struct machine *m, int slot, uint64_t generation);
 

@@ -10,6 +10,7 @@
  *      the entry            <- the commit  cut: the next boot is on the new slot, or on the old one which
  *                                               finds the entry and leaves it to the loader
  *      record: SWITCHED                    cut: the new slot is on trial
+ *      the list of refused versions        cut: the next boot adds what the record refuses
  */
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "operation/messages.h"
+#include "operation/refused.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
@@ -64,6 +66,11 @@ static int seal(struct run *run, struct error *e)
                 return STEP_SKIP;
         }
         from = &m->state.set.slots[run->op.from_slot];
+        if (!slot_is_known(from)) {
+                run_note(run, "what runs in slot %c was not installed by bootmgr: nothing would restore a seal of it",
+                         slot_name(run->op.from_slot));
+                return STEP_SKIP;
+        }
         /* Only what belongs to this slot is its configuration: one that never took over what is there, or
          * did not finish, must not seal another version's as its own. */
         r = owner_read(m->snapshots.data, &owner, e);
@@ -122,6 +129,15 @@ int step_record_previous(struct run *run, struct error *e)
                 run_note(run, "the first system on this disk");
                 return STEP_SKIP;
         }
+        /* A system that bootmgr did not put there cannot be gone back to by bootmgr. */
+        if (!slot_is_known(&m->state.set.slots[run->op.from_slot])) {
+                m->state.set.previous = SLOT_NONE;
+                m->state.set.finalized = false;
+                run_note(run,
+                         "what runs in slot %c was not installed by bootmgr: the way back is the bootloader's own entry",
+                         slot_name(run->op.from_slot));
+                return STEP_SKIP;
+        }
         m->state.set.previous = run->op.from_slot;
         m->state.set.finalized = false;
         run_note(run, "slot %c, version %s", slot_name(run->op.from_slot), run->op.from_version);
@@ -154,11 +170,48 @@ static int tries_for(struct run *run)
         return run->op.from_slot == SLOT_NONE ? 0 : (int)run->m->config.tries;
 }
 
+/* An entry that was made, but not for certain, is removed again. */
+static int take_entry_back(const struct run *run, struct loader *loader)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        _cleanup_free_ uint64_t *keep = NULL;
+        size_t n = 0, kept = 0;
+        int r;
+
+        r = loader->ops->list(loader, &entries, &n, NULL);
+        if (r < 0)
+                return r;
+        keep = calloc(MAX(n, 1U), sizeof(*keep));
+        if (!keep)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                if (entries[i].generation != run->op.generation)
+                        keep[kept++] = entries[i].generation;
+        return loader->ops->prune(loader, keep, kept, NULL);
+}
+
+/* What leaving the slot meant is taken back: it can be asked for again. Where the entry may be there all the same,
+ * the record goes on saying SWITCHING, and the next boot looks. */
+static void undo_switch(struct run *run, struct loader *loader, const struct slot_set *before)
+{
+        struct slot_set *set = &run->m->state.set, now = *set;
+
+        *set = *before;
+        set->generation = now.generation;
+        if (take_entry_back(run, loader) < 0) {
+                set->phase = now.phase;
+                set->target = now.target;
+                set->target_generation = now.target_generation;
+        }
+        run->op.generation = 0;
+}
+
 static int make_entry(struct run *run, struct loader *loader, struct error *e)
 {
         struct machine *m = run->m;
         struct slot_set *set = &m->state.set, before;
         struct entry_spec spec;
+        struct error why = {};
         uint64_t highest;
         int tries = tries_for(run), r;
 
@@ -180,18 +233,15 @@ static int make_entry(struct run *run, struct loader *loader, struct error *e)
         }
         r = loader->ops->switch_to(loader, &spec, tries, e);
         if (r < 0) {
-                /* No entry, or one that is not durable: the record goes on saying SWITCHING, and the next boot
-                 * looks. What leaving the slot meant is taken back: it can be asked for again. */
-                before.phase = set->phase;
-                before.target = set->target;
-                before.generation = set->generation;
-                before.target_generation = set->target_generation;
-                *set = before;
-                run->op.generation = 0;
+                undo_switch(run, loader, &before);
                 return r;
         }
         slot_set_end_switch(set, tries);
-        return machine_save(m, e);
+        /* The entry has committed it: the next boot finds SWITCHING and finishes. */
+        if (machine_save(m, &why) < 0)
+                log_warning("%s: the next boot makes up for it", why.message ?: "the state record cannot be written");
+        error_done(&why);
+        return 0;
 }
 
 int step_switch_entry(struct run *run, struct error *e)
@@ -250,6 +300,7 @@ static int resume_staged(struct run *run, struct machine *m, struct observer *o,
 int operation_switch(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        _cleanup_error_ struct error why = {};
         struct step_record *reboot;
         int r;
 
@@ -270,6 +321,9 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
                 return run_abandon(&run, r, e);
         log_event(MESSAGE_SWITCHED, NULL, "generation %llu boots slot %c, version %s", (unsigned long long)run.op.generation,
                   slot_name(run.op.to_slot), run.op.to_version);
+        /* The record refuses it already; the next boot makes up for the list. */
+        if (refused_note(m, &why) < 0)
+                log_warning("%s", why.message ?: "the list of refused versions cannot be written");
         reboot = operation_step(&run.op, "REBOOT");
         step_begin(reboot);
         if (tries_for(&run) == 0) { /* the first system is no trial: nothing is left to wait for */

@@ -14,8 +14,11 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "operation/messages.h"
+#include "operation/refused.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
+
+#define NO_WAY_BACK "what runs was not installed by bootmgr: the way back is the bootloader's own entry, not a rollback"
 
 int upgrade_target(struct machine *m, int *ret_slot, struct error *e)
 {
@@ -43,6 +46,18 @@ static int refuse_while_busy(struct machine *m, int from, struct error *e)
                                  slot_name(from));
         }
         return 0;
+}
+
+/* Without a record nobody can say what an upgrade would overwrite. One that never was is no loss. */
+static int refuse_lost_record(struct machine *m, int from, struct error *e)
+{
+        if (!m->state_lost || from == SLOT_NONE)
+                return 0;
+        fail(e, -ENODATA, &kind_state_unreadable,
+             "no copy of the state record of %s is valid: what lies in its slots is not known", m->disk.path);
+        return fail_hint(e, m->booted == SLOT_NONE
+                                    ? "boot the machine, or name what it boots with --cmdline and run 'bootmgr boot-config'"
+                                    : "'bootmgr boot-config' makes it again from the boot entries, as the next boot does");
 }
 
 static int check_space(struct machine *m, struct error *e)
@@ -82,12 +97,13 @@ static int check_manifest(struct run *run, const struct manifest *manifest, stru
                 r = install_check(manifest, &limits, e);
         if (r < 0)
                 return r;
-        if (memcmp(manifest->digest, m->state.set.refused, DIGEST_SIZE) == 0) {
+        r = refused_has(m, manifest->digest, e);
+        if (r > 0) {
                 fail(e, -EPERM, &kind_refused_version, "version %s was rolled back from and is not installed again",
                      manifest->version);
                 return fail_hint(e, "'bootmgr upgrade clear' allows it again; a newer build needs no clearing");
         }
-        return 0;
+        return r;
 }
 
 /* systemd-boot must choose the entry that this upgrade will make: asked now, while nothing is lost. */
@@ -110,6 +126,12 @@ static int check_loader(struct run *run, const struct manifest *manifest, struct
         spec.kernel = kernel ? kernel->digest : spec.kernel;
         spec.initrd = initrd ? initrd->digest : NULL;
         return check_entry(run->m, &run->loader, &spec, e);
+}
+
+/* An existing machine's first upgrade: what runs was put there by somebody else. */
+static bool is_from_foreign(const struct run *run)
+{
+        return run->op.from_slot != SLOT_NONE && !slot_is_known(&run->m->state.set.slots[run->op.from_slot]);
 }
 
 int step_check_bundle(struct run *run, struct error *e)
@@ -136,8 +158,8 @@ int step_check_bundle(struct run *run, struct error *e)
                 r = check_space(m, e);
         if (r < 0)
                 return r;
-        run_note(run, "version %s, build %s, for slot %c", manifest->version, manifest->build_id,
-                 slot_name(run->op.to_slot));
+        run_note(run, "version %s, build %s, for slot %c%s", manifest->version, manifest->build_id,
+                 slot_name(run->op.to_slot), is_from_foreign(run) ? "; " NO_WAY_BACK : "");
         return 0;
 }
 
@@ -264,6 +286,8 @@ static int prepare(struct run *run, struct error *e)
         r = run_step(run, "CHECK_BUNDLE", step_check_bundle, e);
         if (r < 0)
                 return r; /* refused: nothing was changed, so nothing is recorded */
+        if (is_from_foreign(run))
+                log_warning(NO_WAY_BACK);
         r = machine_need_data(m, e);
         if (r >= 0)
                 r = operation_begin(m, &run->op, e);
@@ -311,7 +335,9 @@ int upgrade_prepare(struct machine *m, const struct upgrade_options *options, st
         if (is_staged_already(m, options))
                 return 0;
         from = machine_reference_slot(m);
-        r = refuse_while_busy(m, from, e);
+        r = refuse_lost_record(m, from, e);
+        if (r >= 0)
+                r = refuse_while_busy(m, from, e);
         if (r >= 0)
                 r = upgrade_target(m, &to, e);
         if (r >= 0)

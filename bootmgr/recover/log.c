@@ -12,9 +12,7 @@ void log_set_max_level(enum log_level level)
         max_level = level;
 }
 
-void log_set_name(const char *name)
-{
-}
+void log_set_name(const char *name) {}
 
 void log_message(enum log_level level, const char *fmt, ...)
 {

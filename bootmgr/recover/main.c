@@ -23,7 +23,8 @@
 #define RUN_DIRECTORY "/run/bootmgr"
 #define EFIVARS       "/sys/firmware/efi/efivars"
 #define DISK_TIMEOUT  (10 * USEC_PER_SEC)
-#define RETRY_SECONDS 300
+#define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again */
+#define PAGE_SECONDS  10  /* that a person has to read why the last slot boots without a try left */
 
 struct recover {
         const char *disk_path, *esp, *cmdline_option; /* for tests on an image */
@@ -113,6 +114,29 @@ static void write_result(struct recover *c, const struct boot_decision *d)
                 file_replace_volatile(AT_FDCWD, RUN_DIRECTORY "/boot", b.data, b.size, 0644);
 }
 
+/* How long the mounts took goes behind what the decision left. */
+static void write_mount_time(const struct recover *c)
+{
+        _cleanup_close_ int fd = open(RUN_DIRECTORY "/boot", O_WRONLY | O_APPEND | O_CLOEXEC);
+        char line[48];
+        int n = snprintf(line, sizeof(line), "mount_usec=%llu\n", (unsigned long long)(now_monotonic() - c->start));
+
+        if (fd >= 0 && write(fd, line, (size_t)n) < 0)
+                log_debug("the time of the mounts is not kept: %s", error_text(-errno));
+}
+
+static int mount_all(const struct recover *c, const char *root, struct error *e)
+{
+        int r;
+
+        if (c->slot == SLOT_NONE || cmdline_has(c->cmdline, "rw"))
+                return 0;
+        r = mount_slot(&c->disk, c->slot, root, e);
+        if (r >= 0)
+                write_mount_time(c);
+        return r;
+}
+
 static void start_again(const struct recover *c, const char *why)
 {
         log_message(LOG_LEVEL_WARNING, "%s: starting again", why);
@@ -122,14 +146,32 @@ static void start_again(const struct recover *c, const char *why)
         reboot(LINUX_REBOOT_CMD_RESTART);
 }
 
-static void print_page(const struct recover *c, const struct slot_set *set)
+static void print_page(const struct recover *c, const struct slot_set *set, bool goes_on)
 {
-        log_error("%s", slot_set_selectable(set) ? "the bootloader starts a slot that cannot be used, whatever it is told"
-                                                 : "no slot can be booted");
+        log_error("%s", goes_on                    ? "the slot that boots has used up its tries, and no other can be booted"
+                        : slot_set_selectable(set) ? "the bootloader starts a slot that cannot be used, whatever it is told"
+                                                   : "no slot can be booted");
         for (int i = 0; i < set->n_slots; i++)
                 log_error("  slot %c: %s%s%s", slot_name(i), slot_state_to_string(set->slots[i].state),
                           set->slots[i].reason ? ": " : "", slot_reason_to_string(set->slots[i].reason));
-        log_error("the machine tries again in %d seconds", RETRY_SECONDS);
+        if (goes_on)
+                log_error("it boots all the same in %d seconds; 'bootmgr upgrade system' writes the other slot anew",
+                          PAGE_SECONDS);
+        else
+                log_error("the machine tries again in %d seconds", RETRY_SECONDS);
+}
+
+/* A whole system without any try left is the last that may come up, e.g. when power was cut in each of its tries: it is
+ * booted, by itself. The wait keeps one that dies at once from spinning. What cannot go on is tried again slowly. */
+static void recover(struct recover *c, const struct boot_decision *d)
+{
+        bool goes_on = d->found == BOOT_FOUND_EXHAUSTED;
+
+        print_page(c, &d->set, goes_on);
+        if (!c->disk_path)
+                nanosleep(&(struct timespec){ .tv_sec = goes_on ? PAGE_SECONDS : RETRY_SECONDS }, NULL);
+        if (!goes_on)
+                start_again(c, "no slot can be booted");
 }
 
 static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d,
@@ -146,14 +188,8 @@ static int act(struct recover *c, struct state_place *place, struct state *state
         write_result(c, d);
         if (d->action == BOOT_REBOOT)
                 start_again(c, "another slot boots instead");
-        if (d->action == BOOT_RECOVERY) {
-                print_page(c, &d->set);
-                if (!c->disk_path)
-                        nanosleep(&(struct timespec){ .tv_sec = RETRY_SECONDS }, NULL);
-                /* A whole system without any try left is what is left: the next try is to boot it. */
-                if (d->found != BOOT_FOUND_EXHAUSTED)
-                        start_again(c, "no slot can be booted");
-        }
+        if (d->action == BOOT_RECOVERY)
+                recover(c, d);
         return 0;
 }
 
@@ -243,7 +279,7 @@ int main(int argc, char **argv)
                 return usage();
         r = open_machine(&c, &e);
         if (r >= 0 && streq(verb, "mount"))
-                r = c.slot == SLOT_NONE || cmdline_has(c.cmdline, "rw") ? 0 : mount_slot(&c.disk, c.slot, argv[i + 1], &e);
+                r = mount_all(&c, argv[i + 1], &e);
         else if (r >= 0)
                 r = run_decision(&c, streq(verb, "failed") ? REASON_ROOT_MOUNT : REASON_NONE, &e);
         if (r < 0)

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/io.h"
 
-#define DATA "data"
+#define DATA    "data"
 #define BOOTMGR DATA "/bootmgr"
 
 static int make_machine_id(int root)

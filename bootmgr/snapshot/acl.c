@@ -9,7 +9,7 @@
 #include "base/buf.h"
 
 #define HEADER_SIZE 4
-#define ENTRY_SIZE 8 /* tag, permissions: 16 bits each; id: 32 bits */
+#define ENTRY_SIZE  8 /* tag, permissions: 16 bits each; id: 32 bits */
 #define ENTRIES_MAX ((XATTR_VALUE_MAX - HEADER_SIZE) / ENTRY_SIZE)
 #define PERMISSIONS (ACL_READ | ACL_WRITE | ACL_EXECUTE) /* libarchive's have the same values */
 
@@ -19,9 +19,9 @@ static const struct {
         int archive_tag;
         bool has_id;
 } tags[] = {
-        { ACL_USER_OBJ, ARCHIVE_ENTRY_ACL_USER_OBJ, false }, { ACL_USER, ARCHIVE_ENTRY_ACL_USER, true },
+        { ACL_USER_OBJ, ARCHIVE_ENTRY_ACL_USER_OBJ, false },   { ACL_USER, ARCHIVE_ENTRY_ACL_USER, true },
         { ACL_GROUP_OBJ, ARCHIVE_ENTRY_ACL_GROUP_OBJ, false }, { ACL_GROUP, ARCHIVE_ENTRY_ACL_GROUP, true },
-        { ACL_MASK, ARCHIVE_ENTRY_ACL_MASK, false }, { ACL_OTHER, ARCHIVE_ENTRY_ACL_OTHER, false },
+        { ACL_MASK, ARCHIVE_ENTRY_ACL_MASK, false },           { ACL_OTHER, ARCHIVE_ENTRY_ACL_OTHER, false },
 };
 
 int acl_to_entry(const struct xattr *x, int type, struct archive_entry *entry)

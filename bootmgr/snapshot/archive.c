@@ -6,6 +6,7 @@
 #include <locale.h>
 
 #include "base/io.h"
+#include "base/text.h"
 #include "slot/kinds.h"
 #include "snapshot/acl.h"
 #include "snapshot/path.h"
@@ -13,7 +14,7 @@
 #define IO_SIZE KIB(256)
 /* 3 is zstd's default: what is sealed at a shutdown must not keep the machine waiting. Part of the format: another level
  * gives other bytes. */
-#define ZSTD_LEVEL "3"
+#define ZSTD_LEVEL      "3"
 #define SKIPPABLE_MAGIC UINT32_C(0x184D2A5B) /* any of 0x184D2A50 to 0x184D2A5F */
 
 struct tar_writer {
@@ -282,10 +283,10 @@ int tar_writer_finish(struct tar_writer *w, const void *trailer, size_t trailer_
 
 struct tar_reader {
         struct archive *archive;
-        char *buffer; /* IO_SIZE */
+        char *buffer;         /* IO_SIZE */
         uint64_t offset, end; /* in the file */
-        uint64_t size; /* of the present node */
-        uint64_t at;   /* where its next data may begin */
+        uint64_t size;        /* of the present node */
+        uint64_t at;          /* where its next data may begin */
         int fd;
         int error;
         char *path; /* of the present node, for messages */
@@ -439,7 +440,7 @@ int tar_reader_next(struct tar_reader *r, struct node *ret, struct error *e)
         path = archive_entry_pathname(entry);
         if (!path)
                 return fail(e, -EBADMSG, &kind_snapshot_altered, "the archive holds a file without a name");
-        r->path = path_printable(path);
+        r->path = text_escape(path);
         code = take_entry(entry, path, &n);
         if (code == -ENOMEM || !r->path)
                 return -ENOMEM;
@@ -465,8 +466,10 @@ int tar_reader_block(struct tar_reader *r, const void **ret, size_t *ret_size, u
                         return 0;
                 if (status != ARCHIVE_OK)
                         return fail_reader(r, e);
-                if (offset < 0 || (uint64_t)offset < r->at || (uint64_t)offset > r->size || size > r->size - (uint64_t)offset)
-                        return fail(e, -EBADMSG, &kind_snapshot_altered, "the archive holds %s: data outside its size", r->path);
+                if (offset < 0 || (uint64_t)offset < r->at || (uint64_t)offset > r->size ||
+                    size > r->size - (uint64_t)offset)
+                        return fail(e, -EBADMSG, &kind_snapshot_altered, "the archive holds %s: data outside its size",
+                                    r->path);
                 if (size == 0)
                         continue; /* says where the file ends, behind a hole */
                 *ret = data;

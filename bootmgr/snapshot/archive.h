@@ -7,8 +7,8 @@
  *
  * The same nodes give the same bytes: fixed level, numeric owners, no access or change times, no inode
  * numbers. Names are bytes (those that are not ASCII with hdrcharset=BINARY), holes are GNU.sparse 1.0, attributes
- * SCHILY.xattr.*, ACLs SCHILY.acl.*: `tar --zstd --xattrs --xattrs-include='*' --acls -xf` unpacks it all. The trailer is bytes of
- * the caller's that belong under the digest and that tar and zstd pass over (RFC 8878, 3.1.2).
+ * SCHILY.xattr.*, ACLs SCHILY.acl.*: `tar --zstd --xattrs --xattrs-include='*' --acls -xf` unpacks it all. The trailer is
+ * bytes of the caller's that belong under the digest and that tar and zstd pass over (RFC 8878, 3.1.2).
  */
 #pragma once
 
@@ -42,8 +42,8 @@ struct tar_reader;
 int tar_reader_new(int fd, struct tar_reader **ret, struct error *e);
 /* 1: *ret is the next node, 0: the end. */
 int tar_reader_next(struct tar_reader *r, struct node *ret, struct error *e);
-/* The next stretch of data of the present node, in order and within its size; between them are holes. 1, or 0 at the end. The
- * buffer is valid until the next call. */
+/* The next stretch of data of the present node, in order and within its size; between them are holes. 1, or 0 at the end.
+ * The buffer is valid until the next call. */
 int tar_reader_block(struct tar_reader *r, const void **ret, size_t *ret_size, uint64_t *ret_offset, struct error *e);
 void tar_reader_free(struct tar_reader *r);
 static inline void tar_reader_freep(struct tar_reader **r)

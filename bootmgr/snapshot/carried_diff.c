@@ -59,7 +59,10 @@ static void view_done(struct view *v)
         fd_close(v->fd);
 }
 #define _cleanup_view_ _cleanup_(view_done)
-#define VIEW_NOTHING { .fd = -1, .layers = { -1, -1 } }
+#define VIEW_NOTHING                                                                                                        \
+        {                                                                                                                   \
+                .fd = -1, .layers = { -1, -1 }                                                                              \
+        }
 
 /* Loads one name of one layer; vanished is as good as not there. 1 or 0. */
 static int load(int dir, const char *name, const char *path, struct node *n, int *fd, struct error *e)
@@ -183,13 +186,13 @@ static int compare_files(struct comparison *c, const char *path, const struct vi
                 return fail_errno(e, r, "cannot read /%s", path);
         if (a->there != b->there)
                 return report(c, path, b->there ? CHANGE_ADDED : CHANGE_REMOVED, &old, &new);
-        if ((a->node.mode & S_IFMT) != (b->node.mode & S_IFMT))
+        if (!node_same_type(&a->node, &b->node))
                 return report(c, path, CHANGE_TYPE, NULL, NULL);
         if (S_ISREG(a->node.mode)) {
                 if (old.is_long && new.is_long && a->node.size == b->node.size)
                         same = same_large(a->fd, b->fd, a->node.size);
                 else
-                        same = !old.is_long && !new.is_long && side_same(&old, &new);
+                        same = !(old.is_long || new.is_long) && side_same(&old, &new);
                 if (same <= 0)
                         return same < 0 ? fail_errno(e, same, "cannot read /%s", path)
                                         : report(c, path, CHANGE_CONTENT, &old, &new);
@@ -283,7 +286,8 @@ static int compare_directories(struct comparison *c, const char *path, const str
  * CAP_SYS_ADMIN: without, nothing is known of it. */
 static int open_lower(const struct snapshot_place *place)
 {
-        _cleanup_close_ int tree = (int)syscall(SYS_open_tree, place->root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+        _cleanup_close_ int tree = (int)syscall(SYS_open_tree, place->root, "",
+                                                OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 
         return tree < 0 ? -1 : openat(tree, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }

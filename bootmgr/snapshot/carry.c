@@ -19,10 +19,10 @@
 #include "snapshot/unpack.h"
 #include "snapshot/walk.h"
 
-#define UPPER "upper"
+#define UPPER     "upper"
 #define UPPER_NEW "upper.new"
-#define WORK "work"
-#define OPAQUE "trusted.overlay.opaque"
+#define WORK      "work"
+#define OPAQUE    "trusted.overlay.opaque"
 
 struct copying {
         struct unpack unpack;
@@ -52,7 +52,8 @@ static int drop_private(struct node *n, struct error *e)
                 const char *name = xattr_is_overlay_private(x->name) ? strrchr(x->name, '.') + 1 : NULL;
 
                 if (name && streq(name, "metacopy"))
-                        return fail(e, -EOPNOTSUPP, NULL, "the content of /%s lies in its root only (overlayfs metacopy): it cannot be carried",
+                        return fail(e, -EOPNOTSUPP, NULL,
+                                    "the content of /%s lies in its root only (overlayfs metacopy): it cannot be carried",
                                     n->path);
                 if (!name || streq(name, "opaque") || streq(name, "redirect")) {
                         at = &x->next;
@@ -187,7 +188,8 @@ static const char *below_etc(const char *path, struct error *e)
         const char *below = path_problem(path) ? NULL : path_below(path, "/etc");
 
         if (!below) {
-                fail(e, -EINVAL, &kind_config_path, "'%s' cannot be carried: only /etc and paths in it belong to a slot", path);
+                fail(e, -EINVAL, &kind_config_path, "'%s' cannot be carried: only /etc and paths in it belong to a slot",
+                     path);
                 fail_hint(e, "correct CarriedPaths= in bootmgr.conf");
         }
         return below;
@@ -206,7 +208,8 @@ static int make_empty(int dir, const char *name, mode_t mode, struct error *e)
 static int make_upper(int from, int to, char *const *carried, bool whole, struct progress *progress, struct error *e)
 {
         int base = whole ? from : to, r = remove_tree(to, UPPER_NEW);
-        _cleanup_close_ int new_upper = -1, from_upper = from < 0 ? -1 : openat(from, UPPER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int new_upper = -1,
+                            from_upper = from < 0 ? -1 : openat(from, UPPER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         size_t n = 0, done = 0;
 
         if (r < 0)
@@ -264,7 +267,8 @@ static int open_slot(const struct snapshot_place *place, int slot, bool make)
         return r < 0 ? r : dir_open(place->data, path);
 }
 
-int carry_config(const struct snapshot_place *place, char *const *carried, int from, int to, struct progress *progress, struct error *e)
+int carry_config(const struct snapshot_place *place, char *const *carried, int from, int to, struct progress *progress,
+                 struct error *e)
 {
         _cleanup_close_ int from_dir = -1, to_dir = -1;
         bool whole = false;

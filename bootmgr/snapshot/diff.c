@@ -192,10 +192,12 @@ static int compare_hardlink(struct diff *d, const struct node *old, const struct
                         break;
                 if (!streq(n.path, old->hardlink))
                         continue;
-                if ((n.mode & S_IFMT) != (new->mode & S_IFMT))
+                if (!node_same_type(&n, new))
                         return difference_add(d->list, old->path, CHANGE_TYPE, false, NULL, NULL);
                 if (!S_ISREG(n.mode))
-                        return node_same_metadata(&n, new) ? 0 : difference_add(d->list, old->path, CHANGE_METADATA, false, NULL, NULL);
+                        return node_same_metadata(&n, new)
+                                       ? 0
+                                       : difference_add(d->list, old->path, CHANGE_METADATA, false, NULL, NULL);
                 return compare_files(d, tar, &n, new, fd, old->path, true, e);
         }
         return r;
@@ -206,7 +208,7 @@ static int compare_loaded(struct diff *d, struct tar_reader *tar, const struct n
 {
         if (old->hardlink)
                 return compare_hardlink(d, old, new, fd, e);
-        if ((old->mode & S_IFMT) != (new->mode & S_IFMT))
+        if (!node_same_type(old, new))
                 return difference_add(d->list, old->path, CHANGE_TYPE, false, NULL, NULL);
         if (S_ISREG(old->mode))
                 return compare_files(d, tar, old, new, fd, old->path, false, e);
@@ -273,7 +275,9 @@ int snapshot_diff(const struct snapshot_place *place, const struct snapshot *s, 
                   struct error *e)
 {
         _cleanup_(diff_done) struct diff d = { .s = s, .list = ret, .archive = -1, .with_text = with_text };
-        _cleanup_walk_ struct walk w = { .visit = find_added, .userdata = &d, .shallow = true, .changing = true, .quiet = true };
+        _cleanup_walk_ struct walk w = {
+                .visit = find_added, .userdata = &d, .shallow = true, .changing = true, .quiet = true
+        };
         int r;
 
         d.archive = seal_open(place, s, e);

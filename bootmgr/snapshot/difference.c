@@ -2,6 +2,7 @@
 #include "snapshot/difference.h"
 
 #include "base/io.h"
+#include "base/text.h"
 #include "snapshot/path.h"
 #include "snapshot/text_diff.h"
 
@@ -72,7 +73,7 @@ int difference_add(struct difference_list *l, const char *path, enum change chan
                    const struct side *new)
 {
         struct difference *grown = reallocarray(l->items, l->n + 1, sizeof(*grown)), *d;
-        _cleanup_free_ char *printable = path_printable(path);
+        _cleanup_free_ char *printable = text_escape(path);
 
         if (!grown)
                 return -ENOMEM;

@@ -5,7 +5,7 @@
 #include "base/io.h"
 
 #define BLOCK_SIZE 4096
-#define READ_SIZE KIB(256)
+#define READ_SIZE  KIB(256)
 
 int extents_add(struct node *n, uint64_t offset, uint64_t length)
 {

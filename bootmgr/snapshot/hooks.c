@@ -57,7 +57,8 @@ static int run_hook(const char *directory, const char *name, const char *const *
                 fail(e, -ETIMEDOUT, &kind_hook, "migration hook %s did not end within %llu s: %s", name,
                      (unsigned long long)(timeout / USEC_PER_SEC), text ?: "");
         else
-                fail(e, -EIO, &kind_hook, "migration hook %s failed with status %d: %s", name, result.exit_status, text ?: "");
+                fail(e, -EIO, &kind_hook, "migration hook %s failed with status %d: %s", name, result.exit_status,
+                     text ?: "");
         return result.timed_out ? -ETIMEDOUT : -EIO;
 }
 

@@ -8,7 +8,7 @@
 #include "snapshot/metadata.h"
 #include "snapshot/path.h"
 
-#define JOURNAL "restore.journal"
+#define JOURNAL     "restore.journal"
 #define JOURNAL_MAX MIB(1)
 
 void journal_done(struct journal *j)
@@ -36,7 +36,8 @@ static int from_json(const json_t *o, struct journal *j, struct error *e)
         j->paths = calloc(json_array_size(list) + 1, sizeof(*j->paths));
         if (!j->paths)
                 return -ENOMEM;
-        json_array_foreach (list, i, item) {
+        json_array_foreach(list, i, item)
+        {
                 const char *path = json_string_value(item);
 
                 r = !path || path_problem(path) ? -EINVAL : paths_add(j->paths, path);

@@ -7,7 +7,7 @@
 #include "slot/kinds.h"
 #include "snapshot/path.h"
 
-#define FORMAT 1
+#define FORMAT       1
 #define METADATA_MAX MIB(1)
 
 void snapshot_done(struct snapshot *s)
@@ -81,7 +81,8 @@ static int paths_from_json(const json_t *o, const char *name, char ***ret, struc
         paths = calloc(json_array_size(list) + 1, sizeof(*paths));
         if (!paths)
                 return -ENOMEM;
-        json_array_foreach (list, i, item) {
+        json_array_foreach(list, i, item)
+        {
                 const char *path = json_string_value(item);
 
                 r = !path || path_problem(path) ? -EINVAL : paths_add(paths, path);
@@ -116,11 +117,11 @@ static json_t *to_json(const struct snapshot *s)
         format_time(s->created, created);
         if (s->slot != SLOT_NONE)
                 slot[0] = slot_name(s->slot);
-        return json_pack("{s:i, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "digest", digest,
-                         "slot", slot, "version", s->version, "generation", (json_int_t)s->generation, "created", created,
-                         "files", (json_int_t)s->files, "bytes", (json_int_t)s->bytes, "nodes", (json_int_t)s->nodes, "skipped",
-                         (json_int_t)s->skipped, "size", (json_int_t)s->size, "paths", paths_to_json(s->paths), "absent",
-                         paths_to_json(s->absent));
+        return json_pack("{s:i, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "format", FORMAT, "digest",
+                         digest, "slot", slot, "version", s->version, "generation", (json_int_t)s->generation, "created",
+                         created, "files", (json_int_t)s->files, "bytes", (json_int_t)s->bytes, "nodes",
+                         (json_int_t)s->nodes, "skipped", (json_int_t)s->skipped, "size", (json_int_t)s->size, "paths",
+                         paths_to_json(s->paths), "absent", paths_to_json(s->absent));
 }
 
 int metadata_write(int dir, const char *stem, const struct snapshot *s, struct error *e)
@@ -168,14 +169,15 @@ static int from_json(const json_t *j, struct snapshot *s, struct error *e)
         const struct {
                 const char *name;
                 uint64_t *value;
-        } numbers[] = { { "generation", &s->generation }, { "files", &s->files }, { "bytes", &s->bytes },
-                        { "nodes", &s->nodes }, { "skipped", &s->skipped }, { "size", &s->size } };
+        } numbers[] = { { "generation", &s->generation }, { "files", &s->files },     { "bytes", &s->bytes },
+                        { "nodes", &s->nodes },           { "skipped", &s->skipped }, { "size", &s->size } };
         uint64_t format = 0;
         int r;
 
         r = json_get_u64(j, "format", &format, e);
         if (r >= 0 && format != FORMAT)
-                return fail(e, -EINVAL, NULL, "\"format\" is %llu, this program knows %d", (unsigned long long)format, FORMAT);
+                return fail(e, -EINVAL, NULL, "\"format\" is %llu, this program knows %d", (unsigned long long)format,
+                            FORMAT);
         if (r >= 0)
                 r = get_identity(j, s, e);
         for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(numbers); i++)

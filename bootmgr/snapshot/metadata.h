@@ -5,9 +5,9 @@
 #include "base/buf.h"
 #include "snapshot/snapshot.h"
 
-#define ARCHIVE_SUFFIX ".tar.zst"
+#define ARCHIVE_SUFFIX  ".tar.zst"
 #define METADATA_SUFFIX ".json"
-#define STEM_SIZE 48 /* an id, or a generation with a number */
+#define STEM_SIZE       48 /* an id, or a generation with a number */
 
 /* `dir` holds the archives. Durable. */
 int metadata_write(int dir, const char *stem, const struct snapshot *s, struct error *e);

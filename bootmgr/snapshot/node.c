@@ -156,8 +156,8 @@ static int drop_inherited(const struct node *n, int fd)
         static const char *const names[] = { XATTR_ACL_ACCESS, XATTR_ACL_DEFAULT };
 
         for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(names); i++)
-                if (!xattr_find(n->xattrs, names[i]) && fremovexattr(fd, names[i]) < 0 && errno != ENODATA && errno != ENOTSUP &&
-                    errno != EINVAL)
+                if (!xattr_find(n->xattrs, names[i]) && fremovexattr(fd, names[i]) < 0 && errno != ENODATA &&
+                    errno != ENOTSUP && errno != EINVAL)
                         return -errno;
         return 0;
 }
@@ -195,7 +195,7 @@ int node_apply(const struct node *n, int dirfd, const char *name, int fd, struct
 
 bool node_same_metadata(const struct node *a, const struct node *b)
 {
-        return a->mode == b->mode && a->uid == b->uid && a->gid == b->gid && streq(a->target, b->target) && 
+        return a->mode == b->mode && a->uid == b->uid && a->gid == b->gid && streq(a->target, b->target) &&
                xattr_same(a->xattrs, b->xattrs);
 }
 

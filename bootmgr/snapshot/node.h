@@ -20,17 +20,17 @@ struct extent {
 };
 
 struct node {
-        char *path; /* "data/app/x": neither begins nor ends with a slash */
+        char *path;  /* "data/app/x": neither begins nor ends with a slash */
         mode_t mode; /* type and permissions */
         uid_t uid;
         gid_t gid;
         struct timespec mtime;
-        uint64_t size;  /* of a regular file; 0 for every other type */
-        char *target;   /* what a symbolic link says; NULL for every other type */
-        char *hardlink; /* the path of the node that this is another name of; NULL: its first name */
+        uint64_t size;        /* of a regular file; 0 for every other type */
+        char *target;         /* what a symbolic link says; NULL for every other type */
+        char *hardlink;       /* the path of the node that this is another name of; NULL: its first name */
         struct xattr *xattrs; /* the ACLs are among them, in the kernel's form */
-        bool sparse; /* it has holes: */
-        struct extent *data; /* what lies between them, in order */
+        bool sparse;          /* it has holes: */
+        struct extent *data;  /* what lies between them, in order */
         size_t n_data;
         /* Of the file system, not part of what is sealed. */
         uint64_t dev, ino, blocks; /* blocks of 512 bytes */
@@ -53,6 +53,10 @@ int node_load(int dirfd, const char *name, int fd, struct node *n, struct error 
  * be opened. What a new file inherited from its directory and the node does not have is taken away. */
 int node_apply(const struct node *n, int dirfd, const char *name, int fd, struct error *e);
 
+static inline bool node_same_type(const struct node *a, const struct node *b)
+{
+        return (a->mode & S_IFMT) == (b->mode & S_IFMT);
+}
 /* Type, permissions, owner, extended attributes, ACLs, link target; not times, not content, not the attributes
  * that overlayfs keeps for itself. */
 bool node_same_metadata(const struct node *a, const struct node *b);

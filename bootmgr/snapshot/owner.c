@@ -14,7 +14,7 @@
 #include "snapshot/path.h"
 #include "snapshot/unpack.h"
 
-#define OWNER "owner"
+#define OWNER     "owner"
 #define OWNER_MAX 4096
 
 static const char *const phases[] = {
@@ -78,7 +78,8 @@ static int parse_owner(char *text, struct owner *ret, struct error *e)
                 if (value)
                         *value++ = '\0';
                 if (!value || parse_pair(line, value, &o) < 0)
-                        return fail(e, -EBADMSG, &kind_state_unreadable, "the owner marker is damaged: %s=%s", line, value ?: "");
+                        return fail(e, -EBADMSG, &kind_state_unreadable, "the owner marker is damaged: %s=%s", line,
+                                    value ?: "");
         }
         if (o.phase == OWNER_NONE || o.slot == SLOT_NONE || !o.version[0])
                 return fail(e, -EBADMSG, &kind_state_unreadable, "the owner marker is incomplete");
@@ -230,7 +231,8 @@ static int migrate(struct change_of_owner *c, struct error *e)
         directory = xasprintf("BOOTMGR_DATA=%s", data);
         if (!from || !to || !slot || !directory)
                 return -ENOMEM;
-        r = hooks_run(c->hook_directory, (const char *const[]){ from, to, slot, directory, NULL }, c->config->hook_timeout, e);
+        r = hooks_run(c->hook_directory, (const char *const[]){ from, to, slot, directory, NULL }, c->config->hook_timeout,
+                      e);
         return r < 0 ? r : flush_shared(c, e);
 }
 
@@ -248,7 +250,8 @@ static int ensure_seal(struct change_of_owner *c, struct error *e)
         if (why.message)
                 log_warning("%s: what is there is sealed instead", why.message);
         snapshot_done(&s);
-        r = snapshot_take(c->place, c->config->shared, c->before.slot, c->before.version, c->before.generation, c->progress, &s, e);
+        r = snapshot_take(c->place, c->config->shared, c->before.slot, c->before.version, c->before.generation, c->progress,
+                          &s, e);
         if (r >= 0)
                 memcpy(c->next.from_snapshot, s.digest, DIGEST_SIZE);
         return r;
@@ -258,8 +261,10 @@ static int restore_former(struct change_of_owner *c, struct error *e)
 {
         if (!is_all_zero(c->next.from_snapshot, DIGEST_SIZE))
                 return restore(c, c->next.from_snapshot, e);
-        fail(e, -ENOENT, &kind_snapshot_missing, "a change of the configuration was interrupted, and there is no seal to begin from again");
-        fail_hint(e, "look into discarded/ in the data directory, put the shared paths right, then remove '" OWNER "' there");
+        fail(e, -ENOENT, &kind_snapshot_missing,
+             "a change of the configuration was interrupted, and there is no seal to begin from again");
+        fail_hint(e,
+                  "look into discarded/ in the data directory, put the shared paths right, then remove '" OWNER "' there");
         return -ENOENT;
 }
 

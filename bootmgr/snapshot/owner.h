@@ -42,5 +42,5 @@ enum owner_action owner_decide(const struct owner *o, const struct slot *booted,
  * order, with BOOTMGR_FROM_VERSION, BOOTMGR_TO_VERSION, BOOTMGR_SLOT, BOOTMGR_DATA in its
  * environment; stops at the first that fails: kind_hook). `done` becomes what was done. */
 int owner_apply(const struct snapshot_place *place, const struct config *config, const struct slot_set *set, int booted_slot,
-                uint64_t generation, const char *hook_directory, struct progress *progress,
-                enum owner_action *done, struct error *e);
+                uint64_t generation, const char *hook_directory, struct progress *progress, enum owner_action *done,
+                struct error *e);

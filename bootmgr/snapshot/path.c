@@ -10,65 +10,8 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "slot/kinds.h"
-
-/* Length of the UTF-8 sequence of a printable character at `s`, or 0. Overlong forms, surrogates and
- * C1 controls are none. */
-static size_t printable_length(const unsigned char *s, size_t size)
-{
-        static const struct {
-                unsigned char first, last;
-                size_t length;
-                uint32_t lowest;
-        } table[] = { { 0x20, 0x7e, 1, 0x20 }, { 0xc2, 0xdf, 2, 0xa0 }, { 0xe0, 0xef, 3, 0x800 }, { 0xf0, 0xf4, 4, 0x10000 } };
-
-        for (size_t t = 0; t < ARRAY_SIZE(table); t++) {
-                size_t length = table[t].length;
-                uint32_t c;
-
-                if (s[0] < table[t].first || s[0] > table[t].last)
-                        continue;
-                if (length > size)
-                        return 0;
-                c = length == 1 ? s[0] : s[0] & (0x7fU >> length);
-                for (size_t i = 1; i < length; i++) {
-                        if ((s[i] & 0xc0) != 0x80)
-                                return 0;
-                        c = c << 6 | (s[i] & 0x3f);
-                }
-                return c < table[t].lowest || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? 0 : length;
-        }
-        return 0;
-}
-
-bool text_is_printable(const char *text, size_t size)
-{
-        for (size_t i = 0; i < size;) {
-                size_t n = printable_length((const unsigned char *)text + i, size - i);
-
-                if (n == 0 && (text[i] == '\0' || !strchr("\n\t\r\f", text[i])))
-                        return false;
-                i += MAX(n, (size_t)1);
-        }
-        return true;
-}
-
-char *path_printable(const char *path)
-{
-        size_t size = strlen(path);
-        struct buf b = {};
-
-        for (size_t i = 0; i < size;) {
-                size_t n = path[i] == '\\' ? 0 : printable_length((const unsigned char *)path + i, size - i);
-
-                if (n > 0)
-                        buf_append(&b, path + i, n);
-                else
-                        buf_printf(&b, "\\x%02x", (unsigned char)path[i]);
-                i += MAX(n, (size_t)1);
-        }
-        return buf_take(&b);
-}
 
 /* "a/b": no empty component, no "." and no "..". */
 bool path_is_clean(const char *path)
@@ -145,7 +88,8 @@ int path_open_beneath(int dir, const char *path, const char **ret_name)
 /* Without openat2(2), or where a sandbox forbids it, no symbolic link is followed at all. */
 static int open_in_root(int root, const char *path)
 {
-        struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+        struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+                                .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
         _cleanup_free_ char *below = NULL;
         const char *name;
         int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));

@@ -28,11 +28,6 @@ int path_open_beneath(int dir, const char *path, const char **ret_name);
 /* Whether an archive may name a file so: no empty, "." or ".." component. */
 bool path_is_clean(const char *path);
 
-/* For people and JSON: every byte that is not printable UTF-8, and the backslash, as \xNN. NULL: no memory. */
-char *path_printable(const char *path);
-/* Valid UTF-8 without control characters other than line ends, tabs and form feeds. */
-bool text_is_printable(const char *text, size_t size);
-
 /* Records a failed write; no room has its own kind and way out. */
 int fail_write(struct error *e, int code, const char *fmt, ...) _printf_(3, 4);
 int fail_mount_point(struct error *e, const char *path);

@@ -32,7 +32,7 @@
 #include "snapshot/seal.h"
 #include "snapshot/unpack.h"
 
-#define DISCARDED_MAX 1000 /* seals of one generation */
+#define DISCARDED_MAX  1000 /* seals of one generation */
 #define PROGRESS_TOTAL 1000
 
 /* One half of the work, as the other sees it. */
@@ -72,7 +72,8 @@ static void targets_done(struct targets *t)
         *t = (struct targets){};
 }
 
-static int add_targets(const struct snapshot_place *place, char *const *paths, bool present, struct targets *t, struct error *e)
+static int add_targets(const struct snapshot_place *place, char *const *paths, bool present, struct targets *t,
+                       struct error *e)
 {
         for (char *const *p = paths; p && *p; p++) {
                 const char *name;
@@ -142,8 +143,8 @@ static int publish_discarded(int dir, uint64_t generation, const struct snapshot
                 log_notice("what is there is kept as " DISCARDED "/%s" ARCHIVE_SUFFIX, stem);
                 return seal_publish(dir, stem, s, e);
         }
-        return fail(e, -EEXIST, NULL, "generation %llu has discarded more than %d configurations", (unsigned long long)generation,
-                    DISCARDED_MAX);
+        return fail(e, -EEXIST, NULL, "generation %llu has discarded more than %d configurations",
+                    (unsigned long long)generation, DISCARDED_MAX);
 }
 
 /* The present and the absent ones. NULL: no memory. */

@@ -9,14 +9,14 @@
 
 #include "snapshot/metadata.h"
 
-#define SNAPSHOTS "snapshots"
-#define DISCARDED "discarded"
+#define SNAPSHOTS      "snapshots"
+#define DISCARDED      "discarded"
 #define SEAL_TEMPORARY ".new" ARCHIVE_SUFFIX
 
 /* `dir` is DATA/snapshots or DATA/discarded. Of `s`, slot, version and generation are given; the rest is
  * filled in. */
-int seal_write(const struct snapshot_place *place, char *const *paths, int dir, struct progress *progress, struct snapshot *s,
-               struct error *e);
+int seal_write(const struct snapshot_place *place, char *const *paths, int dir, struct progress *progress,
+               struct snapshot *s, struct error *e);
 int seal_publish(int dir, const char *stem, const struct snapshot *s, struct error *e);
 void seal_drop(int dir);
 

@@ -15,10 +15,10 @@
 #include "snapshot/walk.h"
 
 #define DISCARDED_KEPT 3
-#define EXPORT_SIZE KIB(256)
+#define EXPORT_SIZE    KIB(256)
 
-int snapshot_take(const struct snapshot_place *place, char *const *shared, int slot, const char *version, uint64_t generation,
-                  struct progress *progress, struct snapshot *ret, struct error *e)
+int snapshot_take(const struct snapshot_place *place, char *const *shared, int slot, const char *version,
+                  uint64_t generation, struct progress *progress, struct snapshot *ret, struct error *e)
 {
         _cleanup_snapshot_ struct snapshot s = { .slot = slot, .generation = generation };
         _cleanup_close_ int dir = -1;
@@ -37,7 +37,8 @@ int snapshot_take(const struct snapshot_place *place, char *const *shared, int s
         return 0;
 }
 
-int snapshot_find(const struct snapshot_place *place, const uint8_t digest[static DIGEST_SIZE], struct snapshot *ret, struct error *e)
+int snapshot_find(const struct snapshot_place *place, const uint8_t digest[static DIGEST_SIZE], struct snapshot *ret,
+                  struct error *e)
 {
         _cleanup_snapshot_ struct snapshot s = {};
         _cleanup_close_ int dir = -1;
@@ -129,8 +130,8 @@ static int check_nodes(int fd, const struct snapshot *s, struct error *e)
                 if (r <= 0)
                         break;
                 if (!is_under(n.path, s->paths) || n.size > s->bytes - bytes || ++nodes > s->nodes)
-                        return fail(e, -EBADMSG, &kind_snapshot_altered, "snapshot %s holds something else than its description says",
-                                    s->id);
+                        return fail(e, -EBADMSG, &kind_snapshot_altered,
+                                    "snapshot %s holds something else than its description says", s->id);
                 bytes += n.size;
         }
         if (r >= 0 && (nodes != s->nodes || bytes != s->bytes))
@@ -258,7 +259,8 @@ static int prune_snapshots(const struct snapshot_place *place, const uint8_t (*k
         for (char **name = names; r >= 0 && name && *name; name++) {
                 char stem[STEM_SIZE];
 
-                if ((get_stem(*name, ARCHIVE_SUFFIX, stem) || get_stem(*name, METADATA_SUFFIX, stem)) && !is_kept(stem, keep, n))
+                if ((get_stem(*name, ARCHIVE_SUFFIX, stem) || get_stem(*name, METADATA_SUFFIX, stem)) &&
+                    !is_kept(stem, keep, n))
                         r = remove_one(dir, stem, e);
         }
         return r;

@@ -20,17 +20,17 @@
 
 struct snapshot {
         char id[17];
-        int slot;            /* SLOT_NONE for what was discarded */
+        int slot; /* SLOT_NONE for what was discarded */
         char version[SLOT_VERSION_SIZE];
         uint64_t generation; /* of the slot when it was left */
         uint8_t digest[DIGEST_SIZE];
-        uint64_t created;    /* realtime µs */
+        uint64_t created;      /* realtime µs */
         uint64_t files, bytes; /* regular files and the sum of their sizes */
-        uint64_t skipped;    /* sockets and devices, left out with a word in the log */
-        uint64_t nodes;      /* files of every type */
-        uint64_t size;       /* of the archive */
-        char **paths;        /* the shared paths it holds, NULL-terminated */
-        char **absent;       /* those that did not exist: a restore removes them */
+        uint64_t skipped;      /* sockets and devices, left out with a word in the log */
+        uint64_t nodes;        /* files of every type */
+        uint64_t size;         /* of the archive */
+        char **paths;          /* the shared paths it holds, NULL-terminated */
+        char **absent;         /* those that did not exist: a restore removes them */
 };
 void snapshot_done(struct snapshot *s);
 #define _cleanup_snapshot_ _cleanup_(snapshot_done)
@@ -50,14 +50,15 @@ int snapshot_check_paths(const struct snapshot_place *place, char *const *shared
 /* Seals the shared paths; durable on return. Paths that do not exist are recorded as absent, so that a
  * restore removes them. `ret` filled in. One with the same digest is the same snapshot: it then names the slot, version and
  * generation that it was sealed for last. kind_no_space, and whatever was there is as it was. */
-int snapshot_take(const struct snapshot_place *place, char *const *shared, int slot, const char *version, uint64_t generation,
-                  struct progress *progress, struct snapshot *ret, struct error *e);
+int snapshot_take(const struct snapshot_place *place, char *const *shared, int slot, const char *version,
+                  uint64_t generation, struct progress *progress, struct snapshot *ret, struct error *e);
 
 /* Bytes a seal of these paths would need at most; for the reservation by the upgrade. */
 int snapshot_estimate(const struct snapshot_place *place, char *const *shared, uint64_t *ret_bytes, struct error *e);
 
 /* Finds the metadata by digest: kind_snapshot_missing. */
-int snapshot_find(const struct snapshot_place *place, const uint8_t digest[static DIGEST_SIZE], struct snapshot *ret, struct error *e);
+int snapshot_find(const struct snapshot_place *place, const uint8_t digest[static DIGEST_SIZE], struct snapshot *ret,
+                  struct error *e);
 /* Reads the whole archive: digest (kind_snapshot_altered) and structure. */
 int snapshot_verify(const struct snapshot_place *place, const struct snapshot *s, struct error *e);
 /* All, newest first; *ret malloc'ed with its elements to be snapshot_done(). */
@@ -79,10 +80,10 @@ int snapshot_export(const struct snapshot_place *place, const struct snapshot *s
 /* What differs between a snapshot and what is there now. */
 enum change { CHANGE_ADDED, CHANGE_REMOVED, CHANGE_CONTENT, CHANGE_METADATA, CHANGE_TYPE };
 struct difference {
-        char *path;        /* absolute; bytes that are not printable UTF-8, and backslashes, as \xNN */
-        enum change change;/* seen from the snapshot to now: ADDED = a rollback removes it */
-        bool carried;      /* in the slot's own /etc, not in the shared paths */
-        char *text;        /* unified diff for text of at most 64 KiB a side, NULL otherwise */
+        char *path;         /* absolute; bytes that are not printable UTF-8, and backslashes, as \xNN */
+        enum change change; /* seen from the snapshot to now: ADDED = a rollback removes it */
+        bool carried;       /* in the slot's own /etc, not in the shared paths */
+        char *text;         /* unified diff for text of at most 64 KiB a side, NULL otherwise */
 };
 struct difference_list {
         struct difference *items;
@@ -92,8 +93,8 @@ void difference_list_done(struct difference_list *l);
 const char *change_to_string(enum change c); /* "added" … */
 
 /* Times alone are no difference. Sorted by path. with_text: fill in ->text. Appends to `ret`. */
-int snapshot_diff(const struct snapshot_place *place, const struct snapshot *s, bool with_text,
-                  struct difference_list *ret, struct error *e);
+int snapshot_diff(const struct snapshot_place *place, const struct snapshot *s, bool with_text, struct difference_list *ret,
+                  struct error *e);
 /* The carried paths: from the /etc of slot `from` (the way back) to that of slot `to` (now), by their overlays' upper
  * directories (whiteouts and opaque directories understood). Where one of them has no file, it shows the file of its
  * root: looked up for both below the /etc of place->root, without what is mounted there. So copied-up files
@@ -104,7 +105,8 @@ int carried_diff(const struct snapshot_place *place, char *const *carried, int f
 /* CARRY_CONFIG: the carried paths of slot `from`'s /etc become those of slot `to`'s: its upper directory
  * is made anew beside the old one and exchanged, whiteouts, opaque marks, owners, modes, xattrs and
  * ACLs included; durable on return. `from`'s stays untouched. */
-int carry_config(const struct snapshot_place *place, char *const *carried, int from, int to, struct progress *progress, struct error *e);
+int carry_config(const struct snapshot_place *place, char *const *carried, int from, int to, struct progress *progress,
+                 struct error *e);
 
 /* Copies one tree (or file) to the new name `to` in to_dir with everything that an archive would hold, and whiteouts; of
  * overlayfs's own attributes only those that change what is seen. Flushed on return but for the name itself. */

@@ -3,7 +3,7 @@
 
 #include "base/buf.h"
 
-#define CONTEXT 3
+#define CONTEXT   3
 #define CELLS_MAX (UINT64_C(8) << 20) /* of the table below: 16 MiB and some tens of milliseconds */
 
 struct line {

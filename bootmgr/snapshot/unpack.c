@@ -37,7 +37,8 @@ static int open_parent(const struct unpack *u, const char *path, int *ret_fd, co
         int fd = roots_open_parent(&u->roots, path, ret_name);
 
         if (fd == -ENXIO)
-                return fail(e, -EBADMSG, &kind_snapshot_altered, "the archive holds /%s, which is under none of its paths", path);
+                return fail(e, -EBADMSG, &kind_snapshot_altered, "the archive holds /%s, which is under none of its paths",
+                            path);
         if (fd < 0)
                 return fail_errno(e, fd, "cannot open the directory of /%s", path);
         *ret_fd = fd;
@@ -52,7 +53,8 @@ static int find_parent(struct unpack *u, const char *path, int *ret_fd, const ch
         bool is_root = roots_has(&u->roots, path);
         int fd = -1, r;
 
-        if (!is_root && slash && u->parent_path && strlen(u->parent_path) == size && memcmp(u->parent_path, path, size) == 0) {
+        if (!is_root && slash && u->parent_path && strlen(u->parent_path) == size &&
+            memcmp(u->parent_path, path, size) == 0) {
                 *ret_fd = u->parent;
                 *ret_name = slash + 1;
                 return 0;
@@ -134,8 +136,9 @@ static int add_hardlink(const struct unpack *u, const struct node *n, int dir, c
 
         if (r < 0)
                 return r;
-        return linkat(from_dir, from, dir, name, 0) < 0 ? fail_write(e, -errno, "cannot link /%s to /%s", n->path, n->hardlink)
-                                                        : 0;
+        return linkat(from_dir, from, dir, name, 0) < 0
+                       ? fail_write(e, -errno, "cannot link /%s to /%s", n->path, n->hardlink)
+                       : 0;
 }
 
 int unpack_add(struct unpack *u, struct node *n, unpack_content content, void *userdata, struct error *e)

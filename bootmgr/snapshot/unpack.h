@@ -14,11 +14,11 @@
 #include "snapshot/roots.h"
 
 struct unpack {
-        struct roots roots; /* all in them is borrowed */
+        struct roots roots;            /* all in them is borrowed */
         uint64_t bytes_max, nodes_max; /* more is refused: a bomb (kind_snapshot_altered) */
         /* private */
         struct unpack_directory *directories; /* the newest first */
-        int parent;        /* the directory that was used last, valid if parent_path is set */
+        int parent;                           /* the directory that was used last, valid if parent_path is set */
         char *parent_path;
 };
 

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "slot/kinds.h"
 #include "snapshot/path.h"
 
@@ -89,7 +90,7 @@ static bool is_left_out(struct walk *w, const struct node *n)
         if (S_ISREG(n->mode) || S_ISDIR(n->mode) || S_ISLNK(n->mode) || S_ISFIFO(n->mode) || (n->whiteout && w->whiteouts))
                 return false;
         w->skipped++;
-        text = path_printable(n->path);
+        text = text_escape(n->path);
         if (!w->quiet)
                 log_notice("/%s is %s: left out", text ?: "", S_ISSOCK(n->mode) ? "a socket" : "a device");
         return true;

@@ -4,9 +4,9 @@
 
 #include "base/util.h"
 
-#define XATTR_ACL_ACCESS "system.posix_acl_access"
+#define XATTR_ACL_ACCESS  "system.posix_acl_access"
 #define XATTR_ACL_DEFAULT "system.posix_acl_default"
-#define XATTR_VALUE_MAX 65536 /* the kernel's bound on one value */
+#define XATTR_VALUE_MAX   65536 /* the kernel's bound on one value */
 
 struct xattr {
         struct xattr *next;

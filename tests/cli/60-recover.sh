@@ -8,46 +8,10 @@ RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}
 # VERB [words more on the command line]: as the initramfs of what $running says would run it. Its log goes to the
 # kernel's, or to stderr where there is none.
 recover() { "$RECOVER" --disk disk.img --esp esp --cmdline "$running ${2-}" "$1" 2>recover.log; }
-# The machine starts again. The boot id is the kernel's: a new boot is played by forgetting which one was counted last,
-# in both copies of the record.
-next_boot() {
-        python3 - disk.img <<'END'
-import struct, sys
-def crc32c(data):
-    crc = 0xffffffff
-    for b in data:
-        crc ^= b
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
-with open(sys.argv[1], "r+b") as f:
-    at = 0
-    data = f.read()
-    while (at := data.find(b"BOOTMGRS", at)) >= 0:
-        copy = bytearray(data[at:at + 4096])
-        length = struct.unpack_from("<I", copy, 12)[0]
-        for slot in range(8):
-            start = 32 + 128 + slot * 208 + 176
-            copy[start:start + 16] = bytes(16)
-        struct.pack_into("<I", copy, 28, crc32c(bytes(copy[:28]) + bytes(copy[32:32 + length])))
-        f.seek(at)
-        f.write(copy)
-        at += 4096
-END
-}
+# The machine starts again.
+next_boot() { python3 "$top/tests/cli/record.py" new-boot disk.img; }
 # Both copies of the record are unreadable.
-lose_record() {
-        python3 - disk.img <<'END'
-import sys
-with open(sys.argv[1], "r+b") as f:
-    data = f.read()
-    at = 0
-    while (at := data.find(b"BOOTMGRS", at)) >= 0:
-        f.seek(at)
-        f.write(b"lost")
-        at += 4096
-END
-}
+lose_record() { python3 "$top/tests/cli/record.py" lose disk.img; }
 states() { status '[s["state"] for s in j["slots"]]'; }
 reason() { status "j['slots'][$1]['reason']"; }
 
@@ -98,6 +62,7 @@ is "2 is bad, 1 is switched to" '["trial", "bad"]' "$(states)"
 is "and says why" "it did not come up in any of its tries" "$(reason 1)"
 is "its entry went, one for 1 came" "bootmgr-1-a.conf bootmgr-3-a+3-0.conf" "$(entries)"
 is "the upgrade failed" FAILED "$(running="bootmgr.slot=a bootmgr.generation=3" && m boot-config -q; m show upgrade status --json | json 'j["state"]')"
+has "and says where it was found out" 'found out in the initramfs of slot b' "$(m show upgrade status --json | json 'j["reason"]')"
 running="bootmgr.slot=a bootmgr.generation=3"
 ok "1 boots" recover boot
 ok "and is confirmed" m confirm

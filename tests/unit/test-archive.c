@@ -6,6 +6,7 @@
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 
+#include "base/text.h"
 #include "slot/kinds.h"
 #include "snapshot/acl.h"
 #include "snapshot/archive.h"
@@ -162,13 +163,15 @@ START_TEST(test_damage_inside)
         close(fd);
         fd = new_file("b");
         for (off_t i = 0; i < st.st_size; i++) {
-                struct archive *zstd = archive_write_new();
-                struct archive_entry *entry = archive_entry_new();
+                struct archive *zstd;
+                struct archive_entry *entry;
                 struct buf b = {};
 
                 /* Blocks of zeros stay. */
                 if (is_all_zero(tar + i / 512 * 512, 512) && i % 512)
                         continue;
+                zstd = archive_write_new();
+                entry = archive_entry_new();
                 tar[i] ^= 1 << i % 7;
                 ck_assert_int_eq(ftruncate(fd, 0), 0);
                 ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
@@ -217,9 +220,9 @@ static const struct hostile {
         { "tree2", S_IFREG, NULL, NULL, false },
         { "tree/link/x", S_IFREG, NULL, NULL, false }, /* through the symbolic link */
         { "tree/link/x", S_IFDIR, NULL, NULL, false },
-        { "tree/link", S_IFREG, NULL, NULL, false },   /* over it */
+        { "tree/link", S_IFREG, NULL, NULL, false }, /* over it */
         { "tree/link", S_IFDIR, NULL, NULL, false },
-        { "tree/dir", S_IFDIR, NULL, NULL, false },    /* twice */
+        { "tree/dir", S_IFDIR, NULL, NULL, false }, /* twice */
         { "tree/dir", S_IFLNK, NULL, "/", false },
         { "tree/dir/link2/x", S_IFREG, NULL, NULL, false },
         { "tree/no/such/dir", S_IFREG, NULL, NULL, false },
@@ -271,7 +274,10 @@ static int unpack_archive(int fd, bool *ret_reader, struct error *e)
 START_TEST(test_hostile)
 {
         static const struct hostile before[] = {
-                { "tree", S_IFDIR }, { "tree/dir", S_IFDIR }, { "tree/file", S_IFREG }, { "tree/link", S_IFLNK, NULL, "../out" },
+                { "tree", S_IFDIR },
+                { "tree/dir", S_IFDIR },
+                { "tree/file", S_IFREG },
+                { "tree/link", S_IFLNK, NULL, "../out" },
                 { "tree/dir/link2", S_IFLNK, NULL, "/etc" },
         };
         struct archive *a = archive_write_new();
@@ -361,7 +367,11 @@ static const struct {
         size_t cut; /* bytes missing at the end */
         bool good;
 } acls[] = {
-        { 6, { { 1, 7, -1U }, { 2, 5, 10 }, { 4, 4, -1U }, { 8, 6, 4000000000 }, { 16, 7, -1U }, { 32, 0, -1U } }, 2, 0, true },
+        { 6,
+          { { 1, 7, -1U }, { 2, 5, 10 }, { 4, 4, -1U }, { 8, 6, 4000000000 }, { 16, 7, -1U }, { 32, 0, -1U } },
+          2,
+          0,
+          true },
         { 5, { { 1, 6, -1U }, { 2, 7, 3 }, { 4, 4, -1U }, { 16, 5, -1U }, { 32, 1, -1U } }, 2, 0, true },
         { 6, { { 1, 6, -1U }, { 2, 7, 9 }, { 2, 6, 3 }, { 4, 4, -1U }, { 16, 5, -1U }, { 32, 1, -1U } }, 2, 0, true },
         { 5, { { 1, 6, -1U }, { 2, 7, 3 }, { 4, 4, -1U }, { 16, 5, -1U }, { 32, 1, -1U } }, 1, 0, false },
@@ -463,7 +473,7 @@ static const struct {
         { "tab\t\n\\", "tab\\x09\\x0a\\x5c", true },
         { "gr\303\274n \342\202\254 \360\237\230\200", "gr\303\274n \342\202\254 \360\237\230\200", true },
         { "\377\302", "\\xff\\xc2", true },
-        { "\300\200", "\\xc0\\x80", true },         /* overlong */
+        { "\300\200", "\\xc0\\x80", true },          /* overlong */
         { "\355\240\200", "\\xed\\xa0\\x80", true }, /* a surrogate */
         { "\364\220\200\200", "\\xf4\\x90\\x80\\x80", true },
         { "\302\233[2J\033[", "\\xc2\\x9b[2J\\x1b[", true }, /* what would steer a terminal */
@@ -472,7 +482,7 @@ static const struct {
 
 START_TEST(test_names)
 {
-        char *printable = path_printable(names[_i].path);
+        char *printable = text_escape(names[_i].path);
 
         ck_assert_str_eq(printable, names[_i].printable);
         ck_assert_int_eq(path_is_clean(names[_i].path), names[_i].clean);

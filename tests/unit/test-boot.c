@@ -865,6 +865,43 @@ START_TEST(the_last_slot_is_tried_again)
 }
 END_TEST
 
+/* The slot that a rollback left is bad, and power was cut in each try of the one it went to: that boots all the same,
+ * as often as it takes, and the operation does not wait for ever. */
+START_TEST(the_last_slot_boots_without_tries)
+{
+        struct case_ c;
+
+        upgraded(&c, 1);
+        slot_set_mark_bad(&c.in.set, 1, REASON_HEALTH);
+        slot_set_begin_switch(&c.in.set, 0, 0);
+        slot_set_end_switch(&c.in.set, 3);
+        c.in.set.operation = OPERATION_ROLLBACK;
+        c.in.set.operation_from = 1;
+        c.in.set.operation_to = 0;
+        c.in.set.slots[0].attempts = 3;
+        c.in.slot = 0;
+        c.in.generation = c.in.set.generation;
+        c.entries[0] = (struct loader_entry){ c.in.generation, 0, 0, 3, true, {}, {}, "" };
+        for (int boot = 0; boot < 3; boot++) {
+                memset(c.in.set.slots[0].last_boot, boot, 16);
+                run(&c, BOOT_FOUND_EXHAUSTED, BOOT_RECOVERY);
+                ck_assert_int_eq(c.d.set.slots[0].state, SLOT_TRIAL);
+                ck_assert_int_eq(c.d.set.operation_state, OPERATION_FAILED);
+                ck_assert_int_eq(c.d.set.operation_reason, REASON_TRIES_EXHAUSTED);
+                ck_assert_int_eq(c.d.save, boot == 0);
+                c.in.set = c.d.set;
+        }
+        slot_set_confirm(&c.in.set, 0);
+        run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE);
+        /* A root that fails may be there the next time: nothing is decided about the operation. */
+        upgraded(&c, 1);
+        slot_set_mark_bad(&c.in.set, 0, REASON_ROOT_MOUNT);
+        c.in.root_failed = REASON_ROOT_MOUNT;
+        run(&c, BOOT_FOUND_ROOT, BOOT_RECOVERY);
+        ck_assert_int_eq(c.d.set.operation_state, OPERATION_RUNNING);
+}
+END_TEST
+
 /* A rollback from a version on trial to one that does not boot: back to where it came from, whose trial goes on. */
 START_TEST(a_failed_rollback_takes_the_trial_up_again)
 {
@@ -1105,7 +1142,7 @@ START_TEST(nothing_to_do_writes_nothing)
         upgraded(&c, 0);
         run(&c, BOOT_FOUND_DETOUR, BOOT_CONTINUE);
         ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
-        ck_assert_uint_eq(state.sequence, 1);
+        ck_assert_uint_eq(state.sequence, 2); /* as both copies were made */
         ck_assert_uint_eq(story.size, 0);
         check_recorded(&state);
 }
@@ -1143,6 +1180,7 @@ static void add_table(TCase *t)
         tcase_add_test(t, a_failed_root_goes_to_the_other_slot);
         tcase_add_test(t, bad_and_incomplete_slots_are_left);
         tcase_add_test(t, the_last_slot_is_tried_again);
+        tcase_add_test(t, the_last_slot_boots_without_tries);
         tcase_add_test(t, a_failed_rollback_takes_the_trial_up_again);
         tcase_add_test(t, a_lost_record_is_rebuilt);
         tcase_add_test(t, a_lost_record_without_entries);

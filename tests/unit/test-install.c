@@ -385,6 +385,10 @@ START_TEST(what_is_refused_before_the_first_byte)
         strcpy(m.images[2].name, "root");
         strcpy(m.images[0].name, "extra");
         ck_refused_saying(install_check(&m, &l, e), kind_bundle_incompatible, "no kernel");
+        l.esp_free = UINT64_MAX; /* a loader that keeps no boot files */
+        ck_ok(install_check(&m, &l, e));
+        strcpy(m.images[2].name, "other");
+        ck_refused_saying(install_check(&m, &l, e), kind_bundle_incompatible, "no root");
 }
 END_TEST
 

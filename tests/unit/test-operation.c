@@ -8,7 +8,7 @@
 #include "slot/kinds.h"
 
 /* Check has a macro of this name. */
-#include <check.h>
+#include "scratch.h"
 #undef fail
 
 static struct operation sample(void)
@@ -47,7 +47,8 @@ START_TEST(json_goes_round)
         ck_assert_ptr_nonnull(j);
         ck_assert_str_eq(json_string_value(json_object_get(j, "operation")), "UPGRADE");
         ck_assert_str_eq(json_string_value(json_object_get(j, "state")), "IN_PROGRESS");
-        ck_assert_str_eq(json_string_value(json_object_get(json_array_get(json_object_get(j, "steps"), 1), "state")), "RUNNING");
+        ck_assert_str_eq(json_string_value(json_object_get(json_array_get(json_object_get(j, "steps"), 1), "state")),
+                         "RUNNING");
         ck_assert_int_eq(operation_from_json(j, &b, &e), 0);
         ck_assert_str_eq(b.id, a.id);
         ck_assert_int_eq(b.generation, a.generation);
@@ -63,6 +64,28 @@ START_TEST(json_goes_round)
 }
 END_TEST
 
+/* Programs know two words; going to a slot by name is the second, and is known again by its own member. */
+START_TEST(activate_is_a_rollback_to_programs)
+{
+        static const enum operation_kind kinds[] = { OPERATION_UPGRADE, OPERATION_ROLLBACK, OPERATION_ACTIVATE };
+        struct operation a = sample(), b = {};
+        bool activate = kinds[_i] == OPERATION_ACTIVATE;
+        json_t *j;
+
+        a.kind = kinds[_i];
+        j = operation_to_json(&a);
+        ck_assert_str_eq(json_string_value(json_object_get(j, "operation")),
+                         kinds[_i] == OPERATION_UPGRADE ? "UPGRADE" : "ROLLBACK");
+        ck_assert(json_is_boolean(json_object_get(j, "activate")));
+        ck_assert_int_eq(json_is_true(json_object_get(j, "activate")), activate);
+        ck_assert_int_eq(operation_from_json(j, &b, NULL), 0);
+        ck_assert_int_eq(b.kind, kinds[_i]);
+        json_decref(j);
+        operation_done(&a);
+        operation_done(&b);
+}
+END_TEST
+
 START_TEST(bad_json_is_refused)
 {
         static const char *const texts[] = {
@@ -73,7 +96,8 @@ START_TEST(bad_json_is_refused)
                 "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\"}",
                 "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\"}]}",
                 "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"Y\"}]}",
-                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"DONE\",\"progress\":101}]}",
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"DONE\","
+                "\"progress\":101}]}",
                 "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"start\":\"yesterday\",\"steps\":[]}",
         };
         json_t *j = json_loads(texts[_i], 0, NULL);
@@ -145,12 +169,12 @@ START_TEST(automatic_target_needs_only_a_bootable_slot)
 }
 END_TEST
 
-static void write_check(const char *directory, const char *sub, const char *name, const char *script)
+static void write_check(const char *directory, const char *name, const char *script)
 {
-        _cleanup_free_ char *d = xasprintf("%s/%s", directory, sub), *path = xasprintf("%s/%s", d, name);
+        _cleanup_free_ char *path = xasprintf("%s/%s", directory, name);
         FILE *f;
 
-        mkdir(d, 0755);
+        mkdir(directory, 0755);
         f = fopen(path, "w");
         ck_assert_ptr_nonnull(f);
         fprintf(f, "#!/bin/sh\n%s\n", script);
@@ -170,15 +194,13 @@ START_TEST(health_checks_decide)
                 { "echo one; echo the disk is on fire; exit 3", "exit 0", -EBADMSG, "status 3: the disk is on fire" },
                 { "sleep 30", "exit 0", -ETIMEDOUT, "did not end" },
         };
-        char directory[] = "health-XXXXXX";
         struct health_result result = {};
         struct error e = {};
 
-        ck_assert_ptr_nonnull(mkdtemp(directory));
-        write_check(directory, "required", "10-first", "exit 0");
-        write_check(directory, "required", "50-check", rows[_i].required);
-        write_check(directory, "wanted", "50-check", rows[_i].wanted);
-        ck_assert_int_eq(health_run(directory, 500000, NULL, &result, &e), rows[_i].result);
+        write_check("required", "10-first", "exit 0");
+        write_check("required", "50-check", rows[_i].required);
+        write_check("wanted", "50-check", rows[_i].wanted);
+        ck_assert_int_eq(health_run(".", 500000, NULL, &result, &e), rows[_i].result);
         if (rows[_i].result == 0) {
                 ck_assert_uint_eq(result.passed + result.warned, 3);
         } else {
@@ -207,7 +229,9 @@ int main(void)
         int failed;
 
         tcase_set_timeout(t, 60);
+        tcase_add_checked_fixture(t, scratch_begin, scratch_end);
         tcase_add_test(t, json_goes_round);
+        tcase_add_loop_test(t, activate_is_a_rollback_to_programs, 0, 3);
         tcase_add_loop_test(t, bad_json_is_refused, 0, 9);
         tcase_add_loop_test(t, ending_settles_every_step, 0, 3);
         tcase_add_loop_test(t, tables_are_in_order, 0, 2);

@@ -12,7 +12,7 @@
 #include "slot/kinds.h"
 
 /* Check has a macro of this name. */
-#include <check.h>
+#include "scratch.h"
 #undef fail
 
 static struct disk disk = { .path = "image" };
@@ -82,10 +82,7 @@ static int add_file(const char *text, uint8_t digest[static DIGEST_SIZE], struct
 
 static void setup(void)
 {
-        char directory[] = "sdboot-XXXXXX";
-
-        ck_assert_ptr_nonnull(mkdtemp(directory));
-        ck_assert_int_eq(chdir(directory), 0);
+        scratch_begin();
         ck_assert_int_eq(mkdir("esp", 0755), 0);
         ck_assert_int_eq(mkdir("efivars", 0755), 0);
         open_it();
@@ -97,6 +94,7 @@ static void teardown(void)
 {
         io_set_ops(NULL);
         loader_close(&loader);
+        scratch_end();
 }
 
 static struct entry_spec spec_of(uint64_t generation, int slot)

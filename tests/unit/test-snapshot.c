@@ -150,7 +150,8 @@ START_TEST(test_unpack_by_hand)
         s = take(app, 1);
         said = sh_output("zstd -q -t root/data/bootmgr/snapshots/%s.tar.zst; mkdir out;"
                          "LC_ALL=C tar --zstd --acls --xattrs --xattrs-include='*' --same-owner -p"
-                         " -xf root/data/bootmgr/snapshots/%s.tar.zst -C out 2>&1 | grep -v -e \"'hdrcharset'$\" -e 'implausibly old' || :",
+                         " -xf root/data/bootmgr/snapshots/%s.tar.zst -C out 2>&1 | grep -v -e \"'hdrcharset'$\" -e "
+                         "'implausibly old' || :",
                          s.id, s.id);
         /* Two names are not ASCII, and one file is older than tar believes. */
         ck_assert_msg(!*said, "tar says: %.500s", said);
@@ -216,7 +217,8 @@ START_TEST(test_list_and_prune)
         free(list);
         names = sh_output("ls -A root/data/bootmgr/discarded root/data/bootmgr/snapshots | grep -c . ;"
                           "ls root/data/bootmgr/discarded | tr '\\n' ' '");
-        ck_assert_str_eq(names, "12\n10-2.json 10-2.tar.zst 10.json 10.tar.zst 11.json 11.tar.zst notmine.json notmine.tar.zst ");
+        ck_assert_str_eq(names,
+                         "12\n10-2.json 10-2.tar.zst 10.json 10.tar.zst 11.json 11.tar.zst notmine.json notmine.tar.zst ");
         free(names);
         for (int i = 0; i < 3; i++)
                 snapshot_done(&s[i]);
@@ -265,7 +267,8 @@ START_TEST(test_altered)
         snapshot_done(&found);
         sh("sed -i s,/data/nine,/data/none/../x, root/data/bootmgr/snapshots/%s.json", s.id);
         ck_refused(snapshot_find(&place, s.digest, &found, e), kind_snapshot_altered);
-        sh("cd root/data/bootmgr/snapshots; sed -i s,/data/none/../x,/data/none, %s.json; sed -i 's/\"nodes\": 2/\"nodes\": 1/' %s.json",
+        sh("cd root/data/bootmgr/snapshots; sed -i s,/data/none/../x,/data/none, %s.json; sed -i 's/\"nodes\": 2/\"nodes\": "
+           "1/' %s.json",
            s.id, s.id);
         ck_ok(snapshot_find(&place, s.digest, &found, e));
         ck_refused(snapshot_verify(&place, &found, e), kind_snapshot_altered);
@@ -349,7 +352,8 @@ START_TEST(test_estimate_is_enough)
         struct snapshot s;
 
         make_every_kind("root/data/app");
-        sh("head -c 3000000 /dev/urandom > root/data/app/random; for i in $(seq 300); do head -c 10 /dev/urandom > root/data/app/r$i; done");
+        sh("head -c 3000000 /dev/urandom > root/data/app/random; for i in $(seq 300); do head -c 10 /dev/urandom > "
+           "root/data/app/r$i; done");
         ck_ok(snapshot_estimate(&place, app, &estimate, e));
         s = take(app, 1);
         ck_assert_uint_ge(estimate, s.size);
@@ -514,7 +518,8 @@ START_TEST(test_mount_points)
                 { "mount -t tmpfs none root/data/app", (char *)"/data/app" },
                 { "mkdir root/data/app/sub; mount -t tmpfs none root/data/app/sub", (char *)"/data/app" },
                 { "mkdir root/data/app/sub; mount --bind root/data root/data/app/sub", (char *)"/data/app" },
-                { "echo > root/data/app/f; echo > root/data/g; mount --bind root/data/g root/data/app/f", (char *)"/data/app" },
+                { "echo > root/data/app/f; echo > root/data/g; mount --bind root/data/g root/data/app/f",
+                  (char *)"/data/app" },
                 { "echo > root/data/f; echo > root/data/g; mount --bind root/data/g root/data/f", (char *)"/data/f" },
         };
         struct snapshot s = {};
@@ -526,7 +531,8 @@ START_TEST(test_mount_points)
         ck_refused(snapshot_check_paths(&place, (char *[]){ cases[_i].path, NULL }, e), kind_config_path);
         ck_refused(snapshot_estimate(&place, (char *[]){ cases[_i].path, NULL }, &bytes, e), kind_config_path);
         ck_refused(snapshot_take(&place, (char *[]){ cases[_i].path, NULL }, 0, "1", 1, NULL, &s, e), kind_config_path);
-        sh("test -z \"$(ls -A root/data/bootmgr/snapshots)\"; umount root/data/app/* root/data/app root/data/f 2>/dev/null || :");
+        sh("test -z \"$(ls -A root/data/bootmgr/snapshots)\"; umount root/data/app/* root/data/app root/data/f 2>/dev/null "
+           "|| :");
 }
 END_TEST
 

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The upgrade of a whole machine in an image file, every write recorded: before the first byte of a slot goes, the record
  * says so and the slot's entries are gone; after a bad chunk it stays so. */
-/* tree.h has a function of the name of one in operation/machine.h. */
-#define machine_open tree_machine_open
 #include "bundles.h"
-#undef machine_open
 
 #include <sys/stat.h>
 

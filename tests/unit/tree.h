@@ -18,23 +18,24 @@
 #include "base/log.h"
 #include "snapshot/snapshot.h"
 
-#define ck_ok(expression)                                                                                              \
-        do {                                                                                                           \
-                _cleanup_error_ struct error _error = {};                                                              \
-                struct error *e = &_error;                                                                             \
-                int _r = (expression);                                                                                 \
-                ck_assert_msg(_r >= 0, "%s: %s (%s)", #expression, error_text(_r), _error.message ?: "no message");     \
+#define ck_ok(expression)                                                                                                   \
+        do {                                                                                                                \
+                _cleanup_error_ struct error _error = {};                                                                   \
+                struct error *e = &_error;                                                                                  \
+                int _r = (expression);                                                                                      \
+                ck_assert_msg(_r >= 0, "%s: %s (%s)", #expression, error_text(_r), _error.message ?: "no message");         \
         } while (0)
 
 /* The expression fails with this kind, and says why. */
-#define ck_refused(expression, expected)                                                                               \
-        do {                                                                                                           \
-                _cleanup_error_ struct error _error = {};                                                              \
-                struct error *e = &_error;                                                                             \
-                int _r = (expression);                                                                                 \
-                ck_assert_msg(_r < 0, "%s succeeded", #expression);                                                    \
-                ck_assert_msg(_error.message != NULL, "%s: no message", #expression);                                   \
-                ck_assert_msg(_error.kind == &(expected), "%s: kind %s: %s", #expression, _error.kind->name, _error.message); \
+#define ck_refused(expression, expected)                                                                                    \
+        do {                                                                                                                \
+                _cleanup_error_ struct error _error = {};                                                                   \
+                struct error *e = &_error;                                                                                  \
+                int _r = (expression);                                                                                      \
+                ck_assert_msg(_r < 0, "%s succeeded", #expression);                                                         \
+                ck_assert_msg(_error.message != NULL, "%s: no message", #expression);                                       \
+                ck_assert_msg(_error.kind == &(expected), "%s: kind %s: %s", #expression, _error.kind->name,                \
+                              _error.message);                                                                              \
         } while (0)
 
 static char dir[PATH_MAX];
@@ -49,7 +50,8 @@ static void sh(const char *fmt, ...)
         va_start(ap, fmt);
         ck_assert_int_ge(vasprintf(&text, fmt, ap), 0);
         va_end(ap);
-        ck_assert_int_lt(snprintf(command, sizeof(command), "set -e; cd '%s'; umask 022; %s", dir, text), (int)sizeof(command));
+        ck_assert_int_lt(snprintf(command, sizeof(command), "set -e; cd '%s'; umask 022; %s", dir, text),
+                         (int)sizeof(command));
         ck_assert_msg(system(command) == 0, "failed: %s", text);
         free(text);
 }
@@ -74,7 +76,7 @@ static char *sh_output(const char *fmt, ...)
         return output;
 }
 
-static void machine_open(void)
+static void machine_reopen(void)
 {
         char path[PATH_MAX + 32];
 
@@ -97,7 +99,7 @@ static void machine_begin(void)
         snprintf(dir, sizeof(dir), "%s/bootmgr-test-XXXXXX", tmp);
         ck_assert_ptr_nonnull(mkdtemp(dir));
         sh("mkdir -p root/data/bootmgr root/data/app");
-        machine_open();
+        machine_reopen();
 }
 
 static void machine_end(void)
@@ -113,7 +115,7 @@ static _unused_ bool own_mounts(void)
 {
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
                 return false;
-        machine_open();
+        machine_reopen();
         return true;
 }
 
@@ -231,7 +233,8 @@ static _unused_ void ck_same_tree(const char *path, const char *expected)
         do {
                 x = line_next(&a);
                 y = line_next(&b);
-                ck_assert_msg(streq(x, y), "%s differs:\n  is     %.500s\n  not    %.500s", path, x ?: "(end)", y ?: "(end)");
+                ck_assert_msg(streq(x, y), "%s differs:\n  is     %.500s\n  not    %.500s", path, x ?: "(end)",
+                              y ?: "(end)");
         } while (x && y);
         free(expected_copy);
         free(now);
@@ -328,7 +331,8 @@ static _unused_ void make_every_kind(const char *path)
            "ln plain d/hard; ln -s ../plain d/soft; ln -s /etc/nowhere dangling; ln d/e/f/x d/e/again\n"
            "ln -s \"$(printf '%%1000s' | tr ' ' t)\" longlink; mkfifo -m 640 pipe\n"
            "n=$(printf '%%0200d' 1); echo long > $n; mkdir -p $n.d/$n/$n; echo longer > $n.d/$n/$n/$n\n"
-           "printf x > \"$(printf 'new\\nline')\"; printf y > \"$(printf 'bad\\377\\376utf')\"; printf z > 'sp ace \\ \" %%41 ='\n"
+           "printf x > \"$(printf 'new\\nline')\"; printf y > \"$(printf 'bad\\377\\376utf')\"; printf z > 'sp ace \\ \" "
+           "%%41 ='\n"
            "echo umlaut > \"$(printf 'gr\\303\\274n')\"; echo dash > -rf\n"
            "p=deep; for i in $(seq 280); do p=$p/$i; done; mkdir -p $p; echo bottom > $p/end\n"
            "truncate -s 3M sparse; printf data | dd of=sparse bs=1 seek=1500000 conv=notrunc status=none\n"

@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Changes the state record of an image behind the program's back (docs/formats.md, "State record").
+
+    record.py new-boot IMAGE    no boot was counted yet: the boot id is the kernel's, so a new boot is played like this
+    record.py lose IMAGE        no copy is readable
+"""
+import struct
+import sys
+
+COPY, HEADER, SLOTS, SLOT_SIZE, LAST_BOOT = 4096, 32, 128, 208, 176
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def forget_boot(copy):
+    length = struct.unpack_from('<I', copy, 12)[0]
+    for slot in range(8):
+        start = HEADER + SLOTS + slot * SLOT_SIZE + LAST_BOOT
+        copy[start:start + 16] = bytes(16)
+    struct.pack_into('<I', copy, 28, crc32c(bytes(copy[:28]) + bytes(copy[HEADER:HEADER + length])))
+
+
+def lose(copy):
+    copy[:4] = b'lost'
+
+
+def main():
+    change = {'new-boot': forget_boot, 'lose': lose}[sys.argv[1]]
+    found = 0
+    with open(sys.argv[2], 'r+b') as f:
+        data = f.read()
+        at = data.find(b'BOOTMGRS')
+        while at >= 0:
+            copy = bytearray(data[at:at + COPY])
+            change(copy)
+            f.seek(at)
+            f.write(copy)
+            found += 1
+            at = data.find(b'BOOTMGRS', at + COPY)
+    sys.exit(0 if found == 2 else f'{found} copies of the record were found')
+
+
+main()
