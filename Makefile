@@ -85,6 +85,8 @@ $(BUILD)/obj-recover/%.o: %.c Makefile
 	$(Q)mkdir -p $(@D) && $(COMPILE) -Os -ffunction-sections -fdata-sections -DBOOTMGR_RECOVER -c -o $@ $<
 
 $(BUILD)/obj/tests/%.o: CPPFLAGS += -Itests/unit $(CHECK_CFLAGS)
+# Kept, although nothing names them: else make removes them as intermediate files, and compiles them again next time.
+.SECONDARY: $(UNIT_TESTS:$(BUILD)/tests/%=$(BUILD)/obj/tests/unit/%.o)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) $(CHECK_LDLIBS) -lacl -lpthread
@@ -99,6 +101,7 @@ check-asan:
 
 ## coverage: line coverage of bootmgr/ by unit and CLI tests
 coverage:
+	$(Q)[ ! -d build/coverage ] || find build/coverage -name '*.gcda' -delete
 	$(Q)$(MAKE) BUILD=build/coverage CFLAGS="-O0 -g" SANITIZE="--coverage" check
 	$(Q)tests/coverage build/coverage
 

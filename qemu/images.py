@@ -30,7 +30,8 @@ VERSIONS = {'1': (1, 1), '2': (2, 1), '3': (3, 2), '16.1': (1, 1), '16.2': (1, 1
 MASKED_UNITS = ('dev-hugepages.mount', 'dev-mqueue.mount', 'sys-kernel-debug.mount', 'sys-kernel-tracing.mount',
                 'sys-kernel-config.mount', 'sys-fs-fuse-connections.mount', 'proc-sys-fs-binfmt_misc.automount',
                 'systemd-network-generator.service', 'systemd-update-utmp.service', 'systemd-update-utmp-runlevel.service')
-MASKED_GENERATORS = ('cryptsetup', 'integritysetup', 'veritysetup', 'gpt-auto', 'hibernate-resume', 'rc-local', 'run', 'sysv', 'system-update')
+MASKED_GENERATORS = ('cryptsetup', 'integritysetup', 'veritysetup', 'gpt-auto', 'hibernate-resume', 'rc-local', 'run', 'sysv',
+                     'system-update')
 
 
 class Build:
@@ -54,14 +55,19 @@ class Build:
         return self._system
 
     def _make_install(self):
-        """`make install` into a directory of its own, which is then looked at for changes."""
-        target = os.path.join(host.CACHE, 'installed')
+        """The directory that `make install` filled: named by what is in it, so that others may look at it while it is made again."""
+        partial = os.path.join(host.CACHE, 'installed.partial')
         with stage.locked('installed'):
-            shutil.rmtree(target, ignore_errors=True)
-            os.makedirs(target)
+            shutil.rmtree(partial, ignore_errors=True)
+            os.makedirs(partial)
             if self.install:
-                host.run(['make', '-C', host.REPO, '--no-print-directory', 'install', 'DESTDIR=' + target, 'PREFIX=/usr', 'SYSCONFDIR=/etc'])
-        return target
+                host.run(['make', '-C', host.REPO, '--no-print-directory', 'install', 'DESTDIR=' + partial, 'PREFIX=/usr',
+                          'SYSCONFDIR=/etc'])
+            final = os.path.join(host.CACHE, 'installed-' + stage.digest(('file', partial)))
+            if not os.path.isdir(final):
+                stage.remove_others('installed')
+                os.rename(partial, final)
+        return final
 
     def _build_system(self, directory, base, installed):
         root = os.path.join(directory, 'root')

@@ -63,7 +63,7 @@ def make(name, key, build, text):
     with locked(name):
         if os.path.isdir(final):
             return final
-        _remove_others(name)
+        remove_others(name)
         partial = final + '.partial'
         os.makedirs(partial)
         start = time.monotonic()
@@ -78,7 +78,7 @@ def make(name, key, build, text):
     return final
 
 
-def _remove_others(name):
+def remove_others(name):
     for entry in os.listdir(host.CACHE):
         stem, _, key = entry.partition('.partial')[0].rpartition('-')
         if stem == name and len(key) == 16:
