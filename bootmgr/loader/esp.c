@@ -59,18 +59,15 @@ static int open_root(int mount)
         return fd < 0 ? -errno : fd;
 }
 
-/* Asked without writing, so that a refusal changes no byte. vfat turns read-only when it finds damage. */
+/* Asked without writing, so that a refusal changes no byte. vfat turns read-only when it finds damage, and then this
+ * says EROFS. Not statfs(2): vfat counts the free clusters of the whole table for it, 34 ms of a switch when measured. */
 static int check_writable(const struct esp *esp, struct error *e)
 {
-        struct statvfs st;
-        int r = 0;
+        int r;
 
-        if (fstatvfs(esp->fd, &st) < 0 || faccessat(esp->fd, ".", W_OK, AT_EACCESS) < 0)
-                r = -errno;
-        else if (st.f_flag & ST_RDONLY)
-                r = -EROFS;
-        if (r == 0)
+        if (faccessat(esp->fd, ".", W_OK, AT_EACCESS) == 0)
                 return 0;
+        r = -errno;
         fail(e, r, &kind_esp_unusable, "the ESP %s cannot be written: %s", esp->where, error_text(r));
         return fail_hint(e, r == -EROFS ? "it is mounted read-only or was found damaged: check it with 'fsck.vfat'"
                                         : "run this as root");

@@ -115,11 +115,12 @@ static void write_result(struct recover *c, const struct boot_decision *d)
 }
 
 /* How long the mounts took goes behind what the decision left. */
-static void write_mount_time(const struct recover *c)
+static void write_mount_time(const struct recover *c, uint64_t data_usec)
 {
         _cleanup_close_ int fd = open(RUN_DIRECTORY "/boot", O_WRONLY | O_APPEND | O_CLOEXEC);
-        char line[48];
-        int n = snprintf(line, sizeof(line), "mount_usec=%llu\n", (unsigned long long)(now_monotonic() - c->start));
+        char line[96];
+        int n = snprintf(line, sizeof(line), "mount_usec=%llu\nmount_data_usec=%llu\n",
+                         (unsigned long long)(now_monotonic() - c->start), (unsigned long long)data_usec);
 
         if (fd >= 0 && write(fd, line, (size_t)n) < 0)
                 log_debug("the time of the mounts is not kept: %s", error_text(-errno));
@@ -127,13 +128,14 @@ static void write_mount_time(const struct recover *c)
 
 static int mount_all(const struct recover *c, const char *root, struct error *e)
 {
+        uint64_t data_usec = 0;
         int r;
 
         if (c->slot == SLOT_NONE || cmdline_has(c->cmdline, "rw"))
                 return 0;
-        r = mount_slot(&c->disk, c->slot, root, e);
+        r = mount_slot(&c->disk, c->slot, root, &data_usec, e);
         if (r >= 0)
-                write_mount_time(c);
+                write_mount_time(c, data_usec);
         return r;
 }
 

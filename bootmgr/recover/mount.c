@@ -31,8 +31,9 @@ static int make_machine_id(int root)
         return r == -EEXIST ? 0 : r;
 }
 
-static int mount_data(const struct disk *disk, const char *root, struct error *e)
+static int mount_data(const struct disk *disk, const char *root, uint64_t *ret_usec, struct error *e)
 {
+        uint64_t start = now_monotonic();
         _cleanup_free_ char *target = xasprintf("%s/" DATA, root);
 
         if (!target)
@@ -41,6 +42,7 @@ static int mount_data(const struct disk *disk, const char *root, struct error *e
                 return fail(e, -ENODEV, NULL, "%s has no data partition", disk->path);
         if (mount(disk->data.node, target, "ext4", MS_NOSUID | MS_NODEV, NULL) < 0)
                 return fail_errno(e, -errno, "cannot mount %s at %s", disk->data.node, target);
+        *ret_usec = now_monotonic() - start;
         return 0;
 }
 
@@ -70,10 +72,10 @@ static int mount_etc(int slot, const char *root, struct error *e)
         return 0;
 }
 
-int mount_slot(const struct disk *disk, int slot, const char *root, struct error *e)
+int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *ret_data_usec, struct error *e)
 {
         int r;
 
-        r = mount_data(disk, root, e);
+        r = mount_data(disk, root, ret_data_usec, e);
         return r < 0 ? r : mount_etc(slot, root, e);
 }
