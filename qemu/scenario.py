@@ -182,13 +182,14 @@ class Machine:
 
     def reboots(self, command, new=True):
         """Runs a command after which the machine starts again, and waits for that."""
+        pieces = []
         try:
-            result = self.run(command)
-            if result.code:
-                raise ScenarioError('`%s` failed (%d): %s%s' % (command, result.code, result.text, result.errors))
-            output = result.text + result.errors
+            code = self.run(command, on_out=pieces.append, on_err=pieces.append).code
         except AgentLost:
-            output = ''         # it went down under the command
+            code = 0            # it went down under the command: what was printed before is kept
+        output = b''.join(pieces).decode(errors='replace')
+        if code:
+            raise ScenarioError('`%s` failed (%d): %s' % (command, code, output))
         self.await_boot(new)
         return output
 
