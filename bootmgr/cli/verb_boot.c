@@ -17,7 +17,10 @@ static int leave(struct machine *m, struct observer *o, struct error *e)
         return m->offline ? operation_switch(m, o, e) : operation_reboot(m, e);
 }
 
-int verb_boot_config(struct verb_args *args, struct error *e)
+typedef int (*unit_work)(struct machine *m, struct observer *o, struct error *e);
+
+/* Opens the machine, shows what is at work; `done` is said at the end, NULL: the caller has the last word. */
+static int run_for_unit(struct verb_args *args, unit_work work, const char *done, struct error *e)
 {
         struct cli *cli = cli_from(args);
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
@@ -26,64 +29,52 @@ int verb_boot_config(struct verb_args *args, struct error *e)
 
         bar_init(&bar, cli);
         r = cli_open_machine(args, &m, e);
-        if (r < 0)
-                return r;
-        r = operation_at_boot(&m, &bar.observer, e);
-        if (r == -EHOSTDOWN) {
-                fail(e, r, NULL, "slot %c cannot go on and was marked bad: another slot boots now", slot_name(m.booted));
-                if (!m.offline)
-                        operation_reboot(&m, NULL);
-        }
+        if (r >= 0)
+                r = work(&m, &bar.observer, e);
         bar_done(&bar);
-        return r < 0 ? r : cli_done(cli, "the configuration is this version's");
+        return r < 0 || !done ? r : cli_done(cli, "%s", done);
+}
+
+static int configure(struct machine *m, struct observer *o, struct error *e)
+{
+        int r = operation_at_boot(m, o, e);
+
+        if (r != -EHOSTDOWN)
+                return r;
+        fail(e, r, NULL, "slot %c cannot go on and was marked bad: another slot boots now", slot_name(m->booted));
+        if (!m->offline)
+                operation_reboot(m, NULL);
+        return r;
+}
+
+static int check_health(struct machine *m, struct observer *o, struct error *e)
+{
+        bool rollback = false;
+        int r = operation_check_health(m, o, &rollback, e);
+
+        if (rollback)
+                leave(m, o, NULL);
+        return r;
+}
+
+int verb_boot_config(struct verb_args *args, struct error *e)
+{
+        return run_for_unit(args, configure, "the configuration is this version's", e);
 }
 
 int verb_switch_at_shutdown(struct verb_args *args, struct error *e)
 {
-        struct cli *cli = cli_from(args);
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        _cleanup_bar_ struct bar bar;
-        int r;
-
-        bar_init(&bar, cli);
-        r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = operation_switch(&m, &bar.observer, e);
-        bar_done(&bar);
-        return r < 0 ? r : cli_done(cli, "nothing is left to be done at this shutdown");
+        return run_for_unit(args, operation_switch, "nothing is left to be done at this shutdown", e);
 }
 
 int verb_check_health(struct verb_args *args, struct error *e)
 {
-        struct cli *cli = cli_from(args);
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        _cleanup_bar_ struct bar bar;
-        bool rollback = false;
-        int r;
-
-        bar_init(&bar, cli);
-        r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = operation_check_health(&m, &bar.observer, &rollback, e);
-        if (rollback)
-                leave(&m, &bar.observer, NULL);
-        bar_done(&bar);
-        return r < 0 ? r : cli_done(cli, "healthy");
+        return run_for_unit(args, check_health, "healthy", e);
 }
 
 int verb_confirm(struct verb_args *args, struct error *e)
 {
-        struct cli *cli = cli_from(args);
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        _cleanup_bar_ struct bar bar;
-        int r;
-
-        bar_init(&bar, cli);
-        r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = operation_confirm(&m, &bar.observer, e);
-        bar_done(&bar);
-        return r < 0 ? r : cli_done(cli, "confirmed");
+        return run_for_unit(args, operation_confirm, "confirmed", e);
 }
 
 /* Since boot, suspended time included: a machine that sleeps is not healthy either. */
@@ -108,20 +99,18 @@ static int on_trial(struct verb_args *args, uint64_t *ret_deadline, struct error
         return m.booted != SLOT_NONE && m.state.set.slots[m.booted].state == SLOT_TRIAL;
 }
 
-static int give_up_waiting(struct verb_args *args, uint64_t deadline, struct error *e)
+static int go_back(struct machine *m, struct observer *o, struct error *e)
 {
         struct rollback_options options = { .automatic = true, .why = REASON_DEADLINE };
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        _cleanup_bar_ struct bar bar;
-        int r;
+        int r = rollback_prepare(m, &options, o, e);
 
-        bar_init(&bar, args->context);
-        r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = rollback_prepare(&m, &options, &bar.observer, e);
-        if (r >= 0)
-                r = leave(&m, &bar.observer, e);
-        bar_done(&bar);
+        return r < 0 ? r : leave(m, o, e);
+}
+
+static int give_up_waiting(struct verb_args *args, uint64_t deadline, struct error *e)
+{
+        int r = run_for_unit(args, go_back, NULL, e);
+
         if (r < 0)
                 return r;
         return fail(e, -ETIMEDOUT, &kind_unhealthy, "not confirmed within %llu s after the boot: rolled back",
