@@ -4,12 +4,16 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "slot/kinds.h"
 
-#define RESERVE KIB(256) /* for directories that grow and for entries */
+#define RESERVE           KIB(256) /* for directories that grow and for entries */
+#define READERS_TIMEOUT   (3 * USEC_PER_SEC)
+#define READERS_POLL_NSEC 20000000
 
 /* What the kernel said about a mount: the first line of the context's log. */
 static void read_log(int fs, char *text, size_t size)
@@ -51,6 +55,23 @@ static int mount_detached(const char *device, bool write, struct error *e)
                       : fd;
 }
 
+/* Who only looks has it mounted read-only, for a moment, and the kernel allows no other way meanwhile: 'bootmgr status'
+ * must not be the reason why a rollback is refused. */
+static int mount_patiently(const char *device, bool write, struct error *e)
+{
+        uint64_t deadline = now_monotonic() + READERS_TIMEOUT;
+
+        for (;;) {
+                int fd = mount_detached(device, write, e);
+
+                if (fd != -EBUSY || now_monotonic() >= deadline)
+                        return fd;
+                if (e)
+                        error_done(e);
+                nanosleep(&(struct timespec){ .tv_nsec = READERS_POLL_NSEC }, NULL);
+        }
+}
+
 /* A mount point descriptor is O_PATH: reading directories and fsync need a real one. */
 static int open_root(int mount)
 {
@@ -88,7 +109,7 @@ int esp_open(const struct disk *disk, const char *directory, bool write, struct 
                 fail(e, -ENODEV, &kind_esp_unusable, "%s has no EFI system partition", disk->path);
                 return fail_hint(e, "'bootmgr init' makes one; Esp= or --esp names another place");
         } else {
-                mount = mount_detached(disk->esp.node, write, e);
+                mount = mount_patiently(disk->esp.node, write, e);
                 if (mount < 0)
                         return mount;
                 esp.fd = open_root(mount);

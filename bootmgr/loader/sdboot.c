@@ -150,17 +150,42 @@ static int sdboot_would_choose(struct loader *l, const struct entry_spec *spec, 
         return refuse_choice(chosen < 0 ? NULL : &list.items[chosen], why, e);
 }
 
+/* Whether there is an entry of ours: it was made after the directories were flushed. */
+static bool has_entry_of_ours(struct sdboot *s)
+{
+        _cleanup_closedir_ DIR *dir = NULL;
+        struct dirent *found;
+
+        if (sdboot_open_directory(s, ENTRIES_DIRECTORY, &dir) < 0)
+                return false;
+        while ((found = readdir(dir))) {
+                struct entry_name name;
+
+                if (entry_name_parse(found->d_name, &name) >= 0 && name.ours)
+                        return true;
+        }
+        return false;
+}
+
+/* The directories themselves must be as durable as what is put into them. */
+static int make_entries_directory(struct sdboot *s)
+{
+        int r;
+
+        if (has_entry_of_ours(s))
+                return 0;
+        r = mkdir_parents(s->esp.fd, ENTRIES_DIRECTORY, 0755);
+        if (r >= 0)
+                r = io_fsync_dir(s->esp.fd, "loader");
+        return r < 0 ? r : io_fsync_dir(s->esp.fd, ".");
+}
+
 static int create_entry(struct sdboot *s, const char *name, const char *text, size_t size, struct error *e)
 {
         _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", name);
         int r;
 
-        r = path ? mkdir_parents(s->esp.fd, ENTRIES_DIRECTORY, 0755) : -ENOMEM;
-        /* The directories themselves must be as durable as what is put into them. */
-        if (r >= 0)
-                r = io_fsync_dir(s->esp.fd, "loader");
-        if (r >= 0)
-                r = io_fsync_dir(s->esp.fd, ".");
+        r = path ? make_entries_directory(s) : -ENOMEM;
         if (r >= 0)
                 r = file_create(s->esp.fd, path, text, size, 0644);
         if (r < 0 && r != -EEXIST)
