@@ -12,9 +12,11 @@
 #include "slot/kinds.h"
 
 #define THREADS_MAX 8
+#define ALIGNMENT   4096 /* that direct reads need, whatever the device */
 
 struct check {
         const struct range *root;
+        int direct; /* the same without the page cache, or negative: the file system has no such thing */
         const struct bundle_image *image;
         const uint8_t *index;
         uint64_t next;      /* chunk to be taken by the next free thread; atomic */
@@ -24,26 +26,41 @@ struct check {
         struct progress *progress;
 };
 
+/* The index says of a chunk of zeros that nothing is stored of it: then there is nothing to hash. */
+static int compare_chunk(const uint8_t *entry, const uint8_t *data, uint32_t size, bool *same)
+{
+        uint8_t digest[DIGEST_SIZE];
+        int r = 0;
+
+        if (get_le32(entry + I_STORED) == 0) {
+                *same = is_all_zero(data, size);
+                return 0;
+        }
+        r = sha256_data(data, size, digest);
+        *same = r >= 0 && memcmp(digest, entry + I_DIGEST, DIGEST_SIZE) == 0;
+        return r;
+}
+
 static int check_chunk(struct check *c, uint64_t number, uint8_t *buffer)
 {
         uint32_t size = chunk_length(c->image, number);
-        uint8_t digest[DIGEST_SIZE];
+        uint64_t offset = c->root->offset + number * c->image->chunk_size;
+        bool aligned = ((offset | size) & (ALIGNMENT - 1)) == 0, same;
         int r;
 
-        r = io_pread(c->root->fd, buffer, size, c->root->offset + number * c->image->chunk_size);
+        r = io_pread(aligned && c->direct >= 0 ? c->direct : c->root->fd, buffer, size, offset);
         if (r >= 0)
-                r = sha256_data(buffer, size, digest);
+                r = compare_chunk(c->index + number * INDEX_ENTRY, buffer, size, &same);
         if (r < 0)
                 return r;
-        if (memcmp(digest, c->index + number * INDEX_ENTRY + I_DIGEST, DIGEST_SIZE) != 0 &&
-            number < __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED))
+        if (!same && number < __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED))
                 __atomic_store_n(&c->first_bad, number, __ATOMIC_RELAXED);
         return 0;
 }
 
 static int check_loop(struct check *c, bool report)
 {
-        _cleanup_free_ uint8_t *buffer = aligned_alloc(4096, c->image->chunk_size);
+        _cleanup_free_ uint8_t *buffer = aligned_alloc(ALIGNMENT, c->image->chunk_size);
         int r = buffer ? 0 : -ENOMEM;
 
         while (r >= 0 && __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED) == UINT64_MAX &&
@@ -69,14 +86,26 @@ static void *check_thread(void *userdata)
         return NULL;
 }
 
+/* Past the page cache: what is on the device is what counts, nobody needs it in memory, and it is several times as
+ * fast. */
+static int open_direct(int fd)
+{
+        char path[32];
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        return io_open(AT_FDCWD, path, O_RDONLY | O_DIRECT, 0);
+}
+
 /* The calling thread takes part, and is the only one that reports. */
 static int check_root(struct check *c)
 {
         long processors = sysconf(_SC_NPROCESSORS_ONLN);
+        _cleanup_close_ int direct = open_direct(c->root->fd);
         pthread_t threads[THREADS_MAX];
         int n = 0;
 
         c->first_bad = UINT64_MAX;
+        c->direct = direct;
         posix_fadvise(c->root->fd, (off_t)c->root->offset, (off_t)c->image->size, POSIX_FADV_DONTNEED);
         while (n + 1 < MIN(processors, THREADS_MAX) && pthread_create(&threads[n], NULL, check_thread, c) == 0)
                 n++;
