@@ -220,8 +220,11 @@ bool machine_is_locked_by_other(struct machine *m)
 int machine_open_for_writing(struct machine *m, struct error *e)
 {
         struct state_place place;
-        int r;
+        int flags = fcntl(m->place.fd[0], F_GETFL), r;
 
+        /* Opened once: udev looks at a partition anew each time that a writer closes it. */
+        if (flags >= 0 && (flags & O_ACCMODE) == O_RDWR)
+                return 0;
         r = state_place_open(&m->disk, m->config.state, O_RDWR, &place, e);
         if (r < 0)
                 return r;

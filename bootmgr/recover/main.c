@@ -49,7 +49,9 @@ static void find_slot(struct recover *c)
 static int find_disk(struct recover *c, struct error *e)
 {
         _cleanup_free_ char *root = cmdline_get(c->cmdline, "root");
-        struct disk_spec spec = { .path = c->disk_path, .root_partuuid = root ? startswith(root, "PARTUUID=") : NULL };
+        struct disk_spec spec = { .path = c->disk_path,
+                                  .root_partuuid = root ? startswith(root, "PARTUUID=") : NULL,
+                                  .gpt_only = true };
         uint64_t deadline = now_monotonic() + DISK_TIMEOUT;
 
         for (;;) {
@@ -62,7 +64,28 @@ static int find_disk(struct recover *c, struct error *e)
         }
 }
 
-static int open_machine(struct recover *c, struct error *e)
+/* What the decision of this boot has left: then the disk need not be searched again. */
+static int read_data_node(struct recover *c)
+{
+        _cleanup_free_ char *text = NULL;
+        char *cursor, *line, *data = c->disk.data.node;
+        int r;
+
+        r = c->disk_path ? -ENOENT : file_read(AT_FDCWD, RUN_DIRECTORY "/boot", 4096, &text, NULL);
+        if (r < 0)
+                return r;
+        cursor = text;
+        while ((line = line_next(&cursor))) {
+                const char *value = startswith(line, "data=");
+
+                if (value && strlen(value) < sizeof(c->disk.data.node))
+                        strcpy(data, value);
+        }
+        c->disk.data.present = *data;
+        return *data ? 0 : -ENOENT;
+}
+
+static int open_machine(struct recover *c, bool mount, struct error *e)
 {
         int r;
 
@@ -76,7 +99,9 @@ static int open_machine(struct recover *c, struct error *e)
         if (r < 0)
                 return fail_errno(e, r, "cannot read the kernel command line");
         find_slot(c);
-        return c->slot == SLOT_NONE ? 0 : find_disk(c, e);
+        if (c->slot == SLOT_NONE || (mount && read_data_node(c) >= 0))
+                return 0;
+        return find_disk(c, e);
 }
 
 /* What a new entry for the other slot gets besides our own words: what this boot was given. */
@@ -107,9 +132,9 @@ static void write_result(struct recover *c, const struct boot_decision *d)
         if (c->disk_path || boot_id(id) < 0 || mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755) < 0)
                 return;
         hex_encode(id, sizeof(id), hex);
-        buf_printf(&b, "boot_id=%s\nslot=%c\ngeneration=%llu\ndisk=%s\nfound=%s\nusec=%llu\n", hex, slot_name(c->slot),
-                   (unsigned long long)c->generation, c->disk.path, boot_found_to_string(d->found),
-                   (unsigned long long)(now_monotonic() - c->start));
+        buf_printf(&b, "boot_id=%s\nslot=%c\ngeneration=%llu\ndisk=%s\ndata=%s\nfound=%s\nusec=%llu\n", hex,
+                   slot_name(c->slot), (unsigned long long)c->generation, c->disk.path, c->disk.data.node,
+                   boot_found_to_string(d->found), (unsigned long long)(now_monotonic() - c->start));
         if (!b.failed)
                 file_replace_volatile(AT_FDCWD, RUN_DIRECTORY "/boot", b.data, b.size, 0644);
 }
@@ -279,7 +304,7 @@ int main(int argc, char **argv)
         verb = i < argc ? argv[i] : "";
         if (!streq(verb, "boot") && !streq(verb, "failed") && !(streq(verb, "mount") && i + 1 < argc))
                 return usage();
-        r = open_machine(&c, &e);
+        r = open_machine(&c, streq(verb, "mount"), &e);
         if (r >= 0 && streq(verb, "mount"))
                 r = mount_all(&c, argv[i + 1], &e);
         else if (r >= 0)

@@ -55,7 +55,8 @@ static int mount_etc(int slot, const char *root, struct error *e)
 
         for (int i = 0; i < 2 && r >= 0; i++) {
                 snprintf(directory, sizeof(directory), BOOTMGR "/etc/%c/%s", slot_name(slot), i ? "work" : "upper");
-                r = mkdir_parents(fd, directory, 0755);
+                if (faccessat(fd, directory, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                        r = mkdir_parents(fd, directory, 0755);
         }
         if (r >= 0)
                 r = make_machine_id(fd);

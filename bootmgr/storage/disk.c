@@ -7,6 +7,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/io.h"
 #include "slot/kinds.h"
@@ -88,8 +89,9 @@ static int add_partition(struct disk *disk, blkid_partition part, struct error *
 }
 
 /* 0: the table was read; -ENODATA: there is none (with this sector size). */
-static int probe_table(int fd, struct disk *disk, unsigned sector_size, struct error *e)
+static int probe_table(int fd, struct disk *disk, unsigned sector_size, bool gpt_only, struct error *e)
 {
+        static char *const gpt[] = { (char *)"gpt", NULL };
         _cleanup_(probe_free) blkid_probe probe = blkid_new_probe();
         blkid_partlist list;
         int r, n;
@@ -101,6 +103,8 @@ static int probe_table(int fd, struct disk *disk, unsigned sector_size, struct e
         blkid_probe_enable_superblocks(probe, 0);
         blkid_probe_enable_partitions(probe, 1);
         blkid_probe_set_partitions_flags(probe, BLKID_PARTS_ENTRY_DETAILS);
+        if (gpt_only)
+                blkid_probe_filter_partitions_type(probe, BLKID_FLTR_ONLYIN, (char **)gpt);
         r = blkid_do_safeprobe(probe);
         if (r == -2)
                 return fail(e, -EUCLEAN, NULL, "%s holds more than one kind of partition table: it is not touched",
@@ -120,7 +124,7 @@ static int probe_table(int fd, struct disk *disk, unsigned sector_size, struct e
         return 0;
 }
 
-static int probe_disk(const char *path, struct disk *ret, struct error *e)
+static int probe_disk(const char *path, bool gpt_only, struct disk *ret, struct error *e)
 {
         _cleanup_close_ int fd = -1;
         struct disk disk = {};
@@ -140,10 +144,10 @@ static int probe_disk(const char *path, struct disk *ret, struct error *e)
         if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
                 return fail(e, -ENOTBLK, &kind_usage, "%s is neither a block device nor an image file", path);
         disk.image = S_ISREG(st.st_mode);
-        r = probe_table(fd, &disk, 0, e);
+        r = probe_table(fd, &disk, 0, gpt_only, e);
         /* An image does not say its sector size: a table at 4096 shows only when asked for. */
         if (r == -ENODATA && disk.image)
-                r = probe_table(fd, &disk, 4096, e);
+                r = probe_table(fd, &disk, 4096, gpt_only, e);
         if (r >= 0)
                 *ret = disk;
         return r;
@@ -160,8 +164,17 @@ static int fail_no_machine(struct error *e, const char *what)
         return fail_hint(e, "'bootmgr init DISK' makes the layout; '--disk' or Disk= names another disk");
 }
 
+/* Loop devices and card readers without anything in them: a machine has many, and each that is opened costs the boot
+ * time. */
+static bool is_empty(const char *name)
+{
+        _cleanup_free_ char *path = xasprintf("/sys/block/%s/size", name), *size = NULL;
+
+        return path && file_read(AT_FDCWD, path, 4096, &size, NULL) >= 0 && streq(size, "0\n");
+}
+
 /* Whole disks: those that sysfs lists in /sys/block, in the order of their names. */
-static int scan(const char *root_partuuid, struct disk *ret, struct error *e)
+static int scan(const struct disk_spec *spec, struct disk *ret, struct error *e)
 {
         struct dirent **names;
         struct disk found = {};
@@ -175,16 +188,16 @@ static int scan(const char *root_partuuid, struct disk *ret, struct error *e)
                 struct disk disk;
                 char path[sizeof(disk.path)];
 
-                if (names[i]->d_name[0] == '.' ||
+                if (names[i]->d_name[0] == '.' || is_empty(names[i]->d_name) ||
                     (size_t)snprintf(path, sizeof(path), "/dev/%s", names[i]->d_name) >= sizeof(path))
                         continue;
-                r = probe_disk(path, &disk, NULL);
+                r = probe_disk(path, spec->gpt_only, &disk, NULL);
                 closed = closed || r == -EACCES || r == -EPERM;
                 if (r < 0 || !is_machine(&disk)) {
                         r = 0;
                         continue;
                 }
-                if (root_partuuid && disk_slot_by_partuuid(&disk, root_partuuid) != SLOT_NONE) {
+                if (spec->root_partuuid && disk_slot_by_partuuid(&disk, spec->root_partuuid) != SLOT_NONE) {
                         found = disk; /* this one runs: whatever others there are */
                         break;
                 }
@@ -240,7 +253,7 @@ int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e)
         int r;
 
         if (spec->path) {
-                r = probe_disk(spec->path, &disk, e);
+                r = probe_disk(spec->path, spec->gpt_only, &disk, e);
                 if (r == -ENODATA || (r >= 0 && !is_machine(&disk) && !(spec->slot_device && spec->slot_device[0]))) {
                         char what[sizeof(disk.path) + 16];
 
@@ -248,7 +261,7 @@ int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e)
                         return fail_no_machine(e, what);
                 }
         } else {
-                r = scan(spec->root_partuuid, &disk, e);
+                r = scan(spec, &disk, e);
         }
         if (r < 0)
                 return r;

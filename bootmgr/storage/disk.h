@@ -36,6 +36,8 @@ struct disk_spec {
                                          * disk with a state partition or with partitions root-a and root-b */
         const char *root_partuuid;      /* from root=PARTUUID= on the kernel command line */
         const char *const *slot_device; /* SLOT_MAX entries, each NULL or a device named in the configuration */
+        bool gpt_only;                  /* looks for no other kind of table, so that an ambivalent disk is not found out:
+                                         * for the initramfs, where the kernel has read it already and time counts */
 };
 
 /* Probes without any cache (works in an initramfs without udev). kind_no_machine with the way out
