@@ -245,7 +245,7 @@ class _Command:
                 if elapsed > HOLD_SECONDS:
                     hold.close()
                 time.sleep(pause)
-                pause = min(pause * 1.5, 0.2)
+                pause = min(pause * 1.5, 0.5)     # every question costs the emulated guest some 10 ms
 
     def _poll(self):
         try:
