@@ -2,8 +2,10 @@
 /* bootmgr-recover: what the initramfs runs.
  *
  *      boot         before the root is mounted: decide, count the attempt, switch away from what cannot boot
- *      mount ROOT   after it is mounted: data, the slot's /etc (not with a writable root, "rw": it has its own)
- *      failed       the root cannot be mounted
+ *      try          before the root is mounted, where nothing could be run after that failed: whether it can be
+ *      mount ROOT   after it is mounted: a root without an init is left; else data, the slot's /etc (not with a writable
+ *                   root, "rw": it has its own)
+ *      failed [ROOT]  the root cannot be mounted; or it is, at ROOT, and its system cannot be started
  *
  * It never makes a boot fail because it cannot work itself: it says why and lets the boot go on. Exit
  * status: 0 go on; 1 it could not do its work; it does not return when the machine is to start again. */
@@ -278,9 +280,41 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
         return r;
 }
 
+/* "failed": where the root is mounted, it is what lies in it that cannot be started. */
+static enum slot_reason why_failed(const char *root)
+{
+        return root && is_mount_point(root) ? REASON_INIT : REASON_ROOT_MOUNT;
+}
+
+static int run_try(struct recover *c, struct error *e)
+{
+        _cleanup_error_ struct error why = {};
+        _cleanup_free_ char *root = cmdline_get(c->cmdline, "root");
+        const char *node = c->slot == SLOT_NONE ? "" : c->disk.slots[c->slot].node;
+        bool is_partition = root && startswith(root, "PARTUUID="); /* what lies behind another name is not ours to judge */
+
+        if (!*node || !is_partition || root_can_be_mounted(node, &why))
+                return 0;
+        log_error("the root of slot %c cannot be used: %s", slot_name(c->slot), why.message ?: "it cannot be mounted");
+        return run_decision(c, REASON_ROOT_MOUNT, e);
+}
+
+static int run_mount(struct recover *c, const char *root, struct error *e)
+{
+        int r;
+
+        if (c->slot != SLOT_NONE && !root_has_init(root, c->cmdline)) {
+                r = run_decision(c, REASON_INIT, e);
+                if (r < 0)
+                        return r;
+        }
+        return mount_all(c, root, e);
+}
+
 static int usage(void)
 {
-        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING] boot | mount ROOT | failed\n");
+        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING] boot | try | mount ROOT | failed "
+                        "[ROOT]\n");
         return 2;
 }
 
@@ -302,13 +336,15 @@ int main(int argc, char **argv)
                         return usage();
         }
         verb = i < argc ? argv[i] : "";
-        if (!streq(verb, "boot") && !streq(verb, "failed") && !(streq(verb, "mount") && i + 1 < argc))
+        if (!streq(verb, "boot") && !streq(verb, "try") && !streq(verb, "failed") && !(streq(verb, "mount") && i + 1 < argc))
                 return usage();
         r = open_machine(&c, streq(verb, "mount"), &e);
         if (r >= 0 && streq(verb, "mount"))
-                r = mount_all(&c, argv[i + 1], &e);
+                r = run_mount(&c, argv[i + 1], &e);
+        else if (r >= 0 && streq(verb, "try"))
+                r = run_try(&c, &e);
         else if (r >= 0)
-                r = run_decision(&c, streq(verb, "failed") ? REASON_ROOT_MOUNT : REASON_NONE, &e);
+                r = run_decision(&c, streq(verb, "failed") ? why_failed(argv[i + 1]) : REASON_NONE, &e);
         if (r < 0)
                 log_error("%s: %s", verb, e.message ?: error_text(r));
         error_done(&e);

@@ -2,15 +2,21 @@
 #include "recover/mount.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "base/parse.h"
 
 #define DATA    "data"
 #define BOOTMGR DATA "/bootmgr"
+
+#define TRY_DIRECTORY "/run/bootmgr/root"
 
 static int make_machine_id(int root)
 {
@@ -79,4 +85,93 @@ int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *re
 
         r = mount_data(disk, root, ret_data_usec, e);
         return r < 0 ? r : mount_etc(slot, root, e);
+}
+
+bool is_verdict_on_filesystem(int error)
+{
+        switch (error) {
+        case -EINVAL:  /* no superblock, or one that makes no sense */
+        case -EUCLEAN: /* damaged */
+        case -EBADMSG: /* a checksum that does not fit */
+        case -EFBIG:   /* larger than its device */
+        case -ENXIO:
+        case -EIO:
+        case -ENODEV: /* of a kind that this kernel does not know */
+                return true;
+        default:
+                return false;
+        }
+}
+
+bool root_can_be_mounted(const char *node, struct error *e)
+{
+        char type[32];
+        int r;
+
+        r = disk_filesystem(node, type);
+        if (r < 0)
+                return true;
+        if (!*type) {
+                fail(e, -EINVAL, NULL, "there is no filesystem on %s", node);
+                return false;
+        }
+        r = mkdir_parents(AT_FDCWD, TRY_DIRECTORY, 0700);
+        if (r < 0)
+                return true;
+        if (mount(node, TRY_DIRECTORY, type, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) >= 0) {
+                umount2(TRY_DIRECTORY, MNT_DETACH);
+                return true;
+        }
+        r = -errno;
+        fail_errno(e, r, "cannot mount %s (%s)", node, type);
+        return !is_verdict_on_filesystem(r);
+}
+
+/* Links are followed as they will be once it is the root. */
+static bool is_program(int root, const char *path)
+{
+        struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
+        _cleanup_close_ int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+        struct stat st;
+
+        return fd < 0 ? errno == ENOSYS : fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111) != 0;
+}
+
+/* /usr is there, but nothing is in it: another partition is to be mounted over it. */
+static bool has_usr_elsewhere(int root)
+{
+        int fd = dir_open(root, "usr");
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        struct dirent *entry;
+        bool empty = dir != NULL;
+
+        while (empty && (entry = readdir(dir)))
+                empty = streq(entry->d_name, ".") || streq(entry->d_name, "..");
+        if (dir)
+                closedir(dir);
+        else
+                fd_close(fd);
+        return empty;
+}
+
+bool root_has_init(const char *root, const char *cmdline)
+{
+        static const char *const usual[] = { "/usr/lib/systemd/systemd", "/sbin/init", "/etc/init", "/bin/init" };
+        _cleanup_free_ char *named = cmdline_get(cmdline, "init");
+        _cleanup_close_ int fd = dir_open(AT_FDCWD, root);
+
+        if (fd < 0 || (named && is_program(fd, named)) || has_usr_elsewhere(fd))
+                return true;
+        for (size_t i = 0; i < ARRAY_SIZE(usual); i++)
+                if (is_program(fd, usual[i]))
+                        return true;
+        return false;
+}
+
+bool is_mount_point(const char *path)
+{
+        _cleanup_free_ char *parent = xasprintf("%s/..", path);
+        struct stat at, above;
+
+        return parent && stat(path, &at) == 0 && stat(parent, &above) == 0 && at.st_dev != above.st_dev;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* After the root is mounted: data, and the slot's own /etc over the root's. */
+/* After the root is mounted: whether it holds a system; data, and the slot's own /etc over the root's. */
 #pragma once
 
 #include "storage/disk.h"
@@ -8,3 +8,18 @@
  * machine id on data. -errno; what was mounted before stays. *ret_data_usec: what mounting data alone took, which the
  * system would do later if it were not done here. */
 int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *ret_data_usec, struct error *e);
+
+/* Whether the filesystem on a device is there and can be mounted, read-only; it is unmounted again. What has other
+ * causes (a directory that cannot be made, memory) is no verdict on it: then true. */
+bool root_can_be_mounted(const char *node, struct error *e);
+
+/* Whether the error of a mount(2) says that the filesystem, or its device, is unusable. */
+bool is_verdict_on_filesystem(int error);
+
+/* Whether the root mounted at ROOT has an init: the one that the command line names, or one where systemd is or where
+ * initramfs-tools and systemd look for one. A shell is none: as PID 1 it would wait for a person. True also when it
+ * cannot be told, e.g. because /usr lies on another partition. */
+bool root_has_init(const char *root, const char *cmdline);
+
+/* Whether something is mounted at that directory. */
+bool is_mount_point(const char *path);

@@ -276,6 +276,31 @@ int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e)
         return 0;
 }
 
+int disk_filesystem(const char *path, char ret[static 32])
+{
+        _cleanup_(probe_free) blkid_probe probe = blkid_new_probe();
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        const char *type = NULL;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        if (!probe || blkid_probe_set_device(probe, fd, 0, 0) < 0)
+                return -ENOMEM;
+        blkid_probe_enable_superblocks(probe, 1);
+        blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE);
+        errno = 0;
+        r = blkid_do_safeprobe(probe);
+        if (r == -2)
+                return -EUCLEAN;
+        if (r < 0)
+                return errno ? -errno : -EIO;
+        if (r == 0)
+                blkid_probe_lookup_value(probe, "TYPE", &type, NULL);
+        snprintf(ret, 32, "%s", type ?: "");
+        return 0;
+}
+
 int disk_slot_by_partuuid(const struct disk *disk, const char *partuuid)
 {
         for (int i = 0; i < disk->n_slots; i++)

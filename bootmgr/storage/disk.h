@@ -44,6 +44,10 @@ struct disk_spec {
  * when nothing fits or two disks do; -EUCLEAN on an ambivalent table. */
 int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e);
 
+/* The type of the filesystem on a device or in an image, e.g. "ext4"; "" when nothing known is on it. -errno when that
+ * cannot be told: it cannot be read, or -EUCLEAN: two are on it. */
+int disk_filesystem(const char *path, char ret[static 32]);
+
 /* Which slot has this PARTUUID, or SLOT_NONE. */
 int disk_slot_by_partuuid(const struct disk *disk, const char *partuuid);
 

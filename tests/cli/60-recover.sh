@@ -132,4 +132,22 @@ running="bootmgr.slot=b bootmgr.generation=11"
 ok "no ESP" recover boot
 mv esp.away esp
 is "the try is counted" 2 "$(status 'j["slots"][1]["tries_left"]')"
+
+# A root that is mounted and holds no system
+rm -rf disk.img* esp data
+make_machine && m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle || exit 2
+running="$b rw"
+mounted() { "$RECOVER" --disk disk.img --esp esp --cmdline "$running ${1-}" mount tree 2>recover.log; }
+mkdir -p tree/usr tree/sbin tree/bin && cp /bin/true tree/bin/sh
+ok "/usr may lie elsewhere" mounted
+touch tree/usr/file
+cp /bin/true tree/bin/another
+ok "an init that is named" mounted init=/bin/another
+ln -s /bin/another tree/sbin/init
+ok "a link is followed in the root" mounted
+is "nothing was left" '["confirmed", "trial"]' "$(states)"
+chmod -x tree/bin/another
+ok "an init that cannot be run" mounted
+is "1 is switched to" '["trial", "bad"]' "$(states)"
+is "2 says why" "its init is missing or died" "$(reason 1)"
 finish

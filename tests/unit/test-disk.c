@@ -150,6 +150,27 @@ END_TEST
 #define ZERO_START "dd if=/dev/zero of=image bs=1M count=1 conv=notrunc status=none"
 #define PUT_X(at)  "printf x | dd of=image bs=1 seek=" at " conv=notrunc status=none"
 
+START_TEST(filesystems_are_known)
+{
+        static const struct {
+                const char *command, *type;
+        } rows[] = {
+                { "true", "" },
+                { "mkfs.ext4 -q -F image", "ext4" },
+                { "mkfs.vfat image >/dev/null", "vfat" },
+                { "mkfs.ext4 -q -F image && " ZERO_START, "" },
+        };
+        char type[32] = "untouched";
+
+        ck_assert_int_eq(disk_filesystem("gone", type), -ENOENT);
+        ck_assert_str_eq(type, "untouched");
+        make_file("image", MIB(64));
+        ck_assert_int_eq(system(rows[_i].command), 0);
+        ck_assert_int_eq(disk_filesystem("image", type), 0);
+        ck_assert_str_eq(type, rows[_i].type);
+}
+END_TEST
+
 START_TEST(what_holds_something_is_refused)
 {
         static const struct {
@@ -671,6 +692,7 @@ int main(void)
         tcase_add_loop_test(t, the_layout_is_found_as_it_was_made, 0, 2);
         tcase_add_test(t, hidden_from_discovery);
         tcase_add_test(t, both_copies_of_the_record_are_made);
+        tcase_add_loop_test(t, filesystems_are_known, 0, 4);
         tcase_add_loop_test(t, what_holds_something_is_refused, 0, 13);
         tcase_add_test(t, zeros_are_nothing);
         tcase_add_loop_test(t, a_large_device_is_sampled, 0, 10);
