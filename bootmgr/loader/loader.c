@@ -30,6 +30,17 @@ void loader_close(struct loader *l)
         l->priv = NULL;
 }
 
+int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e)
+{
+        int r = 0;
+
+        if (!is_all_zero(slot->kernel, BOOT_FILE_ID_SIZE))
+                r = l->ops->check_boot_file(l, slot->kernel, e);
+        if (r >= 0 && !is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE))
+                r = l->ops->check_boot_file(l, slot->initrd, e);
+        return r;
+}
+
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e)
 {
         _cleanup_free_ struct loader_entry *entries = NULL;

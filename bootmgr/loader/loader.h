@@ -75,5 +75,8 @@ int loader_open(struct loader *ret, const char *name, const struct disk *disk, c
                 const char *efivars, bool write, struct error *e);
 void loader_close(struct loader *l);
 
+/* Reads kernel and initrd of a slot back; -ENOENT or -EBADMSG: one is missing or damaged, and which. */
+int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e);
+
 /* The highest generation among our entries, 0 when there is none. */
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e);

@@ -10,6 +10,7 @@
 #include "operation/rebuild.h"
 #include "operation/refused.h"
 #include "operation/steps.h"
+#include "operation/watchdog.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
@@ -165,10 +166,29 @@ static bool is_over(const struct machine *m, const struct run *run)
                 set->slots[m->booted].state == SLOT_CONFIRMED);
 }
 
+/* The tries of a version were used up: what this boot can still see of the cause. NULL: nothing. */
+static char *closer_look(struct machine *m, int slot)
+{
+        _cleanup_error_ struct error why = {};
+        struct loader loader;
+        int r;
+
+        r = machine_open_loader(m, false, &loader, NULL);
+        if (r >= 0) {
+                r = loader_check_slot(&loader, &m->state.set.slots[slot], &why);
+                loader_close(&loader);
+        }
+        if (r == -ENOENT || r == -EBADMSG)
+                return xasprintf("; %s (found out when it was read again after that)", why.message);
+        if (m->booted != slot && watchdog_has_reset("/sys/class/watchdog"))
+                return strdup("; the watchdog reset the machine in the last of them (found out from the watchdog)");
+        return NULL;
+}
+
 /* Where the record says that it failed, an earlier boot or this one has found it out. Which: in the initramfs of the slot
  * that failed the switch to this one was made, so it has the higher generation; the bootloader goes back to an entry
  * that was there before. */
-static char *explain_failure(const struct machine *m, const struct operation *op)
+static char *explain_failure(const struct machine *m, const struct operation *op, const char *more)
 {
         const struct slot_set *set = &m->state.set;
         const char *why = slot_reason_to_string(set->operation_reason);
@@ -178,14 +198,14 @@ static char *explain_failure(const struct machine *m, const struct operation *op
         if (to == SLOT_NONE || now == SLOT_NONE)
                 return xasprintf("version %s: %s (found out at boot)", op->to_version, why);
         if (to == now)
-                return xasprintf("slot %c, version %s: %s (found out in the initramfs; no other slot can be booted)", slot,
-                                 op->to_version, why);
+                return xasprintf("slot %c, version %s: %s (found out in the initramfs; no other slot can be booted)%s", slot,
+                                 op->to_version, why, more);
         if (set->slots[now].generation > set->slots[to].generation)
                 return xasprintf(
-                        "slot %c, version %s: %s (found out in the initramfs of slot %c, which switched to slot %c)", slot,
-                        op->to_version, why, slot, slot_name(now));
-        return xasprintf("slot %c, version %s: %s (found out by the bootloader, which started slot %c)", slot,
-                         op->to_version, why, slot_name(now));
+                        "slot %c, version %s: %s (found out in the initramfs of slot %c, which switched to slot %c)%s", slot,
+                        op->to_version, why, slot, slot_name(now), more);
+        return xasprintf("slot %c, version %s: %s (found out by the bootloader, which started slot %c)%s", slot,
+                         op->to_version, why, slot_name(now), more);
 }
 
 /* What the record says of the newest operation becomes what its steps say. */
@@ -202,7 +222,9 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
         if (!streq(id, run->op.id))
                 return end_operation(run, RESULT_FAILED, "interrupted before it was recorded", e);
         if (set->operation_state == OPERATION_FAILED) {
-                _cleanup_free_ char *why = explain_failure(m, &run->op);
+                bool look = set->operation_reason == REASON_TRIES_EXHAUSTED && run->op.to_slot != SLOT_NONE && !m->offline;
+                _cleanup_free_ char *more = look ? closer_look(m, run->op.to_slot) : NULL;
+                _cleanup_free_ char *why = explain_failure(m, &run->op, more ?: "");
 
                 return end_operation(run, RESULT_FAILED, why ?: slot_reason_to_string(set->operation_reason), e);
         }

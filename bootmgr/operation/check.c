@@ -89,10 +89,7 @@ static int check_boot_files(struct context *c, struct error *e)
         r = machine_open_loader(c->m, true, &loader, e);
         if (r < 0)
                 return r;
-        if (!is_all_zero(c->slot->kernel, BOOT_FILE_ID_SIZE))
-                r = loader.ops->check_boot_file(&loader, c->slot->kernel, &why);
-        if (r >= 0 && !is_all_zero(c->slot->initrd, BOOT_FILE_ID_SIZE))
-                r = loader.ops->check_boot_file(&loader, c->slot->initrd, &why);
+        r = loader_check_slot(&loader, c->slot, &why);
         loader_close(&loader);
         if (r < 0)
                 fail(e, r, &kind_previous_altered, "the boot files of slot %c are not what was installed: %s",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What happens at shutdown, once services are stopped. The order of writes:
  *
+ *      (an upgrade) its boot files are read back: damaged, the slot is bad and the upgrade has failed
  *      the new slot's /etc                 cut: not switched, the next try makes it anew
  *      the seal of the running slot        cut: not switched, an unnamed archive, pruned later
  *      (local procedure) record: the seal; then the configuration of the target is restored
@@ -297,6 +298,30 @@ static int resume_staged(struct run *run, struct machine *m, struct observer *o,
         return resume_from_record(run, m, o, e);
 }
 
+/* Between the preparation and this shutdown the ESP may have been damaged: a kernel that halts where nothing watches
+ * it would need a person. A rollback has just read the files that it goes to. */
+static int check_boot_files(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct slot *slot = &m->state.set.slots[run->op.to_slot];
+        _cleanup_error_ struct error why = {};
+        struct loader loader;
+        int r;
+
+        if (run->op.kind != OPERATION_UPGRADE || m->offline)
+                return 0;
+        r = machine_open_loader(m, false, &loader, e);
+        if (r < 0)
+                return r;
+        r = loader_check_slot(&loader, slot, &why);
+        loader_close(&loader);
+        if (r >= 0)
+                return 0;
+        if (r == -ENOENT || r == -EBADMSG)
+                slot_set_mark_bad(&m->state.set, run->op.to_slot, REASON_BOOT_FILES);
+        return fail(e, r, why.kind, "%s (found out at the shutdown, before the switch)", why.message ?: error_text(r));
+}
+
 int operation_switch(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -316,7 +341,9 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
         if (r < 0)
                 return r;
         run.op.staged = false;
-        r = run_steps(&run, STEP_SHUTDOWN, e);
+        r = check_boot_files(&run, e);
+        if (r >= 0)
+                r = run_steps(&run, STEP_SHUTDOWN, e);
         if (r < 0)
                 return run_abandon(&run, r, e);
         log_event(MESSAGE_SWITCHED, NULL, "generation %llu boots slot %c, version %s", (unsigned long long)run.op.generation,

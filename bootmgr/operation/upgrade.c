@@ -248,17 +248,6 @@ static void fill_slot(struct slot *slot, const struct manifest *m)
                 memcpy(slot->initrd, initrd->digest, BOOT_FILE_ID_SIZE);
 }
 
-static int check_boot_files(struct run *run, const struct slot *slot, struct error *e)
-{
-        int r = 0;
-
-        if (!is_all_zero(slot->kernel, BOOT_FILE_ID_SIZE))
-                r = run->loader.ops->check_boot_file(&run->loader, slot->kernel, e);
-        if (r >= 0 && !is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE))
-                r = run->loader.ops->check_boot_file(&run->loader, slot->initrd, e);
-        return r;
-}
-
 int step_install_boot_files(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
@@ -266,7 +255,7 @@ int step_install_boot_files(struct run *run, struct error *e)
         int r;
 
         fill_slot(slot, bundle_manifest(run->bundle));
-        r = check_boot_files(run, slot, e);
+        r = loader_check_slot(&run->loader, slot, e);
         if (r < 0)
                 return r;
         slot_set_end_write(&m->state.set, run->op.to_slot);
