@@ -27,9 +27,46 @@ static void resume_trial(struct run *run, struct machine *m, struct observer *o)
                 operation_done(&run->op);
 }
 
-static const char *health_directory(struct machine *m)
+/* Under the lock again, with what the record says by now: while the checks run, a rollback may take the place of what
+ * they belong to (the deadline, rollback.target, an operator). What is at work then owns the steps. */
+static int resume_checks(struct run *run)
 {
-        return m->offline ? NULL : HEALTH_DIRECTORY;
+        int r;
+
+        r = machine_lock_patiently(run->m, NULL);
+        if (r < 0)
+                return r;
+        if (!operation_is_superseded(&run->m->state.set, &run->op))
+                return 0;
+        run->op.sequence = 0; /* not to be saved any more */
+        return -ECANCELED;
+}
+
+static int report_check(struct progress *p, uint64_t done, uint64_t total, const char *message)
+{
+        struct run *run = p->userdata;
+        int r;
+
+        r = resume_checks(run);
+        if (r >= 0)
+                r = progress_report(run->current ? &run->progress : NULL, done, total, message);
+        machine_unlock(run->m);
+        return r;
+}
+
+/* A check may take its time, or hang: the lock is not held meanwhile. */
+static int run_checks(struct run *run, struct health_result *ret, struct error *e)
+{
+        struct progress progress = { .report = report_check, .userdata = run };
+        int r, again;
+
+        machine_unlock(run->m);
+        r = health_run(HEALTH_DIRECTORY, run->m->config.health_timeout, &progress, ret, e);
+        again = resume_checks(run);
+        if (again >= 0)
+                return r;
+        error_done(e);
+        return again;
 }
 
 static int step_health(struct run *run, struct error *e)
@@ -37,12 +74,14 @@ static int step_health(struct run *run, struct error *e)
         struct health_result result = {};
         int r;
 
-        if (!health_directory(run->m)) {
+        if (run->m->offline) {
                 run_note(run, "nothing runs on an image");
                 return STEP_SKIP;
         }
-        r = health_run(health_directory(run->m), run->m->config.health_timeout, run->current ? &run->progress : NULL,
-                       &result, e);
+        if (run->m->lock >= 0)
+                r = run_checks(run, &result, e);
+        else /* not on trial: nothing follows from it */
+                r = health_run(HEALTH_DIRECTORY, run->m->config.health_timeout, NULL, &result, e);
         if (r >= 0)
                 run_note(run, "%u checks passed%s", result.passed, result.warned ? ", some wanted ones failed" : "");
         return r;
@@ -62,7 +101,7 @@ int operation_check_health(struct machine *m, struct observer *o, bool *ret_roll
                 r = step_health(&run, e);
                 return MIN(r, 0);
         }
-        r = machine_lock(m, e);
+        r = machine_lock_patiently(m, e);
         if (r < 0)
                 return r;
         resume_trial(&run, m, o);
@@ -179,7 +218,7 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         const char *version;
         int r;
 
-        r = machine_lock(m, e);
+        r = machine_lock_patiently(m, e);
         if (r < 0 || !on_trial(m))
                 return r;
         if (m->state.set.operation_state == OPERATION_STAGED)

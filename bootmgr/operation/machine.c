@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -16,6 +17,7 @@
 
 #define RUN_DIRECTORY "/run/bootmgr"
 #define EFIVARS       "/sys/firmware/efi/efivars"
+#define LOCK_PATIENCE (120 * USEC_PER_SEC)
 
 /* Which slot runs: bootmgr.slot= and the root's PARTUUID must agree; the PARTUUID is what is mounted, so it
  * wins. */
@@ -204,6 +206,25 @@ int machine_lock(struct machine *m, struct error *e)
                 return r;
         r = operation_settle_switch(m, e);
         return r < 0 ? r : operation_close_orphan(m, e);
+}
+
+int machine_lock_patiently(struct machine *m, struct error *e)
+{
+        uint64_t deadline = now_monotonic() + LOCK_PATIENCE;
+
+        for (;;) {
+                int r = machine_lock(m, e);
+
+                if (r != -EBUSY || now_monotonic() > deadline)
+                        return r;
+                error_done(e);
+                nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+        }
+}
+
+void machine_unlock(struct machine *m)
+{
+        m->lock = fd_close(m->lock);
 }
 
 bool machine_is_locked_by_other(struct machine *m)

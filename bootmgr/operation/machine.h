@@ -42,6 +42,9 @@ void machine_close(struct machine *m);
 /* One operation at a time: an flock that dies with its holder. Loads the state again under the lock, makes
  * the data directory when it can, and closes an operation whose worker died. kind_busy names the holder. */
 int machine_lock(struct machine *m, struct error *e);
+/* The same, waiting for the holder: for those who have nobody that could try again. -EBUSY only after two minutes. */
+int machine_lock_patiently(struct machine *m, struct error *e);
+void machine_unlock(struct machine *m);
 bool machine_is_locked_by_other(struct machine *m); /* without taking it */
 
 /* Writes the record (m->state.set). Only under the lock. */

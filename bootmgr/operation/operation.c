@@ -91,7 +91,7 @@ json_t *operation_to_json(const struct operation *op)
 
         for (size_t i = 0; i < op->n_steps; i++)
                 json_array_append_new(steps, step_to_json(&op->steps[i]));
-        return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:b, s:b}",
+        return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:b, s:b, s:o}",
                          "operation", operation_kind_to_string(kind), "id", op->id, "from_version",
                          json_string_or_null(*op->from_version ? op->from_version : NULL), "to_version",
                          json_string_or_null(*op->to_version ? op->to_version : NULL), "state",
@@ -100,7 +100,8 @@ json_t *operation_to_json(const struct operation *op)
                          json_time_or_null(op->end), "steps", steps, "generation", (json_int_t)op->generation, "automatic",
                          op->automatic, "staged", op->staged, "from_slot", slot_to_json(op->from_slot), "to_slot",
                          slot_to_json(op->to_slot), "source", json_string_or_null(op->source), "local", op->local,
-                         "activate", activate);
+                         "activate", activate, "superseded_by",
+                         json_string_or_null(*op->superseded_by ? op->superseded_by : NULL));
 }
 
 /* null and missing are the same for what may be null. */
@@ -194,6 +195,7 @@ static int fields_from_json(const json_t *j, struct operation *op, struct error 
         strcpy(op->id, id);
         snprintf(op->from_version, sizeof(op->from_version), "%s", string_or(j, "from_version", ""));
         snprintf(op->to_version, sizeof(op->to_version), "%s", string_or(j, "to_version", ""));
+        snprintf(op->superseded_by, sizeof(op->superseded_by), "%s", string_or(j, "superseded_by", ""));
         op->from_slot = slot_from_name(string_or(j, "from_slot", ""));
         op->to_slot = slot_from_name(string_or(j, "to_slot", ""));
         op->automatic = json_is_true(json_object_get(j, "automatic"));

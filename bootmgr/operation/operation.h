@@ -34,6 +34,7 @@ struct operation {
         bool staged;  /* prepared: the next shutdown goes on */
         bool local;   /* the local procedure: the running version restores the configuration at shutdown */
         char *source; /* bundle path or URL; owned; NULL */
+        char superseded_by[OPERATION_ID_SIZE]; /* the rollback that took its place; "": none */
         uint64_t start, end;
         struct step_record steps[OPERATION_MAX_STEPS];
         size_t n_steps;
@@ -51,7 +52,8 @@ json_t *operation_to_json(const struct operation *op);
 int operation_from_json(const json_t *j, struct operation *ret, struct error *e);
 
 /* The newest operation, as it really stands: one whose worker died shows as FAILED ("interrupted").
- * -ENOENT when there never was one. Without data it is made from the record. Changes nothing. */
+ * -ENOENT when there never was one. Without data it is made from the record. Where the newest is an
+ * automatic rollback that has done its work, it is what that took the place of: FAILED, and why. Changes nothing. */
 int operation_current(struct machine *m, struct operation *ret, struct error *e);
 /* All, newest first; *ret malloc'ed, its elements to be operation_done(). */
 int operation_history(struct machine *m, struct operation **ret, size_t *ret_n, struct error *e);

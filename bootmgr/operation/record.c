@@ -150,6 +150,11 @@ bool operation_is_of_record(const struct slot_set *set, const struct operation *
         return streq(id, op->id);
 }
 
+bool operation_is_superseded(const struct slot_set *set, const struct operation *op)
+{
+        return set->operation_state == OPERATION_STAGED || (op->sequence > 0 && !operation_is_of_record(set, op));
+}
+
 /* Whether only a living worker could carry it on. The record decides what is staged and what was switched:
  * it is written last, and the JSON may be one step behind it. */
 static bool needs_worker(const struct machine *m, const struct operation *op)
@@ -197,6 +202,33 @@ static int from_record(struct machine *m, struct operation *ret)
         return 0;
 }
 
+/* The operation before the newest; -ENOENT: there is none. */
+static int load_second(struct machine *m, struct operation *ret)
+{
+        _cleanup_(names_done) struct names names = {};
+        struct error why = {};
+        int r;
+
+        r = list_names(m, &names);
+        if (r >= 0)
+                r = names.n > 1 ? load(m, names.items[1], ret, &why) : -ENOENT;
+        error_done(&why);
+        return r;
+}
+
+/* A return that nobody asked for and that has done its work is part of what it ended: that is what failed. */
+static void take_what_failed(struct machine *m, struct operation *op)
+{
+        _cleanup_operation_ struct operation before = {};
+
+        if (!op->automatic || op->kind != OPERATION_ROLLBACK || op->result != RESULT_DONE || load_second(m, &before) < 0)
+                return;
+        if (before.result == RESULT_FAILED && streq(before.superseded_by, op->id)) {
+                operation_done(op);
+                *op = TAKE(before, (struct operation){});
+        }
+}
+
 int operation_current(struct machine *m, struct operation *ret, struct error *e)
 {
         int r;
@@ -210,6 +242,8 @@ int operation_current(struct machine *m, struct operation *ret, struct error *e)
         if (ret->result == RESULT_IN_PROGRESS && m->state.set.operation_state == OPERATION_STAGED &&
             operation_is_of_record(&m->state.set, ret) && !machine_is_locked_by_other(m))
                 ret->staged = true;
+        if (m->snapshots.data >= 0)
+                take_what_failed(m, ret);
         return 0;
 }
 

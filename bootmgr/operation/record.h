@@ -19,6 +19,9 @@ int operation_load_newest(struct machine *m, struct operation *ret, struct error
 /* Whether it is the one that the record speaks of. */
 bool operation_is_of_record(const struct slot_set *set, const struct operation *op);
 
+/* Whether a rollback is prepared that takes the place of `op`, which waits for health or confirmation. */
+bool operation_is_superseded(const struct slot_set *set, const struct operation *op);
+
 /* Under the lock, on an image: a switch that was cut is finished or dropped, as the next boot of a machine does it.
  * Nobody need boot an image before the next try. */
 int operation_settle_switch(struct machine *m, struct error *e);

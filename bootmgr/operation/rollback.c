@@ -82,7 +82,7 @@ static int check_activate(struct run *run, struct error *e)
 }
 
 /* What an operation that is still on its way becomes when this one takes its place. */
-static int supersede(struct machine *m, const char *reason, struct error *e)
+static int supersede(struct machine *m, const struct operation *by, const char *reason, struct error *e)
 {
         _cleanup_operation_ struct operation op = {};
         _cleanup_free_ char *why = NULL;
@@ -93,6 +93,7 @@ static int supersede(struct machine *m, const char *reason, struct error *e)
                 return 0;
         why = xasprintf("%s; superseded by a rollback", reason);
         operation_end(&op, op.staged ? RESULT_ABORTED : RESULT_FAILED, why);
+        strcpy(op.superseded_by, by->id);
         return operation_save(m, &op, true, e);
 }
 
@@ -101,9 +102,9 @@ static int stage(struct run *run, enum slot_reason reason, const char *sentence,
         struct machine *m = run->m;
         int r;
 
-        r = supersede(m, sentence, e);
+        r = operation_begin(m, &run->op, e);
         if (r >= 0)
-                r = operation_begin(m, &run->op, e);
+                r = supersede(m, &run->op, sentence, e);
         if (r < 0)
                 return r;
         run->op.staged = true;
@@ -126,16 +127,31 @@ static bool is_staged_already(const struct slot_set *set, int to)
         return set->operation_state == OPERATION_STAGED && set->operation == OPERATION_ROLLBACK && set->operation_to == to;
 }
 
+/* What the deadline has interrupted, e.g. a check that hangs: "CHECK_HEALTH was at 60-hangs"; NULL: nothing. */
+static char *what_runs(struct machine *m)
+{
+        _cleanup_operation_ struct operation op = {};
+
+        if (operation_load_newest(m, &op, NULL) < 0 || op.result != RESULT_IN_PROGRESS)
+                return NULL;
+        for (size_t i = 0; i < op.n_steps; i++)
+                if (op.steps[i].state == STEP_RUNNING)
+                        return xasprintf("%s%s%s", op.steps[i].name, op.steps[i].message ? " was at " : " had not ended",
+                                         op.steps[i].message ?: "");
+        return NULL;
+}
+
 /* Why, and where it was found out. */
-static char *explain(const struct rollback_options *options)
+static char *explain(struct machine *m, const struct rollback_options *options)
 {
         static const char *const where[_REASON_MAX] = {
                 [REASON_DEADLINE] = " (found out by the deadline for its confirmation)",
                 [REASON_TRIGGER] = " (found out by rollback.target)",
         };
         const char *sentence = options->reason ?: options->automatic ? slot_reason_to_string(options->why) : NULL;
+        _cleanup_free_ char *running = options->automatic && options->why == REASON_DEADLINE ? what_runs(m) : NULL;
 
-        return xasprintf("%s%s", sentence ?: "asked for by an operator",
+        return xasprintf("%s%s%s%s", sentence ?: "asked for by an operator", running ? ": " : "", running ?: "",
                          options->automatic ? where[options->why] ?: "" : "");
 }
 
@@ -145,7 +161,7 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
         _cleanup_free_ char *sentence = NULL;
         int from, to, r;
 
-        r = machine_lock(m, e);
+        r = options->automatic ? machine_lock_patiently(m, e) : machine_lock(m, e);
         if (r < 0)
                 return r;
         from = machine_reference_slot(m);
@@ -155,7 +171,7 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
         /* Switched away from, but still running: what is gone back from is where the switch went. */
         if (to != SLOT_NONE && from == to && m->state.set.phase == SWITCH_SWITCHED)
                 from = m->state.set.target;
-        sentence = explain(options);
+        sentence = explain(m, options);
         if (!sentence)
                 return -ENOMEM;
         run_init(&run, m, OPERATION_ROLLBACK, from, to, o);

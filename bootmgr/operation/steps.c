@@ -47,6 +47,12 @@ const struct step *steps_of(enum operation_kind kind)
         return kind == OPERATION_UPGRADE ? upgrade_steps : rollback_steps;
 }
 
+/* What is at work now is said at once: if it hangs, that is what must be there to be read. */
+static bool is_news(const struct step_record *step, const char *message)
+{
+        return step && message && (!step->message || !streq(step->message, message));
+}
+
 static int report(struct progress *p, uint64_t done, uint64_t total, const char *message)
 {
         struct run *run = p->userdata;
@@ -54,7 +60,7 @@ static int report(struct progress *p, uint64_t done, uint64_t total, const char 
 
         if (run->o && run->o->cancelled && *run->o->cancelled)
                 return -ECANCELED;
-        if (now - run->last_report < REPORT_INTERVAL && done < total)
+        if (now - run->last_report < REPORT_INTERVAL && done < total && !is_news(run->current, message))
                 return 0;
         run->last_report = now;
         if (run->current) {

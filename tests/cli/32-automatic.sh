@@ -19,7 +19,10 @@ is "1 boots next, 2 is bad and says why" '["a", "bad", "it was not healthy in ti
 is "an automatic rollback was made" '["ROLLBACK", true]' "$(m show upgrade history --json | json '[j[0]["operation"], j[0]["automatic"]]')"
 is "the upgrade failed" '["UPGRADE", "FAILED"]' "$(m show upgrade history --json | json '[j[1]["operation"], j[1]["state"]]')"
 ok "it boots" boots
-is "and is done" DONE "$(m show upgrade status --json | json 'j["state"]')"
+is "and is done" '["ROLLBACK", "DONE"]' "$(m show upgrade history --json | json '[j[0]["operation"], j[0]["state"]]')"
+is "what is shown is the upgrade that failed, and who took its place" '["UPGRADE", "FAILED", true]' \
+        "$(m show upgrade status --json | json '[j["operation"], j["state"], "deadline" in j["reason"]]')"
+is "which is the rollback" true "$([ "$(m show upgrade status --json | json 'j["superseded_by"]')" = "$(m show upgrade history --json | json 'j[0]["id"]')" ] && echo true)"
 fails 3 version-refused "the bad version does not come again" m upgrade system --automatic 2.bundle
 
 # All tries used up: systemd-boot has renamed the entry each time, and starts the fallback

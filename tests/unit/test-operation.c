@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "operation/health.h"
 #include "operation/steps.h"
+#include "operation/watchdog.h"
 #include "slot/kinds.h"
 
 /* Check has a macro of this name. */
@@ -25,6 +26,7 @@ static struct operation sample(void)
                 .reason = strdup("a \"quoted\" reason"),
                 .automatic = true,
                 .source = strdup("http://example/2.bundle"),
+                .superseded_by = "fedcba98765432100123456789abcdef",
                 .start = UINT64_C(1790000000123000),
         };
         const struct step *table = steps_of(OPERATION_UPGRADE);
@@ -54,6 +56,7 @@ START_TEST(json_goes_round)
         ck_assert_int_eq(b.generation, a.generation);
         ck_assert_int_eq(b.start, a.start);
         ck_assert_str_eq(b.reason, a.reason);
+        ck_assert_str_eq(b.superseded_by, a.superseded_by);
         ck_assert_int_eq(b.steps[1].progress, 40);
         again = operation_to_json(&b);
         ck_assert(json_equal(j, again));
@@ -83,6 +86,50 @@ START_TEST(activate_is_a_rollback_to_programs)
         json_decref(j);
         operation_done(&a);
         operation_done(&b);
+}
+END_TEST
+
+/* While the checks of a trial run, a rollback takes its place: by the record, never by the steps' own file. */
+START_TEST(a_trial_is_superseded)
+{
+        struct operation op = sample();
+        struct slot_set set;
+
+        slot_set_init(&set, 2);
+        op.sequence = 7;
+        record_operation(&set, &op, OPERATION_RUNNING, REASON_NONE);
+        ck_assert(!operation_is_superseded(&set, &op));
+        record_operation(&set, &op, OPERATION_STAGED, REASON_NONE);
+        ck_assert(operation_is_superseded(&set, &op));
+        record_operation(&set, &op, OPERATION_RUNNING, REASON_NONE);
+        set.operation_id[3] ^= 1;
+        ck_assert(operation_is_superseded(&set, &op));
+        op.sequence = 0; /* its steps are lost: the record alone speaks */
+        ck_assert(!operation_is_superseded(&set, &op));
+        set.operation_state = OPERATION_STAGED;
+        ck_assert(operation_is_superseded(&set, &op));
+        operation_done(&op);
+}
+END_TEST
+
+START_TEST(watchdogs_are_asked)
+{
+        static const struct {
+                const char *text;
+                bool reset;
+        } tests[] = { { "0\n", false },  { "32\n", true }, { "33\n", true },
+                      { "16\n", false }, { "", false },    { "x\n", false } };
+
+        ck_assert(!watchdog_has_reset("watchdogs"));
+        for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+                ck_assert_int_eq(mkdir_parents(AT_FDCWD, "watchdogs/watchdog0", 0755), 0);
+                ck_assert_int_eq(mkdir_parents(AT_FDCWD, "watchdogs/watchdog1", 0755), 0);
+                ck_assert_int_eq(file_replace_volatile(AT_FDCWD, "watchdogs/watchdog1/bootstatus", tests[i].text,
+                                                       strlen(tests[i].text), 0644),
+                                 0);
+                ck_assert_int_eq(watchdog_has_reset("watchdogs"), tests[i].reset);
+                ck_assert_int_eq(remove_tree(AT_FDCWD, "watchdogs"), 0);
+        }
 }
 END_TEST
 
@@ -231,6 +278,8 @@ int main(void)
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, scratch_begin, scratch_end);
         tcase_add_test(t, json_goes_round);
+        tcase_add_test(t, a_trial_is_superseded);
+        tcase_add_test(t, watchdogs_are_asked);
         tcase_add_loop_test(t, activate_is_a_rollback_to_programs, 0, 3);
         tcase_add_loop_test(t, bad_json_is_refused, 0, 9);
         tcase_add_loop_test(t, ending_settles_every_step, 0, 3);
