@@ -82,6 +82,8 @@ static char *operation_text(const struct operation *op, bool utf8)
                    *op->from_version ? op->from_version : "(nothing)", *op->to_version ? op->to_version : "(unknown)",
                    operation_result_to_string(op->result), operation_progress(op), op->automatic ? "  automatic" : "",
                    op->staged ? "  goes on at the next shutdown" : "");
+        if (op->reason && op->automatic && op->kind == OPERATION_ROLLBACK)
+                buf_printf(&b, "version %s FAILED: ", op->from_version);
         if (op->reason)
                 buf_printf(&b, "%s\n", op->reason);
         buf_printf(&b, "\n%s", steps);

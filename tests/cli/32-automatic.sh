@@ -40,6 +40,7 @@ m upgrade system -q 3.bundle && boots || exit 2
 ok "rollback.target" m rollback system --automatic --reason 'unit app.service failed'
 is "goes to the previous version" '["a", "trial"]' "$(status '[j["next"], j["slots"][0]["state"]]')"
 is "with its reason" '["ROLLBACK", true, "unit app.service failed (found out by rollback.target)"]' "$(m show upgrade status --json | json '[j["operation"], j["automatic"], j["reason"]]')"
+has "and what failed" '^version 3 FAILED: unit app.service failed' "$(m show upgrade status)"
 ok "it boots" boots
 ok "upgrade clear" m upgrade clear
 ok "then it comes in again" m upgrade system --automatic -q 3.bundle
