@@ -117,9 +117,9 @@ lint:
 format:
 	$(Q)clang-format -i $$(git ls-files '*.c' '*.h')
 
-## qemu: all scenarios on real firmware, bootloader, kernel; SCENARIO=name for one
+## qemu: all scenarios on real firmware, bootloader, kernel; SCENARIO=name for one, QUICK=1 for what `make test` runs
 qemu: all
-	$(Q)qemu/run $(if $(SCENARIO),--scenario $(SCENARIO))
+	$(Q)qemu/run $(if $(QUICK),--quick) $(if $(SCENARIO),--scenario $(SCENARIO))
 
 ## demo: build, make images, and show an upgrade, a rollback and the configuration coming back
 demo: deps

@@ -26,6 +26,9 @@ LOADER = '/usr/lib/systemd/boot/efi/systemd-bootx64.efi'
 # What a version brings: the format of the shared settings that its appliance reads, and its security version.
 VERSIONS = {'1': (1, 1), '2': (2, 1), '3': (3, 2), '16.1': (1, 1), '16.2': (1, 1), '17.1': (2, 1)}
 
+# QEMU's watchdog: its driver is loaded by the initramfs, before PID 1 looks for a watchdog. The full kernel alone has it.
+WATCHDOG = {'etc/initramfs-tools/modules': 'i6300esb\n', 'etc/dracut.conf.d/guest.conf': 'force_drivers+=" i6300esb "\n'}
+
 # What a guest does not need: left out, it starts sooner.
 MASKED_UNITS = ('dev-hugepages.mount', 'dev-mqueue.mount', 'sys-kernel-debug.mount', 'sys-kernel-tracing.mount',
                 'sys-kernel-config.mount', 'sys-fs-fuse-connections.mount', 'proc-sys-fs-binfmt_misc.automount',
@@ -84,6 +87,9 @@ class Build:
             os.makedirs(os.path.join(root, name), exist_ok=True)
         os.makedirs(os.path.join(root, 'etc/bootmgr/trust.d'), exist_ok=True)
         shutil.copyfile(keys() + '.pem', os.path.join(root, 'etc/bootmgr/trust.d/demo.pem'))
+        for name, text in WATCHDOG.items() if self.kernel == 'full' else ():
+            with open(os.path.join(root, name), 'a') as file:
+                file.write(text)
         _symlink('/data/bootmgr/machine-id', os.path.join(root, 'etc/machine-id'))
         _symlink('../run/resolv.conf', os.path.join(root, 'etc/resolv.conf'))
         for unit in MASKED_UNITS:
