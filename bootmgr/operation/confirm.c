@@ -65,7 +65,8 @@ static int run_checks(struct run *run, struct health_result *ret, struct error *
         again = resume_checks(run);
         if (again >= 0)
                 return r;
-        error_done(e);
+        if (e)
+                error_done(e);
         return again;
 }
 

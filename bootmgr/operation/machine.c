@@ -217,7 +217,8 @@ int machine_lock_patiently(struct machine *m, struct error *e)
 
                 if (r != -EBUSY || now_monotonic() > deadline)
                         return r;
-                error_done(e);
+                if (e)
+                        error_done(e);
                 nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
         }
 }
