@@ -304,7 +304,9 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
         int r;
 
         if (c->slot != SLOT_NONE && !root_has_init(root, c->cmdline)) {
-                r = run_decision(c, REASON_INIT, e);
+                r = find_disk(c, e); /* only what is to be mounted was looked for */
+                if (r >= 0)
+                        r = run_decision(c, REASON_INIT, e);
                 if (r < 0)
                         return r;
         }
