@@ -121,6 +121,11 @@ class Guest:
             subprocess.run([host.need('qemu-img', 'qemu-utils'), 'create', '-q', '-f', 'qcow2', '-F', layout, '-b', image,
                             self.state['disk']], check=True)
 
+    def renew_disk(self):
+        """Throw away what the guest has written to its overlay: it goes on with the image below, and with its EFI variables."""
+        self._make_disk()
+        self._save()
+
     def fresh_variables(self):
         shutil.copyfile(host.firmware()[1], self.path('vars.fd'))
 
@@ -211,10 +216,13 @@ class Guest:
                    '-blockdev', 'driver=%s,node-name=disk,file=disk-file' % state['format']]
         node = state['disk_node']
         if state['write_log']:
-            with open(state['write_log'], 'ab'):
+            # Begun anew each time. What counts as flushed is what the log says: the host need not flush anything.
+            with open(state['write_log'], 'wb'):
                 pass
-            options += ['-blockdev', 'driver=file,node-name=write-log-file,filename=' + _comma(state['write_log']),
-                        '-blockdev', 'driver=blklogwrites,node-name=write-log,file=disk,log=write-log-file,log-append=off']
+            options[1] += ',cache.no-flush=on'
+            options += ['-blockdev', 'driver=file,node-name=write-log-file,cache.no-flush=on,filename=' + _comma(state['write_log']),
+                        '-blockdev', 'driver=blklogwrites,node-name=write-log,file=disk,log=write-log-file,log-append=off,'
+                                     'log-super-update-interval=1']
             node = 'write-log' if node == 'disk' else node
         for blockdev in state['blockdev']:
             options += ['-blockdev', blockdev]
