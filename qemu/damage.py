@@ -51,9 +51,10 @@ class Bench:
         file, directory = self.system.find(path), self.system.find(path.rpartition('/')[0])
         wanted = (file.cluster & 0xffff).to_bytes(2, 'little') + file.size.to_bytes(4, 'little')
         for at, size in self.system.extents(directory.cluster):
-            found = self.state.read(self.esp + at, size).find(wanted)
-            if found >= 0:
-                return self.esp + at + found - 26
+            data = self.state.read(self.esp + at, size)
+            for entry in range(0, size, 32):
+                if data[entry + 26:entry + 32] == wanted and data[entry] != 0xe5:       # a rename leaves its old one behind
+                    return self.esp + at + entry
         raise ValueError('no directory entry of ' + path)
 
     def replace_all(self, part, old, new):

@@ -24,7 +24,7 @@ class Place:
         self.base, self.log, self.work = (os.path.join(directory, name) for name in ('base.img', 'write.log', 'work.img'))
 
     def is_whole(self):
-        return os.path.exists(os.path.join(self.directory, 'recording.json'))
+        return os.path.exists(os.path.join(self.directory, 'recording.json')) and self.facts()['whole']
 
     def renew(self, disk):
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -38,7 +38,8 @@ class Place:
         return os.path.join(self.directory, 'images', '%s-%d.img' % (re.sub(r'\W+', '-', step), slot))
 
     def facts(self):
-        """versions: version -> [format, digest of its root]; steps: [[flushes before it, name]]; configurations: version -> [texts]"""
+        """versions: version -> [format, digest of its root]; steps: [[flushes before it, name]]; configurations: version -> [texts];
+        whole: it came to its end. One that did not can be looked at all the same."""
         return self._read('recording.json')
 
     def candidates(self):
@@ -75,8 +76,9 @@ class Steps:
 class Recorder:
     def __init__(self, place, build):
         self.place, self.build = place, build
-        self.facts = {'steps': [[0, BEGUN]], 'configurations': {}, 'versions': cuts.roots(build)}
+        self.facts = {'steps': [[0, BEGUN]], 'configurations': {}, 'whole': False, 'versions': cuts.roots(build)}
         self.box = scenario.Machine(self, 'crash', build)
+        self.box.boot_seconds = cuts.BOOT_SECONDS
         self.flushes = 0
 
     @staticmethod
@@ -110,11 +112,11 @@ class Recorder:
             with server.serve(two=self.build.bundle('2'), three=self.build.bundle('3')) as url:
                 self.operations(self.box, url('two'), url('three'))
             self.remember()
-            self.box.guest.down()
+            self.facts['whole'] = self.box.guest.down()
         finally:
             self.follower.close()
             self.box.guest.cut()
-        self.place.keep_facts(self.facts)
+            self.place.keep_facts(self.facts)
 
     def operations(self, box, two, three):
         self.configure(11)

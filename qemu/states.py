@@ -161,6 +161,7 @@ class Judge:
         self.digests, self.verdicts = {}, {}
         self.generation = self.data_checks = 0
         self.copy = None
+        self.may_be_empty = False       # until the appliance's first settings are flushed: it does not see to that itself
 
     def close(self):
         if self.copy:
@@ -199,7 +200,7 @@ class Judge:
             generation = max(record.generation, *(entry.generation for entry in order))
             if generation < self.generation:
                 wrong.append('the generation went from %d to %d' % (self.generation, generation))
-            for one in {entry.name: entry for entry in (entry, fallback) if entry}.values():
+            for one in self._of_interest(order):
                 if one.slot and not whole[one.name][1]:
                     wrong += self._configuration(state, parts['data'], record, one, whole[one.name][0])
         return version
@@ -283,7 +284,7 @@ class Judge:
         before = '%s would run with ' % entry.name
         sealed = any(slot.snapshot)
         if phase is None or phase == 'owned' and (owner['slot'], owner['version']) == (entry.slot, version):
-            kept = datapart.form(data.settings)
+            kept = datapart.form(None if self.may_be_empty and data.settings == b'' else data.settings)
             return [before + 'settings in format %d' % kept] if kept not in (0, form) else []
         if sealed:
             kept = datapart.form(data.snapshot(slot.snapshot))
