@@ -304,6 +304,11 @@ def without_times(configuration):
     return re.sub(r'(?m)^(%s|data/appliance/config)( \S \d+ \S+) \S+' % SETTINGS, r'\1\2 -', configuration)
 
 
+def plain(configuration):
+    """Names, types, modes, owners and contents, no times."""
+    return re.sub(r'(?m)^(\S+ [dfl] \d+ \S+) \S+', r'\1 -', configuration)
+
+
 def migrated(configuration, interval, version):
     """The configuration that the next version has made of it."""
     form = images.VERSIONS[version][0]

@@ -52,7 +52,7 @@ class Place:
         self._write('figures.json', figures)
 
     def keep_candidates(self, candidates):
-        self._write('candidates.json', [[step, slot, *what] for (step, slot), what in candidates.items()])
+        self._write('candidates.json', candidates)
 
     def _read(self, name):
         with open(os.path.join(self.directory, name)) as file:
@@ -94,7 +94,7 @@ class Recorder:
 
     def remember(self):
         known = self.facts['configurations'].setdefault(self.box.appliance()['version'], [])
-        text = cuts.without_times(self.box.configuration())
+        text = cuts.plain(self.box.configuration())
         if text not in known:
             known.append(text)
 

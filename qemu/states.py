@@ -25,7 +25,7 @@ class Disk:
     def __init__(self, image, log):
         self.image, self.log_file = open(image, 'r+b'), open(log, 'rb')
         self.map = mmap.mmap(self.image.fileno(), 0)
-        self.log = mmap.mmap(self.log_file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.log = mmap.mmap(self.log_file.fileno(), 0, access=mmap.ACCESS_READ) if os.path.getsize(log) else None
         self.size = len(self.map)
         self.stamps = [0] * (self.size // STAMP + 1)
         self.used = {at // STAMP for first, last in _data(self.image.fileno(), self.size)
@@ -33,7 +33,8 @@ class Disk:
 
     def close(self):
         self.map.close()
-        self.log.close()
+        if self.log:
+            self.log.close()
         self.image.close()
         self.log_file.close()
 
@@ -308,17 +309,26 @@ class Replay:
     def close(self):
         self.disk.close()
 
-    def states(self, share, flushed=1.0):
-        """Yields (number of the epoch, where, State, whether it is a durable one). `share(pending)`: how many selections of what is not
-        flushed are looked at; `flushed`: of how many flushes the disk as it was then."""
+    def plan(self, share, flushed=1.0):
+        """Yields (number of the epoch, where, the writes of it that are kept, whether that is a durable disk). `share(pending)`: how many
+        selections of what is not flushed are looked at; `flushed`: of how many flushes the disk as it was then."""
         for number, pending in enumerate(self.epochs):
             rng = random.Random('%s %d' % (self.seed, number))
             if rng.random() < flushed:
-                yield number, 'flush %d' % number, State(self.disk), True
+                yield number, 'flush %d' % number, [], True
             for i, kept in enumerate(sampled(pending, rng, share(pending))):
-                yield number, 'flush %d, selection %d of its %d writes' % (number, i, len(pending)), State(self.disk, kept), False
-            if number < len(self.epochs) - 1:
-                self.disk.advance(pending)
+                yield number, 'flush %d, selection %d of its %d writes' % (number, i, len(pending)), kept, False
+
+    def states(self, share, flushed=1.0):
+        """The plan, carried out: (number of the epoch, where, State, whether it is durable)."""
+        reached = 0
+        for number, where, kept, durable in self.plan(share, flushed):
+            while reached < number:
+                self.disk.advance(self.epochs[reached])
+                reached += 1
+            yield number, where, State(self.disk, kept), durable
+        for pending in self.epochs[reached:-1]:
+            self.disk.advance(pending)
 
     def finish(self):
         """Only the disk that is durable at the end."""
