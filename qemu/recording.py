@@ -119,6 +119,7 @@ class Recorder:
             self.place.keep_facts(self.facts)
 
     def operations(self, box, two, three):
+        self.remember()
         self.configure(11)
         self.step('install')
         box.bootmgr('upgrade', 'system', '--no-reboot', two)

@@ -133,25 +133,21 @@ def sampled(pending, rng, most):
     """At most so many selections of the writes since the last flush: all of them if these are few; else prefixes, one left out, one
     alone, and random ones, some of them torn. Never none: that is the durable disk itself; never all: that is the next one."""
     count = len(pending)
-    if count == 0:
+    if count == 0 or most <= 0:
         return
     if 2 ** count - 2 <= most // 2:
-        for choice in range(1, 2 ** count - 1):
-            yield [write for i, write in enumerate(pending) if choice >> i & 1]
-        torn = most - (2 ** count - 2)
+        chosen = [[write for i, write in enumerate(pending) if choice >> i & 1] for choice in range(1, 2 ** count - 1)]
     else:
         each = max(most // 4, 1)
-        for i in rng.sample(range(1, count), min(each, count - 1)):
-            yield pending[:i]
-        for i in rng.sample(range(count), min(each, count)):
-            yield pending[:i] + pending[i + 1:]
-        for i in rng.sample(range(count), min(each, count)):
-            yield [pending[i]]
-        torn = most - 3 * each
-    for _ in range(max(torn, 0)):
+        chosen = [pending[:i] for i in rng.sample(range(1, count), min(each, count - 1))]
+        chosen += [pending[:i] + pending[i + 1:] for i in rng.sample(range(count), min(each, count))]
+        chosen += [[pending[i]] for i in rng.sample(range(count), min(each, count))]
+        chosen = rng.sample(chosen, min(most, len(chosen)))
+    for _ in range(most - len(chosen)):
         kept, _ = writelog.survivors(pending, rng)
         if kept:
-            yield kept
+            chosen.append(kept)
+    yield from chosen
 
 
 class Judge:
