@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu demo test bench install clean format
+.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -120,6 +120,14 @@ format:
 ## qemu: all scenarios on real firmware, bootloader, kernel; SCENARIO=name for one, QUICK=1 for what `make test` runs
 qemu: all
 	$(Q)qemu/run $(if $(QUICK),--quick) $(if $(SCENARIO),--scenario $(SCENARIO))
+
+## crash-log: every disk that a power cut could leave, from the write log of a real guest: what would be started is whole; some are booted
+crash-log: all
+	$(Q)qemu/replay
+
+## soak: cut a guest's power N times at random moments of endless upgrades and rollbacks; SEED=, goes on where it was
+soak: all
+	$(Q)qemu/soak --cuts $(or $(N),100) --seed $(or $(SEED),1)
 
 ## demo: build, make images, and show an upgrade, a rollback and the configuration coming back
 demo: deps

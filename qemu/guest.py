@@ -121,6 +121,11 @@ class Guest:
             subprocess.run([host.need('qemu-img', 'qemu-utils'), 'create', '-q', '-f', 'qcow2', '-F', layout, '-b', image,
                             self.state['disk']], check=True)
 
+    def renew_disk(self):
+        """Throw away what the guest has written to its overlay: it goes on with the image below, and with its EFI variables."""
+        self._make_disk()
+        self._save()
+
     def fresh_variables(self):
         shutil.copyfile(host.firmware()[1], self.path('vars.fd'))
 
@@ -160,6 +165,10 @@ class Guest:
         if pid := self.pid:
             os.kill(pid, signal.SIGKILL)
             self._await_end(10)
+            try:
+                os.waitpid(pid, 0)      # its threads may outlive it, and hold its files
+            except ChildProcessError:
+                pass
 
     def down(self, timeout=90):
         """Ask the guest to power off; after the timeout, pull the plug. Returns whether it went by itself."""
@@ -209,17 +218,22 @@ class Guest:
         state = self.state
         options = ['-blockdev', 'driver=file,node-name=disk-file,filename=' + _comma(state['disk']),
                    '-blockdev', 'driver=%s,node-name=disk,file=disk-file' % state['format']]
-        node = state['disk_node']
+        node, zeros = state['disk_node'], ''
         if state['write_log']:
-            with open(state['write_log'], 'ab'):
+            # Begun anew each time. What counts as flushed is what the log says: the host need not flush anything.
+            with open(state['write_log'], 'wb'):
                 pass
-            options += ['-blockdev', 'driver=file,node-name=write-log-file,filename=' + _comma(state['write_log']),
-                        '-blockdev', 'driver=blklogwrites,node-name=write-log,file=disk,log=write-log-file,log-append=off']
+            options[1] += ',cache.no-flush=on'
+            options += ['-blockdev', 'driver=file,node-name=write-log-file,cache.no-flush=on,filename=' + _comma(state['write_log']),
+                        '-blockdev', 'driver=blklogwrites,node-name=write-log,file=disk,log=write-log-file,log-append=off,'
+                                     'log-super-update-interval=1']
             node = 'write-log' if node == 'disk' else node
+            # Before QEMU 9.0 what is logged meanwhile may come between the entry of a write of zeros and its zeros.
+            zeros = 'write-zeroes=off'
         for blockdev in state['blockdev']:
             options += ['-blockdev', blockdev]
         device = 'virtio-blk-pci,drive=%s,serial=disk,bootindex=0' % node
-        return [*options, '-device', ','.join(filter(None, (device, state['disk_opts'])))]
+        return [*options, '-device', ','.join(filter(None, (device, zeros, state['disk_opts'])))]
 
     def _network_options(self):
         if not self.state['network']:

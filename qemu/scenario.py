@@ -146,6 +146,7 @@ class Machine:
 
     def __init__(self, scenario, name, build):
         self.scenario, self.build = scenario, build
+        self.boot_seconds = BOOT_SECONDS
         self.guest = guest.Guest('scenario-' + name)
         self.raw = None         # the disk as a file of its own, where it is to be read from the host
 
@@ -196,7 +197,7 @@ class Machine:
     # --- boots --------------------------------------------------------------------------------------------------------------
 
     def await_boot(self, new=True):
-        _, system = self.guest.wait_boot(BOOT_SECONDS, new)
+        _, system = self.guest.wait_boot(self.boot_seconds, new)
         version = self.run('sed', '-n', 's/^VERSION_ID=//p', '/usr/lib/os-release').text.strip()
         self.scenario.note('version %s is up (%s)' % (version, system))
         return system
