@@ -53,10 +53,18 @@ static bool is_whole(const struct manifest *m, const uint8_t *index, size_t inde
         if (!image || image->size > root_size || index_size != image->n_chunks * INDEX_ENTRY ||
             sha256_data(index, index_size, digest) < 0 || memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
                 return false;
-        for (uint64_t i = 0; i < image->n_chunks; i++)
-                if (sha256_data(root + i * image->chunk_size, chunk_length(image, i), digest) < 0 ||
-                    memcmp(digest, index + i * INDEX_ENTRY, DIGEST_SIZE) != 0)
+        for (uint64_t i = 0; i < image->n_chunks; i++) {
+                const char *content = root + i * image->chunk_size;
+                uint32_t length = chunk_length(image, i);
+
+                if (get_le32(index + i * INDEX_ENTRY + I_STORED) == 0) { /* zeros, by definition */
+                        if (!is_all_zero(content, length))
+                                return false;
+                } else if (sha256_data(content, length, digest) < 0 ||
+                           memcmp(digest, index + i * INDEX_ENTRY, DIGEST_SIZE) != 0) {
                         return false;
+                }
+        }
         return true;
 }
 
