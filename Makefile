@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format
+.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -104,6 +104,18 @@ coverage:
 	$(Q)[ ! -d build/coverage ] || find build/coverage -name '*.gcda' -delete
 	$(Q)$(MAKE) BUILD=build/coverage CFLAGS="-O0 -g" SANITIZE="--coverage" check
 	$(Q)tests/coverage build/coverage
+
+# Built by tests/fuzz/run: clang's flags instead of gcc's, in a directory of its own.
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz-*.c))
+fuzz-targets: $(FUZZ_TARGETS)
+.SECONDARY: $(FUZZ_TARGETS:$(BUILD)/%=$(BUILD)/obj/tests/fuzz/%.o)
+$(BUILD)/fuzz-%: $(BUILD)/obj/tests/fuzz/fuzz-%.o $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+
+## fuzz: every parser under libFuzzer, SECONDS=600 for each; FUZZ=name for one
+fuzz:
+	$(Q)tests/fuzz/run --seconds $(if $(filter command,$(origin SECONDS)),$(SECONDS),600) $(FUZZ)
 
 ## check-layers: a folder includes only folders above it in the design's list
 check-layers:

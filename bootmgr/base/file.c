@@ -28,13 +28,16 @@ int file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_s
         size_t size = 0, room = 0;
         struct stat st;
 
-        fd = io_open(dirfd, path, O_RDONLY | O_NOCTTY, 0);
+        /* A pipe that somebody put there would keep us waiting. One that a person names is meant. */
+        fd = io_open(dirfd, path, O_RDONLY | O_NOCTTY | (dirfd == AT_FDCWD ? 0 : O_NONBLOCK), 0);
         if (fd < 0)
                 return fd;
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (S_ISDIR(st.st_mode))
                 return -EISDIR;
+        if (dirfd != AT_FDCWD && !S_ISREG(st.st_mode))
+                return -EINVAL;
         if ((uint64_t)st.st_size > max)
                 return -EFBIG;
         /* Files in /proc have no size: read until the end, never past the bound. */

@@ -6,8 +6,9 @@
 
 #include "base/util.h"
 
-/* Reads a regular file of at most `max` bytes. *ret is malloc'ed, NUL-terminated behind *ret_size
- * bytes. -EFBIG when it is larger. dirfd may be AT_FDCWD. ret_size may be NULL. */
+/* Reads a file of at most `max` bytes. *ret is malloc'ed, NUL-terminated behind *ret_size bytes. -EFBIG when it is larger.
+ * Below a directory only a regular file is read (-EINVAL), and nothing is waited for; with AT_FDCWD `path` is what a
+ * person named, and may be a pipe. ret_size may be NULL. */
 int file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_size);
 
 /* Creates `name` under `dirfd` durably, where no such name may exist (-EEXIST): temporary name,

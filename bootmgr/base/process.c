@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/text.h"
 
 #define OUTPUT_MAX (64 * 1024)
 #define PIPE_READS 16 /* of 4096 bytes: the size of a pipe */
@@ -134,11 +135,34 @@ void process_result_done(struct process_result *r)
         free(TAKE_PTR(r->output));
 }
 
+char *process_last_line(const char *output)
+{
+        _cleanup_free_ char *line = NULL;
+        size_t end = strlen(output), begin, n;
+        char *text;
+
+        while (end > 0 && strchr("\n\r\t ", output[end - 1]))
+                end--;
+        for (begin = end; begin > 0 && output[begin - 1] != '\n';)
+                begin--;
+        if (begin == end)
+                return strdup("no output");
+        line = strndup(output + begin,
+                       MIN(end - begin, (size_t)PROCESS_LINE_MAX + 1)); /* one more tells that it is longer */
+        text = line ? text_escape(line) : NULL;
+        if (!text || strlen(text) <= PROCESS_LINE_MAX)
+                return text;
+        /* Not within a character of several bytes. */
+        for (n = PROCESS_LINE_MAX - strlen("…"); n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80;)
+                n--;
+        strcpy(text + n, "…");
+        return text;
+}
+
 int process_must(const char *const *argv, uint64_t timeout_usec, struct error *e)
 {
         _cleanup_process_ struct process_result result = {};
-        const char *line;
-        size_t n;
+        _cleanup_free_ char *line = NULL;
         int r;
 
         r = process_run(argv, NULL, timeout_usec, &result);
@@ -148,10 +172,7 @@ int process_must(const char *const *argv, uint64_t timeout_usec, struct error *e
                 return fail(e, -ETIMEDOUT, NULL, "%s did not end in time", argv[0]);
         if (result.exit_status == 0)
                 return 0;
-        n = strlen(result.output);
-        while (n > 0 && result.output[n - 1] == '\n')
-                result.output[--n] = '\0';
-        line = strrchr(result.output, '\n');
+        line = process_last_line(result.output);
         return fail(e, result.exit_status == 127 ? -ENOENT : -EIO, NULL, "%s failed with status %d: %s", argv[0],
-                    result.exit_status, line ? line + 1 : result.output);
+                    result.exit_status, line ?: "");
 }

@@ -17,6 +17,12 @@ int process_run(const char *const *argv, const char *const *env, uint64_t timeou
 void process_result_done(struct process_result *r);
 #define _cleanup_process_ _cleanup_(process_result_done)
 
+/* The last line that says something, for a message: what is not printable is escaped, and it has at most
+ * PROCESS_LINE_MAX bytes, so that no program can write to the terminal of whoever reads it, or fill a record with it.
+ * "no output" when there is none. Owned by the caller; NULL: no memory. */
+#define PROCESS_LINE_MAX 500
+char *process_last_line(const char *output);
+
 /* process_run for programs that must succeed: a non-zero status is an error that quotes the last
  * line of output. */
 int process_must(const char *const *argv, uint64_t timeout_usec, struct error *e);

@@ -43,6 +43,9 @@ static int compare_numbers(const char **a, const char **b)
         size_t n, m;
         int r;
 
+        /* Any number is newer than none. */
+        if (is_digit(**a) != is_digit(**b))
+                return is_digit(**a) ? 1 : -1;
         while (**a == '0')
                 (*a)++;
         while (**b == '0')
@@ -100,12 +103,7 @@ int version_compare(const char *a, const char *b)
                 r = compare_mark(&a, &b, '.', -1, &decided);
                 if (decided)
                         return r;
-                /* A numeric run is newer than an alphabetic one, and an empty run compares as zero. */
-                if (is_digit(*a) || is_digit(*b)) {
-                        r = compare_numbers(&a, &b);
-                } else {
-                        r = compare_letters(&a, &b);
-                }
+                r = is_digit(*a) || is_digit(*b) ? compare_numbers(&a, &b) : compare_letters(&a, &b);
                 if (r != 0)
                         return r;
         }

@@ -64,7 +64,7 @@ static void parse_ours(struct entry_name *name)
         memcpy(number, p, digits);
         number[digits] = '\0';
         slot = slot_from_name(p + digits + 1);
-        if (slot == SLOT_NONE || parse_u64(number, &generation) < 0 || generation == 0)
+        if (slot == SLOT_NONE || parse_u64(number, &generation) < 0 || generation == 0 || generation > GENERATION_MAX)
                 return;
         entry_name_format(generation, slot, -1, 0, again);
         again[strlen(again) - strlen(SUFFIX)] = '\0';

@@ -5,10 +5,12 @@
 
 #include <fcntl.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "base/version.h"
 #include "slot/kinds.h"
 
 static int sdboot_open(struct loader *l, bool write, struct error *e)
@@ -44,6 +46,8 @@ static void title_version(const struct entry *entry, char version[static SLOT_VE
 
         if (end && end - entry->title < SLOT_VERSION_SIZE)
                 memcpy(version, entry->title, (size_t)(end - entry->title));
+        if (!version_valid(version))
+                memset(version, 0, SLOT_VERSION_SIZE);
 }
 
 static struct loader_entry to_loader_entry(const struct entry *entry)
@@ -258,13 +262,15 @@ static int unlink_entry(struct sdboot *s, const struct entry *entry, struct erro
 static int flush_same(struct sdboot *s, const char *path, const char *text, size_t size, struct error *e)
 {
         _cleanup_close_ int fd = io_open(s->esp.fd, path, O_RDONLY, 0);
-        _cleanup_free_ char *found = NULL;
-        size_t found_size;
-        int r = fd;
+        _cleanup_free_ char *found = malloc(size + 1);
+        struct stat st;
+        int r = found ? fd : -ENOMEM;
 
+        if (r >= 0 && fstat(fd, &st) < 0)
+                r = -errno;
         if (r >= 0)
-                r = file_read(s->esp.fd, path, ENTRY_READ_MAX, &found, &found_size);
-        if (r >= 0 && (found_size != size || memcmp(found, text, size) != 0))
+                r = (uint64_t)st.st_size == size ? io_pread(fd, found, size, 0) : -EUCLEAN;
+        if (r >= 0 && memcmp(found, text, size) != 0)
                 r = -EUCLEAN;
         if (r >= 0)
                 r = io_fsync(fd);

@@ -22,23 +22,11 @@ static void drop_names(struct dirent **names, int n)
         free(names);
 }
 
-static const char *last_line(char *output)
-{
-        size_t n = output ? strlen(output) : 0;
-        char *newline;
-
-        while (n > 0 && output[n - 1] == '\n')
-                output[--n] = '\0';
-        if (n == 0)
-                return "no output";
-        newline = strrchr(output, '\n');
-        return newline ? newline + 1 : output;
-}
-
 static int run_check(const char *path, uint64_t timeout, struct error *e)
 {
         _cleanup_process_ struct process_result result = {};
         const char *argv[] = { path, NULL };
+        _cleanup_free_ char *line = NULL;
         int r;
 
         r = process_run(argv, NULL, timeout, &result);
@@ -47,10 +35,11 @@ static int run_check(const char *path, uint64_t timeout, struct error *e)
         if (result.timed_out)
                 return fail(e, -ETIMEDOUT, &kind_unhealthy, "health check %s did not end within %llu s", path,
                             (unsigned long long)(timeout / USEC_PER_SEC));
-        if (result.exit_status != 0)
-                return fail(e, -EBADMSG, &kind_unhealthy, "health check %s failed with status %d: %s", path,
-                            result.exit_status, last_line(result.output));
-        return 0;
+        if (result.exit_status == 0)
+                return 0;
+        line = process_last_line(result.output);
+        return fail(e, -EBADMSG, &kind_unhealthy, "health check %s failed with status %d: %s", path, result.exit_status,
+                    line ?: "");
 }
 
 static int run_directory(const char *directory, uint64_t timeout, struct progress *progress, bool required,

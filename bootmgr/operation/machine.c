@@ -37,7 +37,7 @@ static void find_booted(struct machine *m, const char *cmdline)
         if (named != m->booted && named != SLOT_NONE)
                 log_warning("the kernel command line says bootmgr.slot=%s, but its root is slot %c", slot,
                             m->booted == SLOT_NONE ? '-' : slot_name(m->booted));
-        if (!generation || parse_u64(generation, &m->booted_generation) < 0)
+        if (!generation || parse_u64(generation, &m->booted_generation) < 0 || m->booted_generation > GENERATION_MAX)
                 m->booted_generation = 0;
 }
 
@@ -166,7 +166,8 @@ static int open_lock(struct machine *m, bool create)
                 if (r < 0)
                         return r;
         }
-        return io_open(AT_FDCWD, RUN_DIRECTORY "/lock", create ? O_RDWR | O_CREAT : O_RDONLY, 0644);
+        /* Whoever may open it may lock it, and so keep a machine from rolling back: nobody but root. */
+        return io_open(AT_FDCWD, RUN_DIRECTORY "/lock", create ? O_RDWR | O_CREAT : O_RDONLY, 0600);
 }
 
 static int refuse_busy(struct machine *m, int fd, struct error *e)

@@ -189,7 +189,9 @@ static int fields_from_json(const json_t *j, struct operation *op, struct error 
         if (op->kind == OPERATION_ROLLBACK && json_is_true(json_object_get(j, "activate")))
                 op->kind = OPERATION_ACTIVATE;
         r = lookup(results, _RESULT_MAX, state);
-        if (r < 0 || op->kind == OPERATION_NONE || strlen(id) >= sizeof(op->id))
+        /* The id becomes part of a file's name. */
+        if (r < 0 || op->kind == OPERATION_NONE || strlen(id) != OPERATION_ID_SIZE - 1 ||
+            strspn(id, "0123456789abcdef") != OPERATION_ID_SIZE - 1)
                 return fail(e, -EINVAL, NULL, "an operation %s in state %s is not understood", kind, state);
         op->result = (enum operation_result)r;
         strcpy(op->id, id);

@@ -43,7 +43,7 @@ static void find_slot(struct recover *c)
         _cleanup_free_ char *generation = cmdline_get(c->cmdline, "bootmgr.generation");
 
         c->slot = slot ? slot_from_name(slot) : SLOT_NONE;
-        if (!generation || parse_u64(generation, &c->generation) < 0)
+        if (!generation || parse_u64(generation, &c->generation) < 0 || c->generation > GENERATION_MAX)
                 c->generation = 0;
 }
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "slot/config.h"
 
+#include <fcntl.h>
 #include <libeconf.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -13,6 +15,7 @@
 #define VENDOR_DIRECTORY "/usr/lib/bootmgr"
 #define SYSTEM_DIRECTORY "/etc/bootmgr"
 #define LIST_MAX         64
+#define FILE_MAX         (256 * 1024)
 
 /* Sets one field from its text; 0, or -errno with what would be right in *expected. */
 typedef int (*setter)(struct config *c, const char *value, void *field, const char **expected);
@@ -307,21 +310,39 @@ static int fail_econf(enum econf_err error, const char *where, struct error *e)
 {
         _cleanup_free_ char *file = NULL;
         uint64_t line = 0;
-        int r = error == ECONF_NOFILE ? -ENOENT : -EINVAL;
 
         econf_errLocation(&file, &line);
-        fail(e, r, &kind_config_invalid, "%s, line %llu: %s", file && *file ? file : where, (unsigned long long)line,
-             econf_errString(error));
-        fail_hint(e, "see bootmgr.conf(5)");
-        return r;
+        fail(e, -EINVAL, &kind_config_invalid, "%s, line %llu: %s", where, (unsigned long long)line, econf_errString(error));
+        return fail_hint(e, "see bootmgr.conf(5)");
+}
+
+/* libeconf reads whatever it is given, a pipe or gigabytes too: so it is given a file that was looked at. */
+static int open_bounded(const char *path, struct error *e)
+{
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return fail(e, -errno, &kind_config_invalid, "cannot read %s: %s", path, error_text(-errno));
+        if (S_ISREG(st.st_mode) && st.st_size <= FILE_MAX)
+                return TAKE_FD(fd);
+        fail(e, -EINVAL, &kind_config_invalid, "%s is not a file of at most %d KiB", path, FILE_MAX / 1024);
+        return fail_hint(e, "see bootmgr.conf(5)");
 }
 
 static int apply_path(struct config *c, const char *path, struct error *e)
 {
+        _cleanup_close_ int fd = open_bounded(path, e);
         econf_file *file = NULL;
-        enum econf_err error = econf_readFile(&file, path, "=", "#");
-        int r = error == ECONF_SUCCESS ? apply_file(c, file, path, e) : fail_econf(error, path, e);
+        enum econf_err error;
+        char opened[32];
+        int r;
 
+        if (fd < 0)
+                return fd;
+        snprintf(opened, sizeof(opened), "/proc/self/fd/%d", fd);
+        error = econf_readFile(&file, opened, "=", "#");
+        r = error == ECONF_SUCCESS ? apply_file(c, file, path, e) : fail_econf(error, path, e);
         econf_freeFile(file);
         return r;
 }

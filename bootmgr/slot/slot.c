@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/version.h"
 
 static const char *const state_names[_SLOT_STATE_MAX] = {
         [SLOT_EMPTY] = "empty", [SLOT_INCOMPLETE] = "incomplete", [SLOT_INSTALLED] = "installed",
@@ -248,6 +249,9 @@ static int check_slot(const struct slot_set *set, int i, struct error *e)
                             (unsigned long long)s->generation, (unsigned long long)set->generation);
         if (!memchr(s->version, '\0', sizeof(s->version)))
                 return fail(e, -EINVAL, NULL, "the version of slot %c does not end", slot_name(i));
+        /* It becomes the title of a boot entry: no line of an entry may come in with it. */
+        if (*s->version && !version_valid(s->version))
+                return fail(e, -EINVAL, NULL, "the version of slot %c is not one", slot_name(i));
         return 0;
 }
 
@@ -257,6 +261,9 @@ int slot_set_check(const struct slot_set *set, struct error *e)
 
         if (set->n_slots < 1 || set->n_slots > SLOT_MAX)
                 return fail(e, -EINVAL, NULL, "there are %d slots", set->n_slots);
+        if (set->generation > GENERATION_MAX)
+                return fail(e, -EINVAL, NULL, "generation %llu leaves no room above it",
+                            (unsigned long long)set->generation);
         for (int i = 0; i < set->n_slots; i++) {
                 r = check_slot(set, i, e);
                 if (r < 0)
@@ -271,6 +278,9 @@ int slot_set_check(const struct slot_set *set, struct error *e)
         if (set->phase >= _SWITCH_PHASE_MAX || (set->phase == SWITCH_NONE) != (set->target == SLOT_NONE))
                 return fail(e, -EINVAL, NULL, "the switch phase %d and its target %d do not fit", (int)set->phase,
                             set->target);
+        if (set->target != SLOT_NONE && set->target_generation > set->generation)
+                return fail(e, -EINVAL, NULL, "the target of the switch has generation %llu, the highest is %llu",
+                            (unsigned long long)set->target_generation, (unsigned long long)set->generation);
         if (set->target != SLOT_NONE && (!is_slot(set, set->target) || !slot_has_system(&set->slots[set->target])))
                 return fail(e, -EINVAL, NULL, "the target of the switch, number %d, has no system", set->target);
         if (set->operation >= _OPERATION_KIND_MAX || set->operation_state >= _OPERATION_STATE_MAX)

@@ -33,7 +33,8 @@
 
 #define SLOT_MAX             8
 #define SLOT_NONE            (-1)
-#define SLOT_VERSION_SIZE    64 /* with the NUL */
+#define GENERATION_MAX       (UINT64_C(1) << 62) /* far above what is ever given out; far below where one more is 0 */
+#define SLOT_VERSION_SIZE    64                  /* with the NUL */
 #define SLOT_DEFAULT_TRIES   3
 #define SLOT_MAX_TRIES       9  /* single digits: a counted name never changes its length */
 #define DIGEST_SIZE          32 /* SHA-256 */

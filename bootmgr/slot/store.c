@@ -173,6 +173,10 @@ void state_encode(const struct state *state, uint8_t *copy)
         put_le32(copy + H_CRC, copy_crc(copy, length));
 }
 
+/* The first record has 1. Behind one near the end every later one would count as older, and no write would have an effect.
+ */
+#define SEQUENCE_MAX (UINT64_C(1) << 63)
+
 int state_decode(const uint8_t *copy, struct state *ret)
 {
         uint32_t length = get_le32(copy + H_LENGTH);
@@ -185,6 +189,8 @@ int state_decode(const uint8_t *copy, struct state *ret)
                 return -EPROTONOSUPPORT;
         decode_set(copy + HEADER_SIZE, &state.set);
         state.sequence = get_le64(copy + H_SEQUENCE);
+        if (state.sequence == 0 || state.sequence > SEQUENCE_MAX)
+                return -EBADMSG;
         state.n_extra = length - PAYLOAD_SIZE;
         memcpy(state.extra, copy + HEADER_SIZE + PAYLOAD_SIZE, state.n_extra);
         if (slot_set_check(&state.set, NULL) < 0)

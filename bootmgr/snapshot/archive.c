@@ -4,6 +4,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <locale.h>
+#include <zstd.h>
 
 #include "base/io.h"
 #include "base/text.h"
@@ -281,30 +282,85 @@ int tar_writer_finish(struct tar_writer *w, const void *trailer, size_t trailer_
         return 0;
 }
 
+/* What may come out of the decompressor for the headers of one node: libarchive takes up to 1 MiB for each extension. */
+#define HEADERS_MAX MIB(4)
+/* A list of a sparse file's extents costs memory before any of its data: its lines are at most 42 bytes for two blocks. */
+#define MAP_MAX MIB(64)
+/* 8 MiB; what is written with level 3 has 2 MiB. More memory than that is not asked for. */
+#define WINDOW_LOG_MAX 23
+
 struct tar_reader {
         struct archive *archive;
-        char *buffer;         /* IO_SIZE */
+        ZSTD_DStream *zstd;
+        ZSTD_inBuffer in;
+        char *buffer, *content; /* IO_SIZE each: as stored, as decompressed */
+        struct sha256 *hash;    /* of what was read; NULL: not asked for */
+        uint8_t digest[SHA256_SIZE];
         uint64_t offset, end; /* in the file */
-        uint64_t size;        /* of the present node */
-        uint64_t at;          /* where its next data may begin */
+        uint64_t budget;      /* bytes that may still be decompressed for what is read now */
+        bool within_frame;
+        uint64_t size; /* of the present node */
+        uint64_t at;   /* where its next data may begin */
         int fd;
         int error;
         char *path; /* of the present node, for messages */
 };
 
+static int refill(struct tar_reader *r)
+{
+        size_t n = (size_t)MIN(r->end - r->offset, IO_SIZE);
+        int code = io_pread(r->fd, r->buffer, n, r->offset);
+
+        if (code >= 0 && r->hash)
+                code = sha256_update(r->hash, r->buffer, n);
+        if (code < 0)
+                return code;
+        r->offset += n;
+        r->in = (ZSTD_inBuffer){ .src = r->buffer, .size = n };
+        return 0;
+}
+
+static la_ssize_t refuse_read(struct tar_reader *r, const char *why)
+{
+        archive_set_error(r->archive, EILSEQ, "%s", why);
+        return -1;
+}
+
+/* Not libarchive's own filter: that one takes any window, filters within filters, and as much as comes. */
 static la_ssize_t read_callback(struct archive *a, void *data, const void **ret)
 {
         struct tar_reader *r = data;
-        size_t n = (size_t)MIN(r->end - r->offset, IO_SIZE);
+        ZSTD_outBuffer out = { .dst = r->content, .size = IO_SIZE };
 
-        r->error = io_pread(r->fd, r->buffer, n, r->offset);
-        if (r->error < 0) {
-                archive_set_error(a, -r->error, "input");
-                return -1;
+        while (out.pos < out.size) {
+                size_t left;
+
+                if (r->in.pos == r->in.size) {
+                        if (r->offset == r->end)
+                                break;
+                        r->error = refill(r);
+                        if (r->error < 0)
+                                return refuse_read(r, "input");
+                }
+                left = ZSTD_decompressStream(r->zstd, &out, &r->in);
+                if (ZSTD_isError(left))
+                        return refuse_read(r, ZSTD_getErrorName(left));
+                r->within_frame = left > 0;
         }
-        r->offset += n;
-        *ret = r->buffer;
-        return (la_ssize_t)n;
+        if (out.pos == 0 && r->within_frame)
+                return refuse_read(r, "unexpected end");
+        if (out.pos > r->budget)
+                return refuse_read(r, "more headers than a file can have");
+        r->budget -= out.pos;
+        *ret = r->content;
+        return (la_ssize_t)out.pos;
+}
+
+/* For what the caller asks for next: `content` bytes, the list of its extents, the headers behind it, and what is read
+ * ahead of them. Never more than that, so that nothing can be saved up. */
+static void grant(struct tar_reader *r, uint64_t content)
+{
+        r->budget = content + MIN(content / 128, MAP_MAX) + HEADERS_MAX;
 }
 
 static int fail_reader(struct tar_reader *r, struct error *e)
@@ -315,7 +371,16 @@ static int fail_reader(struct tar_reader *r, struct error *e)
                     r->path ?: "", archive_error_string(r->archive) ?: "unexpected end");
 }
 
-int tar_reader_new(int fd, struct tar_reader **ret, struct error *e)
+static int open_reader(struct tar_reader *r)
+{
+        /* Only what we write: every other format and filter is attack surface. */
+        return archive_read_support_format_tar(r->archive) == ARCHIVE_OK &&
+                               archive_read_open(r->archive, r, NULL, read_callback, NULL) == ARCHIVE_OK
+                       ? 0
+                       : -EBADMSG;
+}
+
+int tar_reader_new(int fd, const uint8_t *digest, struct tar_reader **ret, struct error *e)
 {
         _cleanup_tar_reader_ struct tar_reader *r = calloc(1, sizeof(*r));
         struct stat st;
@@ -327,13 +392,17 @@ int tar_reader_new(int fd, struct tar_reader **ret, struct error *e)
         r->fd = fd;
         r->end = (uint64_t)st.st_size;
         r->archive = archive_read_new();
+        r->zstd = ZSTD_createDStream();
         r->buffer = malloc(IO_SIZE);
-        if (!r->archive || !r->buffer)
+        r->content = malloc(IO_SIZE);
+        r->hash = digest ? sha256_new() : NULL;
+        if (!r->archive || !r->zstd || !r->buffer || !r->content || (digest && !r->hash))
                 return -ENOMEM;
-        /* Only what we write: every other format and filter is attack surface. */
-        if (archive_read_support_format_tar(r->archive) != ARCHIVE_OK ||
-            archive_read_support_filter_zstd(r->archive) != ARCHIVE_OK ||
-            archive_read_open(r->archive, r, NULL, read_callback, NULL) != ARCHIVE_OK)
+        if (digest)
+                memcpy(r->digest, digest, sizeof(r->digest));
+        ZSTD_DCtx_setParameter(r->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
+        grant(r, 0);
+        if (open_reader(r) < 0)
                 return fail_reader(r, e);
         *ret = TAKE_PTR(r);
         return 0;
@@ -344,7 +413,10 @@ void tar_reader_free(struct tar_reader *r)
         if (!r)
                 return;
         archive_read_free(r->archive);
+        ZSTD_freeDStream(r->zstd);
+        sha256_free(r->hash);
         free(r->buffer);
+        free(r->content);
         free(r->path);
         free(r);
 }
@@ -424,16 +496,35 @@ static const char *entry_problem(const struct node *n)
         return NULL;
 }
 
+/* What was verified before it was read may have been written to since, by whoever has it open. */
+static int check_end(struct tar_reader *r, struct error *e)
+{
+        uint8_t digest[SHA256_SIZE];
+        int code = 0;
+
+        while (r->hash && code >= 0 && r->offset < r->end)
+                code = refill(r);
+        if (r->hash && code >= 0)
+                code = sha256_final(r->hash, digest);
+        if (code < 0)
+                return fail_errno(e, code, "cannot read the archive");
+        if (r->hash && memcmp(digest, r->digest, sizeof(digest)) != 0)
+                return fail(e, -EBADMSG, &kind_snapshot_altered, "the archive was altered while it was read");
+        return 0;
+}
+
 int tar_reader_next(struct tar_reader *r, struct node *ret, struct error *e)
 {
         _cleanup_node_ struct node n = {};
         struct archive_entry *entry;
         const char *path, *problem;
-        int status = archive_read_next_header(r->archive, &entry), code;
+        int status, code;
 
+        grant(r, r->size - r->at);
+        status = archive_read_next_header(r->archive, &entry);
         free(TAKE_PTR(r->path));
         if (status == ARCHIVE_EOF)
-                return 0;
+                return check_end(r, e);
         /* Not ARCHIVE_WARN either: what it cannot read, it leaves out. */
         if (status != ARCHIVE_OK)
                 return fail_reader(r, e);
@@ -449,6 +540,7 @@ int tar_reader_next(struct tar_reader *r, struct node *ret, struct error *e)
                 return fail(e, -EBADMSG, &kind_snapshot_altered, "the archive holds %s: %s", r->path, problem);
         r->size = n.size;
         r->at = 0;
+        grant(r, n.size);
         *ret = TAKE(n, (struct node){});
         return 1;
 }

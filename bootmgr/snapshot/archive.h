@@ -39,8 +39,9 @@ int tar_trailer(const void *trailer, size_t size, struct buf *ret);
  * and pipes, hard links only to clean names. -EBADMSG (kind_snapshot_altered) when it is anything else. */
 struct tar_reader;
 
-int tar_reader_new(int fd, struct tar_reader **ret, struct error *e);
-/* 1: *ret is the next node, 0: the end. */
+/* digest: what all bytes of the file give, held against those that were really read, at the end; NULL: not asked for. */
+int tar_reader_new(int fd, const uint8_t *digest, struct tar_reader **ret, struct error *e);
+/* 1: *ret is the next node, 0: the end, and the digest is right. */
 int tar_reader_next(struct tar_reader *r, struct node *ret, struct error *e);
 /* The next stretch of data of the present node, in order and within its size; between them are holes. 1, or 0 at the end.
  * The buffer is valid until the next call. */

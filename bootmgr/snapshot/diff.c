@@ -183,7 +183,7 @@ static int compare_hardlink(struct diff *d, const struct node *old, const struct
 
         if (r >= 0 && first.dev == new->dev && first.ino == new->ino)
                 return 0;
-        r = tar_reader_new(d->archive, &tar, e);
+        r = tar_reader_new(d->archive, NULL, &tar, e);
         while (r >= 0) {
                 _cleanup_node_ struct node n = {};
 
@@ -242,7 +242,7 @@ static int compare_node(struct diff *d, struct tar_reader *tar, const struct nod
 static int compare_archive(struct diff *d, struct error *e)
 {
         _cleanup_tar_reader_ struct tar_reader *tar = NULL;
-        int r = tar_reader_new(d->archive, &tar, e);
+        int r = tar_reader_new(d->archive, NULL, &tar, e);
 
         while (r >= 0) {
                 _cleanup_node_ struct node n = {};

@@ -164,6 +164,26 @@ static int get_identity(const json_t *j, struct snapshot *s, struct error *e)
         return 0;
 }
 
+/* Two paths of which one holds the other would be exchanged one through the other. */
+static int check_nesting(char *const *list, char *const *others, struct error *e)
+{
+        for (char *const *p = list; *p; p++)
+                for (char *const *q = others; *q; q++)
+                        if (p != q && path_below(*p, *q))
+                                return fail(e, -EINVAL, NULL, "%s lies in %s", *p, *q);
+        return 0;
+}
+
+static int check_all_nesting(const struct snapshot *s, struct error *e)
+{
+        char *const *lists[] = { s->paths, s->absent };
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < 4; i++)
+                r = check_nesting(lists[i & 1], lists[i >> 1], e);
+        return r;
+}
+
 static int from_json(const json_t *j, struct snapshot *s, struct error *e)
 {
         const struct {
@@ -186,7 +206,7 @@ static int from_json(const json_t *j, struct snapshot *s, struct error *e)
                 r = paths_from_json(j, "paths", &s->paths, e);
         if (r >= 0)
                 r = paths_from_json(j, "absent", &s->absent, e);
-        return r;
+        return r < 0 ? r : check_all_nesting(s, e);
 }
 
 int metadata_read(int dir, const char *stem, struct snapshot *ret, struct error *e)

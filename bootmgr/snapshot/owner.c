@@ -81,7 +81,8 @@ static int parse_owner(char *text, struct owner *ret, struct error *e)
                         return fail(e, -EBADMSG, &kind_state_unreadable, "the owner marker is damaged: %s=%s", line,
                                     value ?: "");
         }
-        if (o.phase == OWNER_NONE || o.slot == SLOT_NONE || !o.version[0])
+        if (o.phase == OWNER_NONE || o.slot == SLOT_NONE || !o.version[0] ||
+            (o.from_slot != SLOT_NONE) != !!o.from_version[0])
                 return fail(e, -EBADMSG, &kind_state_unreadable, "the owner marker is incomplete");
         *ret = o;
         return 0;

@@ -213,7 +213,7 @@ static int unpack_nodes(const struct snapshot *s, int archive, struct unpack *u,
 {
         struct unpacking unpacking = { .total = s->bytes };
         _cleanup_tar_reader_ struct tar_reader *tar = NULL;
-        int r = tar_reader_new(archive, &tar, e);
+        int r = tar_reader_new(archive, s->digest, &tar, e);
 
         unpacking.tar = tar;
         unpacking.half = (struct half){ { report_half, &unpacking.half }, progress, PROGRESS_TOTAL / 2 };

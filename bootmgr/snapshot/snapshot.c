@@ -121,7 +121,7 @@ static int check_nodes(int fd, const struct snapshot *s, struct error *e)
 {
         _cleanup_tar_reader_ struct tar_reader *tar = NULL;
         uint64_t nodes = 0, bytes = 0;
-        int r = tar_reader_new(fd, &tar, e);
+        int r = tar_reader_new(fd, NULL, &tar, e);
 
         while (r >= 0) {
                 _cleanup_node_ struct node n = {};
@@ -323,15 +323,19 @@ int snapshot_prune(const struct snapshot_place *place, const uint8_t (*keep)[DIG
 int snapshot_export(const struct snapshot_place *place, const struct snapshot *s, int fd, struct error *e)
 {
         _cleanup_free_ char *buffer = malloc(EXPORT_SIZE);
+        _cleanup_sha256_ struct sha256 *hash = sha256_new();
         _cleanup_close_ int from = seal_open(place, s, e);
+        uint8_t digest[DIGEST_SIZE];
         int r = from < 0 ? from : 0;
 
-        if (!buffer)
+        if (!buffer || !hash)
                 return -ENOMEM;
         for (uint64_t at = 0; r >= 0 && at < s->size;) {
                 size_t n = (size_t)MIN(s->size - at, EXPORT_SIZE);
 
                 r = io_pread(from, buffer, n, at);
+                if (r >= 0)
+                        r = sha256_update(hash, buffer, n);
                 if (r < 0)
                         return fail_errno(e, r, "cannot read snapshot %s", s->id);
                 /* To wherever the caller wants it, a pipe too: not through the I/O layer. */
@@ -344,5 +348,10 @@ int snapshot_export(const struct snapshot_place *place, const struct snapshot *s
                 }
                 at += n;
         }
+        if (r >= 0)
+                r = sha256_final(hash, digest);
+        /* What was verified may have been written to while it was copied. */
+        if (r >= 0 && memcmp(digest, s->digest, DIGEST_SIZE) != 0)
+                r = fail(e, -EBADMSG, &kind_snapshot_altered, "snapshot %s was altered while it was copied", s->id);
         return r;
 }

@@ -3,6 +3,8 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <locale.h>
+#include <sys/resource.h>
+#include <zstd.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 
@@ -46,7 +48,7 @@ static int read_all(int fd, struct buf *b)
 {
         _cleanup_tar_reader_ struct tar_reader *tar = NULL;
         _cleanup_error_ struct error why = {};
-        int r = tar_reader_new(fd, &tar, &why);
+        int r = tar_reader_new(fd, NULL, &tar, &why);
 
         while (r >= 0) {
                 _cleanup_node_ struct node n = {};
@@ -255,7 +257,7 @@ static int unpack_archive(int fd, bool *ret_reader, struct error *e)
         const struct root root = { "tree", place.root, "new" };
         _cleanup_unpack_ struct unpack u = { .roots = { &root, 1 }, .bytes_max = 100, .nodes_max = 100 };
         _cleanup_tar_reader_ struct tar_reader *tar = NULL;
-        int r = tar_reader_new(fd, &tar, e);
+        int r = tar_reader_new(fd, NULL, &tar, e);
 
         while (r >= 0) {
                 _cleanup_node_ struct node n = {};
@@ -323,6 +325,132 @@ START_TEST(test_not_hostile)
         archive_write_free(a);
         ck_ok(unpack_archive(fd, &reader, e));
         sh("test -L root/new/link; test root/new/file -ef root/new/hard");
+        close(fd);
+}
+END_TEST
+
+/* Compressed as somebody else would. */
+static int put_frame(const char *name, const void *data, size_t size, int window)
+{
+        ZSTD_CCtx *c = ZSTD_createCCtx();
+        size_t room = ZSTD_compressBound(size), n;
+        char *frame = malloc(room);
+        int fd = new_file(name);
+
+        ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window);
+        ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, window == 0);
+        n = ZSTD_compress2(c, frame, room, data, size);
+        ck_assert(!ZSTD_isError(n));
+        ck_assert_int_eq(pwrite(fd, frame, n, 0), (ssize_t)n);
+        free(frame);
+        ZSTD_freeCCtx(c);
+        return fd;
+}
+
+/* What asks for memory before anything of it is of use: a window of 16 MiB, archives within archives, a list of extents
+ * without an end. */
+START_TEST(test_memory_is_bounded)
+{
+        struct hostile good = { "tree", S_IFDIR };
+        struct archive *a = archive_write_new();
+        _cleanup_free_ char *tar = calloc(1, MIB(16));
+        struct buf out = {};
+        size_t used = 0;
+        int fd;
+
+        archive_write_set_format_pax(a);
+        ck_assert_int_eq(archive_write_open_memory(a, tar, MIB(16), &used), ARCHIVE_OK);
+        put_entry(a, &good);
+        archive_write_free(a);
+        fd = put_frame("good", tar, used, 0);
+        ck_assert_int_eq(read_all(fd, &out), 0);
+        close(fd);
+        fd = put_frame("window", tar, MIB(16), 24);
+        ck_assert_int_lt(read_all(fd, &out), 0);
+        close(fd);
+        {
+                char *frame = malloc(used);
+                size_t n = ZSTD_compress(frame, used, tar, used, 3);
+
+                fd = put_frame("twice", frame, n, 0);
+                ck_assert_int_lt(read_all(fd, &out), 0);
+                close(fd);
+                free(frame);
+        }
+        buf_done(&out);
+}
+END_TEST
+
+/* GNU.sparse 1.0: the list stands before the data, and says how long it is. */
+START_TEST(test_endless_list_of_extents)
+{
+        enum { LIST = 100 << 20 };
+        static const char record[] = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n25 GNU.sparse.name=tree/f\n"
+                                     "28 GNU.sparse.realsize=4096\n";
+        char *tar = calloc(1, LIST + 16 * 512), *p = tar;
+        struct rlimit limit, before;
+        struct buf out = {};
+        int fd;
+
+        for (int i = 0; i < 2; i++, p += 512) {
+                unsigned sum = 0;
+
+                snprintf(p, 100, "x");
+                memcpy(p + 100, "0000644\0000000000\0000000000", 24);
+                snprintf(p + 124, 12, "%011o", i ? LIST : (int)sizeof(record) - 1);
+                memcpy(p + 136, "00000000000", 12);
+                memset(p + 148, ' ', 8);
+                p[156] = i ? '0' : 'x';
+                memcpy(p + 257, "ustar\00000", 8);
+                for (int k = 0; k < 512; k++)
+                        sum += (uint8_t)p[k];
+                snprintf(p + 148, 8, "%06o", sum);
+                if (i == 0) {
+                        memcpy(p + 512, record, sizeof(record) - 1);
+                        p += 512;
+                }
+        }
+        p += snprintf(p, 32, "99999999\n");
+        for (int i = 0; i + 4 < LIST - 32; i += 4)
+                memcpy(p + i, "0\n0\n", 4);
+        fd = put_frame("list", tar, LIST + 4 * 512, 0);
+        free(tar);
+        ck_assert_int_eq(getrlimit(RLIMIT_AS, &before), 0);
+        limit = (struct rlimit){ GIB(1), before.rlim_max };
+#ifndef __SANITIZE_ADDRESS__ /* which reserves terabytes */
+        ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+#endif
+        ck_assert_int_lt(read_all(fd, &out), 0);
+        setrlimit(RLIMIT_AS, &before);
+        close(fd);
+        buf_done(&out);
+}
+END_TEST
+
+/* The bytes that were read are those that are held against the digest, the trailer too. */
+START_TEST(test_digest_at_the_end)
+{
+        uint8_t digest[32];
+        uint64_t size;
+        int fd = new_file("a");
+
+        sh("mkdir root/tree; echo x > root/tree/x");
+        archive_tree(fd, "tree", "trailer", &size, digest);
+        for (int i = 0; i < 2; i++) {
+                _cleanup_tar_reader_ struct tar_reader *tar = NULL;
+                _cleanup_error_ struct error why = {};
+                int r;
+
+                ck_ok(tar_reader_new(fd, digest, &tar, e));
+                do {
+                        _cleanup_node_ struct node n = {};
+
+                        r = tar_reader_next(tar, &n, &why);
+                } while (r > 0);
+                ck_assert_int_eq(r, i == 0 ? 0 : -EBADMSG);
+                ck_assert(i == 0 || why.kind == &kind_snapshot_altered);
+                ck_assert_int_eq(pwrite(fd, "T", 1, (off_t)size - 7), 1);
+        }
         close(fd);
 }
 END_TEST
@@ -519,6 +647,9 @@ int main(void)
         tcase_add_loop_test(t, test_hostile, 0, ARRAY_SIZE(hostile));
         tcase_add_test(t, test_not_hostile);
         tcase_add_test(t, test_bombs);
+        tcase_add_test(t, test_memory_is_bounded);
+        tcase_add_test(t, test_endless_list_of_extents);
+        tcase_add_test(t, test_digest_at_the_end);
         tcase_add_loop_test(t, test_acl, 0, ARRAY_SIZE(acls));
         tcase_add_test(t, test_full);
         tcase_add_test(t, test_shrinks);

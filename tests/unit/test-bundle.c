@@ -318,6 +318,36 @@ START_TEST(it_stops_when_asked)
 }
 END_TEST
 
+/* After the signatures were judged, the file is replaced, or written to in its chunk index or in its last chunk. */
+START_TEST(swapped_under_the_reader)
+{
+        const char *const words[] = { NULL, "chunk index", "chunk 3 of image root" };
+        size_t size;
+        _cleanup_free_ char *data = get("bundle", &size);
+        struct parts p = parts_of(data);
+        const uint64_t offsets[] = { 0, p.index, size - 1 };
+        _cleanup_bundle_ struct bundle *b = NULL;
+        _cleanup_error_ struct error e = {};
+
+        put("swapped", data, size);
+        ck_assert_int_eq(open_with("swapped", "trust", 1, &b, &e), 0);
+        if (_i == 0) {
+                ck_assert_int_eq(unlink(in_dir("swapped")), 0);
+                put("swapped", "another", 7);
+                ck_assert_int_eq(bundle_extract(b, NULL, NULL, &e), 0);
+                return;
+        }
+        {
+                _cleanup_close_ int fd = open(in_dir("swapped"), O_WRONLY | O_CLOEXEC);
+                char byte = (char)(data[offsets[_i]] ^ 1);
+
+                ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)offsets[_i]), 1);
+        }
+        ck_assert_int_lt(bundle_extract(b, NULL, NULL, &e), 0);
+        ck_message(&e, words[_i]);
+}
+END_TEST
+
 START_TEST(sources_that_are_none)
 {
         struct source *s;
@@ -346,6 +376,7 @@ int main(void)
         tcase_add_test(t, signed_nonsense_is_bounded);
         tcase_add_test(t, chunks_are_what_their_entries_say);
         tcase_add_test(t, it_stops_when_asked);
+        tcase_add_loop_test(t, swapped_under_the_reader, 0, 3);
         tcase_add_test(t, sources_that_are_none);
         suite_add_tcase(s, t);
         return run_suite(s);

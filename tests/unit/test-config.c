@@ -246,6 +246,27 @@ START_TEST(not_a_configuration)
 }
 END_TEST
 
+/* libeconf would wait for a pipe, and read whatever comes. */
+START_TEST(not_a_file_of_some_size)
+{
+        struct config c;
+        struct error e = {};
+
+        unlink(file);
+        if (_i == 0)
+                ck_assert_int_eq(mkfifo(file, 0600), 0);
+        else if (_i == 1)
+                ck_assert_int_eq(symlink("/dev/zero", file), 0);
+        else
+                write_file("conf", "[Boot]\n");
+        if (_i == 2)
+                ck_assert_int_eq(truncate(file, 256 * 1024 + 1), 0);
+        ck_assert_int_eq(config_load(file, &c, &e), -EINVAL);
+        ck_assert_msg(strstr(e.message, "256 KiB"), "%s", e.message);
+        error_done(&e);
+}
+END_TEST
+
 /* What the program says on stderr while it loads the file. */
 static char *warnings_of(const char *text)
 {
@@ -363,6 +384,7 @@ int main(void)
         tcase_add_loop_test(t, bad_values_are_named, 0, (int)ARRAY_SIZE(bad));
         tcase_add_test(t, too_many_words);
         tcase_add_test(t, not_a_configuration);
+        tcase_add_loop_test(t, not_a_file_of_some_size, 0, 3);
         tcase_add_loop_test(t, unknown_keys_are_warned_about, 0, 4);
         tcase_add_test(t, drop_ins);
         tcase_add_test(t, errors_name_the_drop_in);

@@ -22,7 +22,7 @@ static const struct {
         { "bootmgr-8-b+3-0.conf", "bootmgr-8-b", 3, 0, 8, 1 },
         { "bootmgr-8-b+0-3.conf", "bootmgr-8-b", 0, 3, 8, 1 },
         { "bootmgr-8-b+3.conf", "bootmgr-8-b", 3, 0, 8, 1 },
-        { "bootmgr-18446744073709551615-h.conf", "bootmgr-18446744073709551615-h", -1, 0, UINT64_MAX, 7 },
+        { "bootmgr-4611686018427387904-h.conf", "bootmgr-4611686018427387904-h", -1, 0, GENERATION_MAX, 7 },
         { "bootmgr-8-b+2147483647-2147483647.conf", "bootmgr-8-b", 2147483647, 2147483647, 8, 1 },
         { "bootmgr-8-b.CONF", "bootmgr-8-b", -1, 0, 8, 1 },
         /* counters that are none, as systemd-boot 252 reads them */
@@ -52,6 +52,9 @@ static const struct {
         { "bootmgr-8.conf", "bootmgr-8", -1, 0, 0, SLOT_NONE },
         { "Bootmgr-8-b.conf", "Bootmgr-8-b", -1, 0, 0, SLOT_NONE },
         { "xbootmgr-8-b.conf", "xbootmgr-8-b", -1, 0, 0, SLOT_NONE },
+        /* one more than these would be none */
+        { "bootmgr-4611686018427387905-h.conf", "bootmgr-4611686018427387905-h", -1, 0, 0, SLOT_NONE },
+        { "bootmgr-18446744073709551615-h.conf", "bootmgr-18446744073709551615-h", -1, 0, 0, SLOT_NONE },
         { "bootmgr-18446744073709551616-a.conf", "bootmgr-18446744073709551616-a", -1, 0, 0, SLOT_NONE },
         { "bootmgr-8888888888888888888888888-a.conf", "bootmgr-8888888888888888888888888-a", -1, 0, 0, SLOT_NONE },
         { "bootmgr-8-b.efi", "bootmgr-8-b", -1, 0, 0, SLOT_NONE },
@@ -93,7 +96,7 @@ END_TEST
 
 START_TEST(names_go_round)
 {
-        static const uint64_t generations[] = { 1, 9, 10, 4294967296, UINT64_MAX };
+        static const uint64_t generations[] = { 1, 9, 10, 4294967296, GENERATION_MAX };
         char text[ENTRY_NAME_MAX];
         struct entry_name name;
 

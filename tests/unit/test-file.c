@@ -177,6 +177,9 @@ START_TEST(reading_has_a_bound)
         ck_assert_int_eq(file_read(dir, ".", 4, &content, &size), -EISDIR);
         ck_assert_ptr_null(content);
         ck_assert_uint_eq(size, 77);
+        /* Nobody ever writes into it. */
+        ck_assert_int_eq(mkfifoat(dir, "pipe", 0600), 0);
+        ck_assert_int_eq(file_read(dir, "pipe", 4, &content, &size), -EINVAL);
         ck_assert_int_eq(file_read(dir, "name", 5, &content, NULL), 0);
         ck_assert_str_eq(content, "12345");
         free(TAKE_PTR(content));

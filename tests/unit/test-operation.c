@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/process.h"
+#include "base/text.h"
 #include "operation/health.h"
 #include "operation/steps.h"
 #include "operation/watchdog.h"
@@ -133,19 +135,23 @@ START_TEST(watchdogs_are_asked)
 }
 END_TEST
 
+#define ID "\"id\":\"00112233445566778899aabbccddeeff\""
 START_TEST(bad_json_is_refused)
 {
         static const char *const texts[] = {
+                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[]}",
+                /* 32 bytes of a file's name */
+                "{\"operation\":\"UPGRADE\",\"id\":\"/../../../../etc/cron.d/x.aaaaaaaa\",\"state\":\"DONE\",\"steps\":[]}",
                 "{}",
                 "[]",
-                "{\"operation\":\"DANCE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[]}",
-                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"MAYBE\",\"steps\":[]}",
-                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\"}",
-                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\"}]}",
-                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"Y\"}]}",
-                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"DONE\","
+                "{\"operation\":\"DANCE\"," ID ",\"state\":\"DONE\",\"steps\":[]}",
+                "{\"operation\":\"UPGRADE\"," ID ",\"state\":\"MAYBE\",\"steps\":[]}",
+                "{\"operation\":\"UPGRADE\"," ID ",\"state\":\"DONE\"}",
+                "{\"operation\":\"UPGRADE\"," ID ",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\"}]}",
+                "{\"operation\":\"UPGRADE\"," ID ",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"Y\"}]}",
+                "{\"operation\":\"UPGRADE\"," ID ",\"state\":\"DONE\",\"steps\":[{\"name\":\"X\",\"state\":\"DONE\","
                 "\"progress\":101}]}",
-                "{\"operation\":\"UPGRADE\",\"id\":\"1\",\"state\":\"DONE\",\"start\":\"yesterday\",\"steps\":[]}",
+                "{\"operation\":\"UPGRADE\"," ID ",\"state\":\"DONE\",\"start\":\"yesterday\",\"steps\":[]}",
         };
         json_t *j = json_loads(texts[_i], 0, NULL);
         struct operation op = { .n_steps = 77 };
@@ -259,6 +265,39 @@ START_TEST(health_checks_decide)
 }
 END_TEST
 
+/* What a check prints may come from anywhere, and goes to terminals and into records. */
+START_TEST(output_of_checks_is_text_with_a_bound)
+{
+        static const char *const scripts[] = {
+                "printf 'x\\033]0;title\\007\\377y\\r\\n\\n'; exit 1",
+                "head -c 60000 /dev/zero | tr '\\0' '\\377'; exit 1",
+                "i=0; while [ $i -lt 400 ]; do printf 'ä€'; i=$((i + 1)); done; exit 1",
+                "printf '\\0\\0'; exit 1",
+        };
+        static const char *const says[] = { "status 1: x\\x1b]0;title\\x07\\xffy", "\\xff\\x", "ä€", "no output" };
+        struct operation op = sample(), again = {};
+        struct health_result result = {};
+        struct error e = {};
+        json_t *j;
+
+        write_check("required", "50-check", scripts[_i]);
+        ck_assert_int_eq(health_run(".", 5000000, NULL, &result, &e), -EBADMSG);
+        ck_assert_msg(strstr(e.message, says[_i]) != NULL, "%s", e.message);
+        ck_assert_uint_lt(strlen(e.message), PROCESS_LINE_MAX + 200);
+        ck_assert_int_eq(strstr(e.message, "…") != NULL, _i == 1 || _i == 2); /* cut */
+        ck_assert(text_is_printable(e.message, strlen(e.message)) && !strchr(e.message, '\n'));
+        operation_end(&op, RESULT_FAILED, e.message);
+        j = operation_to_json(&op);
+        ck_assert_ptr_nonnull(j);
+        ck_assert_int_eq(operation_from_json(j, &again, NULL), 0);
+        ck_assert_str_eq(again.reason, e.message);
+        json_decref(j);
+        operation_done(&op);
+        operation_done(&again);
+        error_done(&e);
+}
+END_TEST
+
 START_TEST(no_health_directory_means_no_checks)
 {
         struct health_result result = { .passed = 9 };
@@ -281,11 +320,12 @@ int main(void)
         tcase_add_test(t, a_trial_is_superseded);
         tcase_add_test(t, watchdogs_are_asked);
         tcase_add_loop_test(t, activate_is_a_rollback_to_programs, 0, 3);
-        tcase_add_loop_test(t, bad_json_is_refused, 0, 9);
+        tcase_add_loop_test(t, bad_json_is_refused, 0, 11);
         tcase_add_loop_test(t, ending_settles_every_step, 0, 3);
         tcase_add_loop_test(t, tables_are_in_order, 0, 2);
         tcase_add_test(t, automatic_target_needs_only_a_bootable_slot);
         tcase_add_loop_test(t, health_checks_decide, 0, 4);
+        tcase_add_loop_test(t, output_of_checks_is_text_with_a_bound, 0, 4);
         tcase_add_test(t, no_health_directory_means_no_checks);
         suite_add_tcase(s, t);
         runner = srunner_create(s);

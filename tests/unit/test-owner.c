@@ -131,6 +131,8 @@ static const char *const damaged[] = {
         "phase=owned\\nnonsense\\n",
         "phase=owned\\ngeneration=-1\\n",
         "phase=owned\\nfrom-snapshot=12\\n",
+        "phase=restoring\\nslot=a\\nversion=1\\nfrom-slot=b\\n", /* could not be written again */
+        "phase=restoring\\nslot=a\\nversion=1\\nfrom-version=2\\n",
         "",
 };
 

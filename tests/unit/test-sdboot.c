@@ -169,6 +169,27 @@ START_TEST(the_life_of_two_generations)
 }
 END_TEST
 
+/* A record that is rebuilt takes versions from titles: only what is one, or the record could not be written. */
+START_TEST(titles_of_others_give_no_version)
+{
+        static const struct {
+                const char *title, *version;
+        } rows[] = { { "title 2.0 (slot b)", "2.0" },
+                     { "title ../2 (slot b)", "" },
+                     { "title 2.0", "" },
+                     { "title  (slot b)", "" },
+                     { "title 2\x1b[2J (slot b)", "" } };
+        _cleanup_free_ char *text = xasprintf("%s\nlinux /x\n", rows[_i].title);
+        _cleanup_free_ struct loader_entry *list = NULL;
+        size_t n;
+
+        put("esp/loader/entries/bootmgr-8-b.conf", text);
+        ck_assert_int_eq(loader.ops->list(&loader, &list, &n, NULL), 0);
+        ck_assert_uint_eq(n, 1);
+        ck_assert_str_eq(list[0].version, rows[_i].version);
+}
+END_TEST
+
 /* An entry of ours under a name that we would not write is still ours, and goes by the name it has. */
 START_TEST(other_spellings_of_our_names)
 {
@@ -723,6 +744,7 @@ int main(void)
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, the_life_of_two_generations);
         tcase_add_test(t, other_spellings_of_our_names);
+        tcase_add_loop_test(t, titles_of_others_give_no_version, 0, 5);
         tcase_add_test(t, a_name_is_used_once);
         tcase_add_loop_test(t, no_entry_without_its_files, 0, 2);
         tcase_add_test(t, boot_files_are_checked);

@@ -421,6 +421,19 @@ static void unknown_operation_state(struct slot_set *s)
         s->operation_state = _OPERATION_STATE_MAX;
 }
 
+static void version_of_two_lines(struct slot_set *s)
+{
+        strcpy(s->slots[1].version, "2\noptions init=/bin/sh");
+}
+static void future_target(struct slot_set *s)
+{
+        s->target_generation = 9;
+}
+static void last_generation(struct slot_set *s)
+{
+        s->generation = UINT64_MAX;
+}
+
 static const struct {
         void (*damage)(struct slot_set *set);
         const char *says;
@@ -431,8 +444,11 @@ static const struct {
         { trial_without_tries, "slot b is on trial without any tries" },
         { confirmed_with_tries, "slot a is confirmed and has 1 tries" },
         { ten_tries, "slot b has 10 tries" },
+        { future_target, "target of the switch has generation 9, the highest is 8" },
         { future_generation, "slot b has generation 9, the highest is 8" },
         { endless_version, "version of slot b" },
+        { version_of_two_lines, "version of slot b is not one" },
+        { last_generation, "generation 18446744073709551615 leaves no room" },
         { previous_of_others, "previous slot is number 2" },
         { previous_below, "previous slot is number -2" },
         { previous_empty, "previous slot a is empty" },

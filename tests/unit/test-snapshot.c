@@ -297,6 +297,8 @@ static const struct {
         { "\"paths\"", "\"pfade\"" },
         { "\"/data/app\"", "17" },
         { "\"/data/app\"", "\"data/app\"" },
+        { "\"/data/app\"", "\"/data/app\"\\x2c \"/data/app/in/it\"" }, /* exchanged one through the other */
+        { "\"/data/app\"", "\"/data/app\"\\x2c \"/data/app\"" },       /* exchanged twice */
 };
 
 START_TEST(test_damaged_description)
@@ -308,6 +310,98 @@ START_TEST(test_damaged_description)
         sh("cd root/data/bootmgr/snapshots; cp %s.json good; sed -i 's,%s,%s,' %s.json; ! cmp -s good %s.json", s.id,
            damages[_i].from, damages[_i].to, s.id, s.id);
         ck_refused(snapshot_find(&place, s.digest, &found, e), kind_snapshot_altered);
+        snapshot_done(&s);
+}
+END_TEST
+
+/* Somebody who can write to the data directory waits until the archive was verified. */
+static struct {
+        struct snapshot *s;
+        bool by_name; /* another file takes its name; else the file itself is written to */
+        int reads;    /* of its beginning, until then; -1: when something else is made */
+} attack;
+
+static void strike(void)
+{
+        _cleanup_free_ char *name = xasprintf("snapshots/%s.tar.zst", attack.s->id);
+        _cleanup_close_ int fd = openat(place.data, name, O_RDWR | O_CLOEXEC);
+        uint8_t byte;
+
+        if (attack.by_name) {
+                ck_assert_int_eq(unlinkat(place.data, name, 0), 0);
+                sh("echo other > root/data/bootmgr/%s", name);
+        } else {
+                /* In the trailer, which tar never looks at. */
+                ck_assert_int_eq(pread(fd, &byte, 1, (off_t)attack.s->size - 2), 1);
+                byte ^= 1;
+                ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)attack.s->size - 2), 1);
+        }
+        attack.s = NULL;
+}
+
+static int open_and_strike(int dirfd, const char *path, int flags, mode_t mode)
+{
+        if (attack.s && attack.reads < 0 && (flags & O_CREAT))
+                strike();
+        return io_system_ops.open(dirfd, path, flags, mode);
+}
+
+static ssize_t read_and_strike(int fd, void *buffer, size_t n, uint64_t offset)
+{
+        if (attack.s && attack.reads >= 0 && offset == 0 && attack.reads-- == 0)
+                strike();
+        return io_system_ops.pread(fd, buffer, n, offset);
+}
+
+START_TEST(test_swapped_under_a_restore)
+{
+        struct io_ops ops = io_system_ops;
+        struct snapshot s;
+        char *before, *sealed;
+
+        sh("echo sealed > root/data/app/x");
+        sealed = listing("root/data/app");
+        s = take(app, 1);
+        sh("echo now > root/data/app/x");
+        before = listing("root/data/app");
+        ops.open = open_and_strike;
+        attack.s = &s;
+        attack.by_name = _i == 0;
+        attack.reads = -1;
+        io_set_ops(&ops);
+        if (_i == 0)
+                ck_ok(snapshot_restore(&place, &s, 2, NULL, e));
+        else
+                ck_refused(snapshot_restore(&place, &s, 2, NULL, e), kind_snapshot_altered);
+        io_set_ops(NULL);
+        ck_assert_ptr_null(attack.s); /* it happened */
+        ck_same_tree("root/data/app", _i == 0 ? sealed : before);
+        sh("! ls -A root/data | grep -F .bootmgr-new");
+        free(before);
+        free(sealed);
+        snapshot_done(&s);
+}
+END_TEST
+
+START_TEST(test_swapped_under_an_export)
+{
+        struct io_ops ops = io_system_ops;
+        _cleanup_close_ int fd = openat(place.root, "exported", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        struct snapshot s;
+
+        sh("echo sealed > root/data/app/x");
+        s = take(app, 1);
+        ops.pread = read_and_strike;
+        attack.s = &s;
+        attack.by_name = _i == 0;
+        attack.reads = 1; /* once to be verified, then to be copied */
+        io_set_ops(&ops);
+        if (_i == 0)
+                ck_ok(snapshot_export(&place, &s, fd, e));
+        else
+                ck_refused(snapshot_export(&place, &s, fd, e), kind_snapshot_altered);
+        io_set_ops(NULL);
+        ck_assert_ptr_null(attack.s);
         snapshot_done(&s);
 }
 END_TEST
@@ -589,6 +683,8 @@ int main(void)
         tcase_add_test(t, test_list_and_prune);
         tcase_add_test(t, test_altered);
         tcase_add_loop_test(t, test_damaged_description, 0, ARRAY_SIZE(damages));
+        tcase_add_loop_test(t, test_swapped_under_a_restore, 0, 2);
+        tcase_add_loop_test(t, test_swapped_under_an_export, 0, 2);
         tcase_add_test(t, test_export);
         tcase_add_test(t, test_estimate_is_enough);
         tcase_add_test(t, test_take_with_faults);

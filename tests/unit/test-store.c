@@ -49,7 +49,7 @@ static struct state sample(void)
         struct slot_set *set = &s.set;
 
         slot_set_init(set, SLOT_MAX);
-        set->generation = UINT64_C(0x8877665544332211);
+        set->generation = UINT64_C(0x3877665544332211);
         set->previous = 1;
         set->phase = SWITCH_SWITCHED;
         set->target = 3;
@@ -171,7 +171,7 @@ static const struct {
         { 24, "00000000" },               /* reserved */
         { 32 + 0, "080102030304080304" }, /* slots, previous, phase, target, operation, its state, reason, flags, from */
         { 32 + 9, "05" },                 /* to */
-        { 32 + 16, "1122334455667788" },  /* generation */
+        { 32 + 16, "1122334455667738" },  /* generation */
         { 32 + 24, "0807060504030201" },  /* generation of the target */
         { 32 + 32, "1716151413121110" },  /* floor */
         { 32 + 40, "303132333435363738393a3b3c3d3e3f" },
@@ -248,6 +248,32 @@ static void seal(uint8_t *copy)
 
         put_le32(copy + 28, crc32c(crc32c(0, copy, 28), copy + HEADER, length));
 }
+
+/* What somebody who can write to the partition would do: the checksum is right. */
+START_TEST(hostile_records_are_none)
+{
+        static const struct {
+                size_t offset;
+                uint64_t value;
+        } rows[] = {
+                { 16, 0 },                           /* sequence: never written */
+                { 16, UINT64_MAX },                  /* the next would be older: no write would have an effect */
+                { 16, (UINT64_C(1) << 63) + 1 },     /* */
+                { HEADER + 16, UINT64_MAX },         /* generation: the next would be 0 */
+                { HEADER + 24, GENERATION_MAX + 1 }, /* of the target */
+                { 160, UINT64_C(0x78756e696c0a31) }, /* version "1\nlinux": a line of a boot entry */
+                { 160, UINT64_C(0x2f2e2e) },         /* version "../" */
+        };
+        struct state a = sample(), b = { .sequence = 77 };
+        uint8_t copy[STATE_COPY_SIZE];
+
+        state_encode(&a, copy);
+        put_le64(copy + rows[_i].offset, rows[_i].value);
+        seal(copy);
+        ck_assert_int_eq(state_decode(copy, &b), -EBADMSG);
+        ck_assert_uint_eq(b.sequence, 77);
+}
+END_TEST
 
 START_TEST(what_cannot_be_is_no_record)
 {
@@ -693,6 +719,7 @@ int main(void)
         tcase_add_test(t, checksum);
         tcase_add_test(t, each_damaged_byte_is_detected);
         tcase_add_test(t, what_cannot_be_is_no_record);
+        tcase_add_loop_test(t, hostile_records_are_none, 0, 7);
         tcase_add_test(t, a_new_record_has_two_copies);
         tcase_add_test(t, the_older_copy_is_written);
         tcase_add_loop_test(t, one_copy_is_enough_and_is_made_two_again, 0, 2);

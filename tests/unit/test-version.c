@@ -38,6 +38,15 @@ static const struct {
         { "+1", '=', "1" },
         { "1+", '<', "1.2" },
         { "1+2+3", '>', "1.3.3" },
+        /* a number is newer than none, 0 too: as systemd-analyze 252 compares and systemd-boot 252 sorts */
+        { "1.0", '>', "1.a" },
+        { "1.a", '<', "1.00" },
+        { "0", '>', "a" },
+        { "1.0a", '>', "1.a" },
+        { "1-0", '>', "1-a" },
+        { "1.00", '>', "1." },
+        { "1.@0", '<', "1.0" },
+        { "1.0.1", '>', "1.a.1" },
         /* 1: what is outside the set only separates */
         { "1 2", '=', "1_2" },
         { "12", '>', "1_2" },
@@ -67,14 +76,13 @@ static const struct {
         /* 6: dot is lower than a letter or a digit */
         { "1.9", '<', "1a" },
         { "1..1", '<', "1.1" },
-        /* 7: numbers by value, of any length; none is zero */
+        /* 7: numbers by value, of any length */
         { "9", '<', "10" },
         { "007", '=', "7" },
         { "1.000", '=', "1.0" },
         { "18446744073709551616", '>', "18446744073709551615" },
         { "99999999999999999999999999999999", '<', "100000000000000000000000000000000" },
         { "1", '>', "a" },
-        { "0", '<', "a" },
         { "a1", '<', "ab" },
         { "123-a", '<', "123-1" },
         /* 8: letters by their code, the longer run is higher */
