@@ -275,6 +275,19 @@ static int flush_same(struct sdboot *s, const char *path, const char *text, size
                      : 0;
 }
 
+/* The same generation's entry without a counter, when it can be started; or NULL. */
+static const struct entry *plain_of(const struct entry_list *list, const struct entry *entry)
+{
+        for (size_t i = 0; i < list->n; i++) {
+                const struct entry_name *name = &list->items[i].name;
+
+                if (name->ours && !name->counted && name->generation == entry->name.generation &&
+                    name->slot == entry->name.slot && list->items[i].usable)
+                        return &list->items[i];
+        }
+        return NULL;
+}
+
 static int copy_without_counter(struct sdboot *s, const struct entry *entry, struct error *e)
 {
         _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file), *text = NULL, *plain_path = NULL;
@@ -303,13 +316,16 @@ static int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e
         r = sdboot_read_entries(s, &list, e);
         for (size_t i = 0; i < list.n && r >= 0; i++) {
                 const struct entry_name *name = &list.items[i].name;
+                const struct entry *plain;
 
                 if (!name->ours || name->generation != generation)
                         continue;
                 found = true;
                 if (!name->counted)
                         continue;
-                r = copy_without_counter(s, &list.items[i], e);
+                plain = list.items[i].usable ? NULL : plain_of(&list, &list.items[i]);
+                /* A power cut while it was removed can leave its name without its content. */
+                r = copy_without_counter(s, plain ?: &list.items[i], e);
                 if (r >= 0)
                         r = unlink_entry(s, &list.items[i], e);
         }
