@@ -91,6 +91,16 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) $(CHECK_LDLIBS) -lacl -lpthread
 
+# The enumeration of power cuts: the initramfs's program is a function of it; boots get ids of their own.
+CRASH_SRC := $(wildcard tests/crash/*.c)
+$(BUILD)/obj/tests/crash/recover_%.o: bootmgr/recover/%.c Makefile
+	$(call say,CC,$< (crash))
+	$(Q)mkdir -p $(@D) && $(COMPILE) -Dmain=recover_main -Wno-missing-prototypes -c -o $@ $<
+$(BUILD)/tests/crash/crash: $(call obj,$(CRASH_SRC)) $(BUILD)/obj/tests/crash/recover_main.o \
+		$(BUILD)/obj/tests/crash/recover_mount.o $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+
 ## check: unit and CLI tests (no root, no VM); TEST=name for one
 check: all $(UNIT_TESTS)
 	$(Q)tests/run --build $(BUILD) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
