@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu demo test bench install clean format
+.PHONY: all help deps check crash crash-quick check-asan check-layers coverage lint qemu demo test bench install clean format
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -99,7 +99,15 @@ $(BUILD)/obj/tests/crash/recover_%.o: bootmgr/recover/%.c Makefile
 $(BUILD)/tests/crash/crash: $(call obj,$(CRASH_SRC)) $(BUILD)/obj/tests/crash/recover_main.o \
 		$(BUILD)/obj/tests/crash/recover_mount.o $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out,--wrap=close -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+
+## crash: every power cut and disk error of every operation, and every barrier taken out in turn; SEED=N
+crash: all $(BUILD)/tests/crash/crash
+	$(Q)tests/crash/run --build $(BUILD) $(if $(SEED),--seed $(SEED))
+
+## crash-quick: the part of it that is in make test
+crash-quick: all $(BUILD)/tests/crash/crash
+	$(Q)tests/crash/run --build $(BUILD) --quick $(if $(SEED),--seed $(SEED))
 
 ## check: unit and CLI tests (no root, no VM); TEST=name for one
 check: all $(UNIT_TESTS)

@@ -19,7 +19,8 @@
 static uint8_t present_boot[16];
 static struct boot_decision decision;
 static bool decided;
-static char running; /* version that came up last */
+static char running;           /* version that came up last */
+static char booted_with[4096]; /* its kernel command line */
 
 /* Linked in place of the real ones (--wrap): every boot has its own id, and the decision is looked at. */
 int __wrap_boot_id(uint8_t id[static 16]);
@@ -271,7 +272,7 @@ static int initramfs(char *cmdline, char *verb)
 
 static int start_system(char *cmdline, const struct disk *disk, int slot, struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
         /* 1: it could not do its work and lets the boot go on. */
@@ -296,7 +297,7 @@ static int start_system(char *cmdline, const struct disk *disk, int slot, struct
 int boot_once(struct error *e)
 {
         _cleanup_free_ char *options = NULL, *kernel = NULL;
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         char name[ENTRY_NAME_MAX], path[PATH_MAX + 64], version;
         struct loader_entry entry;
         int r;
@@ -315,6 +316,7 @@ int boot_once(struct error *e)
         if (!options || !kernel)
                 return fail(e, -EIO, NULL, "the entry %s is not whole", name);
         snprintf(path, sizeof(path), "%s%s", volume_path(ESP), kernel);
+        snprintf(booted_with, sizeof(booted_with), "%s", options);
         version = version_of_kernel(path);
         if (!version && entry.tries_left < 0)
                 return fail(e, -EIO, NULL, "the kernel of the confirmed entry %s is damaged", name);
@@ -388,7 +390,7 @@ static int check_entries(struct machine *m, uint64_t generation, struct error *e
 static int check_machine(const struct expectation *x, const char *cmdline, struct error *e)
 {
         _cleanup_operation_ struct operation op = {};
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         const struct slot_set *set;
         int r = open_machine(&m, cmdline, e);
 
@@ -420,7 +422,7 @@ static char *fingerprint(void)
 {
         _cleanup_error_ struct error e = {};
         _cleanup_free_ struct loader_entry *entries = NULL;
-        struct machine m = {};
+        struct machine m = MACHINE_CLOSED;
         struct slot_set set;
         struct owner owner = {};
         struct loader l;
@@ -462,10 +464,10 @@ static int come_up(struct error *e)
 
 static int confirm(char **ret_cmdline, struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
-        *ret_cmdline = running_cmdline();
+        *ret_cmdline = strdup(booted_with);
         r = open_machine(&m, *ret_cmdline ?: "", e);
         return r < 0 ? r : operation_confirm(&m, NULL, e);
 }
@@ -492,7 +494,7 @@ static int check_idempotent(struct error *e)
 /* What was staged goes on at the next shutdown; what was not can be begun. The version that is to boot: *ret. */
 static int switch_again(const char *cmdline, char *ret, struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         char bundle[PATH_MAX + 32];
         struct upgrade_options options = { .source = bundle };
         int r;
@@ -526,7 +528,7 @@ static int check_goes_on(const char *cmdline, struct error *e)
 
 static int check_record(const struct expectation *x, struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r = open_machine(&m, "", e);
 
         if (r >= 0 && m.state_lost && !x->record_lost)
@@ -537,7 +539,7 @@ static int check_record(const struct expectation *x, struct error *e)
 static int check_after(const struct expectation *x, struct error *e)
 {
         _cleanup_free_ char *cmdline = running_cmdline();
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r = open_machine(&m, cmdline ?: "", e);
 
         return r < 0 ? r : x->after(&m, e);
@@ -546,7 +548,7 @@ static int check_after(const struct expectation *x, struct error *e)
 /* Its services start, and it is confirmed. 1: it is about to be left instead. */
 static int settle(char former, char **ret_cmdline, struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r = check_config(former, e);
 
         if (r >= 0 && whose_config() != running)
@@ -562,7 +564,7 @@ static int settle(char former, char **ret_cmdline, struct error *e)
 
 static int shut_down(const char *cmdline, struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r = open_machine(&m, cmdline, e);
 
         return r < 0 ? r : operation_switch(&m, NULL, e);

@@ -23,6 +23,11 @@
 #include "operation/run.h"
 
 #define SECTOR 512
+/* So that cleaning up closes nothing that was not opened. */
+#define MACHINE_CLOSED                                                                                                      \
+        {                                                                                                                   \
+                .place.fd = { -1, -1 }, .snapshots = { -1, -1 }, .lock = -1                                                 \
+        }
 
 enum volume { RAW, ESP, DATA, N_VOLUMES, NO_VOLUME = N_VOLUMES };
 
@@ -54,7 +59,6 @@ struct trace {
         char **stories; /* of each event, for people */
         struct vfat *vfat;
         struct ext4 *ext4;
-        bool raw_only;                                   /* enough to undo what a boot wrote to the image */
         const char *skip;                                /* barrier that does nothing; NULL: none */
         unsigned fail_at;                                /* event that fails; 0: none */
         int fail_with;                                   /* negative errno */
@@ -76,6 +80,7 @@ unsigned cell_durable_at(const struct cell *c, unsigned event);
 /* record.c: `work` is the absolute directory that holds disk.img, esp and data. */
 extern char work[PATH_MAX];
 void record_begin(struct trace *t);
+void record_undo_begin(struct trace *t); /* so that raw_restore() can take back what is written */
 void record_end(void);
 const char *volume_path(enum volume v); /* absolute */
 
@@ -83,7 +88,8 @@ const char *volume_path(enum volume v); /* absolute */
 typedef const unsigned *choice;
 
 /* The models. Paths are relative to the volume, "" its root; event numbers come from the trace. */
-void raw_open(void);                                                          /* after the work directory was made anew */
+void raw_open(void); /* after the work directory was made anew */
+bool raw_is_image(int fd);
 void raw_write(struct trace *t, const void *data, size_t n, uint64_t offset); /* before it is done */
 void raw_flush(struct trace *t);
 void raw_foreign(struct trace *t); /* takes over what another program wrote */

@@ -122,8 +122,7 @@ static int check_here(struct enumeration *n, struct error *e)
         int r;
 
         trace_init(&undo);
-        undo.raw_only = true;
-        record_begin(&undo);
+        record_undo_begin(&undo);
         if (n->op->check)
                 r = n->op->check(&n->expected, n->succeeded, e);
         else

@@ -45,7 +45,7 @@ static void sh(const char *fmt, ...)
 static int with_machine(int (*run)(struct machine *m, struct error *e), struct error *e)
 {
         _cleanup_free_ char *cmdline = running_cmdline();
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r = open_machine(&m, cmdline ?: "", e);
 
         return r < 0 ? r : run(&m, e);
@@ -207,7 +207,7 @@ static int change_sector(uint64_t offset, struct error *e)
 
 static int damage_root_b(struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r = open_machine(&m, "", e);
 
         return r < 0 ? r : change_sector(m.disk.slots[1].offset + 4096, e);
@@ -215,7 +215,7 @@ static int damage_root_b(struct error *e)
 
 static int lose_record(struct error *e)
 {
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r = open_machine(&m, "", e);
 
         if (r >= 0)
@@ -245,7 +245,7 @@ static int boot_first(struct error *e)
 static int stop_in_switch(struct error *e)
 {
         int r = lose_entry(e);
-        _cleanup_machine_ struct machine m = {};
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
 
         if (r >= 0)
                 r = open_machine(&m, "", e);

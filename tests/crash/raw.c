@@ -3,15 +3,37 @@
 #include "crash.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 static int fd = -1;
 
+/* Linked in place of the real one: who closes what is not his is caught here. */
+int __real_close(int other);
+int __wrap_close(int other);
+
+int __wrap_close(int other)
+{
+        if (other == fd && fd >= 0)
+                abort();
+        return __real_close(other);
+}
+
 void raw_open(void)
 {
-        fd_close(fd);
+        int old = fd;
+
+        fd = -1;
+        fd_close(old);
         fd = open(volume_path(RAW), O_RDWR | O_CLOEXEC);
         if (fd < 0)
                 die("cannot open %s: %m", volume_path(RAW));
+}
+
+bool raw_is_image(int other)
+{
+        struct stat a, b;
+
+        return fstat(other, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 static void sector_write(struct trace *t, uint64_t number, const uint8_t *data, size_t from, size_t to)

@@ -80,7 +80,7 @@ static struct place *settle(struct place *p)
 
 static bool recorded(const struct place *p)
 {
-        return p->volume == RAW || (p->volume != NO_VOLUME && !now->raw_only);
+        return p->volume != NO_VOLUME;
 }
 
 /* One more event. 0, or how it fails. */
@@ -91,12 +91,10 @@ static int event(const struct place *p, const char *what, const char *more)
         if (!recorded(p))
                 return 0;
         now->n_events++;
-        if (!now->raw_only) {
-                now->stories = reallocarray(now->stories, now->n_events, sizeof(char *));
-                if (!now->stories || asprintf(&now->stories[now->n_events - 1], "%s %s%s%s", what,
-                                              p->path + strlen(work) + 1, *more ? " " : "", more) < 0)
-                        die("no memory");
-        }
+        now->stories = reallocarray(now->stories, now->n_events, sizeof(char *));
+        if (!now->stories || asprintf(&now->stories[now->n_events - 1], "%s %s%s%s", what, p->path + strlen(work) + 1,
+                                      *more ? " " : "", more) < 0)
+                die("no memory");
         fails = now->fail_at && (now->n_events == now->fail_at || (now->fail_on && now->n_events > now->fail_at));
         return fails ? now->fail_with : 0;
 }
@@ -357,6 +355,41 @@ static void record_written(int fd)
                 return;
         if (event(&p, "written by another program", "") == 0)
                 raw_foreign(now);
+}
+
+/* ---- only to undo: the image alone ---- */
+
+static ssize_t undo_pwrite(int fd, const void *data, size_t n, uint64_t offset)
+{
+        if (raw_is_image(fd))
+                raw_write(now, data, n, offset);
+        return io_system_ops.pwrite(fd, data, n, offset);
+}
+
+static int undo_zero(int fd, uint64_t offset, uint64_t length)
+{
+        _cleanup_free_ uint8_t *zeros = raw_is_image(fd) ? calloc(1, length) : NULL;
+
+        if (zeros)
+                raw_write(now, zeros, length, offset);
+        return io_system_ops.zero(fd, offset, length);
+}
+
+static int no_fsync(int fd)
+{
+        return 0;
+}
+
+void record_undo_begin(struct trace *t)
+{
+        ops = io_system_ops;
+        ops.pwrite = undo_pwrite;
+        ops.zero = undo_zero;
+        ops.fsync = no_fsync;
+        ops.write_back = record_write_back;
+        ops.allocate = record_allocate;
+        now = t;
+        io_set_ops(&ops);
 }
 
 void record_begin(struct trace *t)
