@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "crash.h"
 
-#define TABLE 16384
+#define TABLE 65536
 
 void trace_init(struct trace *t)
 {
@@ -35,7 +35,7 @@ void trace_done(struct trace *t)
 
 static size_t *slot_of(struct trace *t, enum volume volume, uint64_t key)
 {
-        size_t i = (size_t)((key * N_VOLUMES + volume) * UINT64_C(0x9e3779b97f4a7c15) >> 50);
+        size_t i = (size_t)((key * N_VOLUMES + volume) * UINT64_C(0x9e3779b97f4a7c15) >> 48);
 
         for (;; i = (i + 1) % TABLE) {
                 const struct cell *c = t->table[i] ? t->cells[t->table[i] - 1] : NULL;

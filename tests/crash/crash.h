@@ -60,6 +60,7 @@ struct trace {
         struct vfat *vfat;
         struct ext4 *ext4;
         const char *skip;                                /* barrier that does nothing; NULL: none */
+        unsigned skipped;                                /* event at which it first did; 0: not yet */
         unsigned fail_at;                                /* event that fails; 0: none */
         int fail_with;                                   /* negative errno */
         bool fail_on;                                    /* all later ones too */

@@ -307,7 +307,8 @@ static void cuts_of(struct enumeration *n)
 
         begin(n);
         n->succeeded = false;
-        for (unsigned event = 0; event <= n->t->n_events; event++) {
+        /* Without a barrier only what comes behind it is another disk. */
+        for (unsigned event = n->t->skipped; event <= n->t->n_events; event++) {
                 n->succeeded = succeeded && event == n->t->n_events;
                 cut_at(n, event);
         }

@@ -190,8 +190,10 @@ static int record_fsync(int fd)
                 return r;
         if (now->barrier && io_site)
                 now->barrier(now, io_site);
-        if (now->skip && io_site && streq(now->skip, io_site))
+        if (now->skip && io_site && streq(now->skip, io_site)) {
+                now->skipped = now->skipped ?: now->n_events;
                 return 0;
+        }
         if (p.volume == RAW)
                 raw_flush(now);
         else if (p.volume == ESP)
