@@ -386,6 +386,15 @@ static int check_entries(struct machine *m, uint64_t generation, struct error *e
         return r;
 }
 
+static bool has_kernel(const struct slot *slot)
+{
+        char path[PATH_MAX + 64], file[BOOT_FILE_PATH_SIZE];
+
+        boot_file_path(slot->kernel, file);
+        snprintf(path, sizeof(path), "%s/%s", volume_path(ESP), file);
+        return version_of_kernel(path) == slot->version[0];
+}
+
 /* Up and confirmed: what every machine in that state fulfils. */
 static int check_machine(const struct expectation *x, const char *cmdline, struct error *e)
 {
@@ -405,9 +414,10 @@ static int check_machine(const struct expectation *x, const char *cmdline, struc
                 return fail(e, -EIO, NULL, "slot %c runs and is %s, switch %s", slot_name(m.booted),
                             slot_state_to_string(set->slots[m.booted].state), switch_phase_to_string(set->phase));
         for (int i = 0; i < set->n_slots; i++)
-                if (slot_is_selectable(&set->slots[i]) && version_of_root(&m.disk, i) != set->slots[i].version[0])
-                        return fail(e, -EIO, NULL, "slot %c is %s, and its root is not that of version %s", slot_name(i),
-                                    slot_state_to_string(set->slots[i].state), set->slots[i].version);
+                if (slot_is_selectable(&set->slots[i]) &&
+                    (version_of_root(&m.disk, i) != set->slots[i].version[0] || !has_kernel(&set->slots[i])))
+                        return fail(e, -EIO, NULL, "slot %c is %s, and its root or kernel is not that of version %s",
+                                    slot_name(i), slot_state_to_string(set->slots[i].state), set->slots[i].version);
         if (operation_current(&m, &op, NULL) >= 0 && op.result == RESULT_IN_PROGRESS &&
             set->operation_state != OPERATION_STAGED)
                 return fail(e, -EIO, NULL, "the %s never ends", operation_kind_to_string(op.kind));

@@ -5,7 +5,8 @@
  *      sync(2), syncfs(2)   send no flush: nothing is durable by them
  *      fsync of a file      its clusters, the FAT, the sector that holds its short entry (not those of its long name)
  *      fsync of a directory its clusters and what was put into a new directory in it, the FAT
- *      rename               the new entries are made, the old ones go: two sectors, in any order
+ *      rename               the new entries are made, the old ones go: two sectors, in any order; and the new one says that
+ *                           the file is empty until the file is flushed
  *
  * Reading it back is written anew from the format, and shares nothing with the writing but the sectors. */
 #include "crash.h"
@@ -32,6 +33,7 @@ struct node {
         uint32_t entry_cluster[8]; /* of each of its directory entries, the short one last */
         uint8_t entry_index[8];
         unsigned n_entries;
+        bool stale;  /* renamed: the new entry has no content until the inode is written, by an fsync of the file */
         int made_in; /* node of the directory that wrote this new directory's first cluster, until it is flushed; or -1 */
 };
 
@@ -337,7 +339,11 @@ void vfat_rename(struct trace *t, const char *from, const char *to)
         if (there >= 0)
                 vfat_unlink(t, to);
         strcpy(n->path, to);
+        n->first = n->size = 0;
         add_entries(t, n);
+        n->first = old.first;
+        n->size = old.size;
+        n->stale = true;
         drop_entries(t, &old);
 }
 
@@ -356,6 +362,9 @@ void vfat_flush(struct trace *t, const char *path)
 
         if (i < 0)
                 die("the model of the ESP has no %s", path);
+        if (f->nodes[i].stale)
+                write_inode(t, &f->nodes[i]);
+        f->nodes[i].stale = false;
         for (uint32_t c = f->nodes[i].first; c && c != END; c = f->fat[c])
                 mark(t, c);
         for (uint32_t k = 0; k < CLUSTERS / PER_FAT; k++)
