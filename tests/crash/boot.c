@@ -211,7 +211,9 @@ static int count_try(const struct loader_entry *entry, char name[static ENTRY_NA
         snprintf(path, sizeof(path), "%s/loader/entries", volume_path(ESP));
         dir = dir_open(AT_FDCWD, path);
         entry_name_format(entry->generation, entry->slot, entry->tries_left - 1, entry->tries_done + 1, counted);
+        vfat_by_firmware = true;
         r = io_rename(dir, name, dir, counted, 0);
+        vfat_by_firmware = false;
         if (r < 0)
                 return r;
         strcpy(name, counted);

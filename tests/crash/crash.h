@@ -97,6 +97,7 @@ void raw_foreign(struct trace *t); /* takes over what another program wrote */
 void raw_put(struct trace *t, choice c);
 void raw_restore(struct trace *t); /* the image as it was before the recording */
 
+extern bool vfat_by_firmware; /* which writes the new entry of a rename as a whole */
 void vfat_import(struct trace *t);
 void vfat_free(struct vfat *f);
 void vfat_create(struct trace *t, const char *path, bool directory);

@@ -43,6 +43,8 @@ struct vfat {
         unsigned next_short;
 };
 
+bool vfat_by_firmware;
+
 static struct cell *sector(struct trace *t, uint64_t key)
 {
         static const uint8_t zeros[SECTOR];
@@ -339,11 +341,12 @@ void vfat_rename(struct trace *t, const char *from, const char *to)
         if (there >= 0)
                 vfat_unlink(t, to);
         strcpy(n->path, to);
-        n->first = n->size = 0;
+        if (!vfat_by_firmware)
+                n->first = n->size = 0;
         add_entries(t, n);
         n->first = old.first;
         n->size = old.size;
-        n->stale = true;
+        n->stale = !vfat_by_firmware;
         drop_entries(t, &old);
 }
 
