@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets
+.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -90,6 +90,24 @@ $(BUILD)/obj/tests/%.o: CPPFLAGS += -Itests/unit $(CHECK_CFLAGS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) $(CHECK_LDLIBS) -lacl -lpthread
+
+# The enumeration of power cuts: the initramfs's program is a function of it; boots get ids of their own.
+CRASH_SRC := $(wildcard tests/crash/*.c)
+$(BUILD)/obj/tests/crash/recover_%.o: bootmgr/recover/%.c Makefile
+	$(call say,CC,$< (crash))
+	$(Q)mkdir -p $(@D) && $(COMPILE) -Dmain=recover_main -Wno-missing-prototypes -c -o $@ $<
+$(BUILD)/tests/crash/crash: $(call obj,$(CRASH_SRC)) $(BUILD)/obj/tests/crash/recover_main.o \
+		$(BUILD)/obj/tests/crash/recover_mount.o $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out,--wrap=close -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+
+## crash: every power cut and disk error of every operation, and every barrier taken out in turn; SEED=N
+crash: all $(BUILD)/tests/crash/crash
+	$(Q)tests/crash/run --build $(BUILD) $(if $(SEED),--seed $(SEED))
+
+## crash-quick: the part of it that is in make test
+crash-quick: all $(BUILD)/tests/crash/crash
+	$(Q)tests/crash/run --build $(BUILD) --quick $(if $(SEED),--seed $(SEED))
 
 ## check: unit and CLI tests (no root, no VM); TEST=name for one
 check: all $(UNIT_TESTS)

@@ -2,12 +2,16 @@
 #include "base/io.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #define COPY_SIZE (256 * 1024)
+
+_Thread_local const char *io_site;
 
 static int system_open(int dirfd, const char *path, int flags, mode_t mode)
 {
@@ -96,6 +100,70 @@ static int system_discard(int fd, uint64_t offset, uint64_t length)
         return ioctl(fd, BLKDISCARD, range) < 0 ? -errno : 0;
 }
 
+static int system_link(int olddir, const char *old, int newdir, const char *new)
+{
+        return linkat(olddir, old, newdir, new, 0) < 0 ? -errno : 0;
+}
+
+static int system_symlink(const char *target, int dirfd, const char *path)
+{
+        return symlinkat(target, dirfd, path) < 0 ? -errno : 0;
+}
+
+static int system_mknod(int dirfd, const char *path, mode_t mode, dev_t dev)
+{
+        return mknodat(dirfd, path, mode, dev) < 0 ? -errno : 0;
+}
+
+/* What cannot be opened (a symbolic link, a pipe) is named through its directory. */
+static int set_xattr(int dirfd, const char *path, int fd, const struct io_attribute *a)
+{
+        char name[PATH_MAX + 32];
+
+        if (fd >= 0)
+                return a->what == IO_SET_XATTR ? fsetxattr(fd, a->name, a->value, a->size, 0) : fremovexattr(fd, a->name);
+        if (snprintf(name, sizeof(name), "/proc/self/fd/%d/%s", dirfd, path) >= (int)sizeof(name)) {
+                errno = ENAMETOOLONG;
+                return -1;
+        }
+        return a->what == IO_SET_XATTR ? lsetxattr(name, a->name, a->value, a->size, 0) : lremovexattr(name, a->name);
+}
+
+static int system_attribute(int dirfd, const char *path, int fd, const struct io_attribute *a)
+{
+        const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, a->mtime };
+        int r = -1;
+
+        switch (a->what) {
+        case IO_OWNER:
+                r = fchownat(dirfd, path, a->uid, a->gid, AT_SYMLINK_NOFOLLOW);
+                break;
+        case IO_MODE:
+                r = fchmodat(dirfd, path, a->mode, 0);
+                break;
+        case IO_MTIME:
+                r = utimensat(dirfd, path, times, AT_SYMLINK_NOFOLLOW);
+                break;
+        case IO_SET_XATTR:
+        case IO_REMOVE_XATTR:
+                r = set_xattr(dirfd, path, fd, a);
+                break;
+        }
+        return r < 0 ? -errno : 0;
+}
+
+static int system_allocate(int fd, uint64_t size)
+{
+        return -posix_fallocate(fd, 0, (off_t)size);
+}
+
+static int system_write_back(int fd)
+{
+        return syncfs(fd) < 0 ? -errno : 0;
+}
+
+static void system_written(int fd) {}
+
 const struct io_ops io_system_ops = {
         .open = system_open,
         .pwrite = system_pwrite,
@@ -107,6 +175,13 @@ const struct io_ops io_system_ops = {
         .mkdir = system_mkdir,
         .zero = system_zero,
         .discard = system_discard,
+        .link = system_link,
+        .symlink = system_symlink,
+        .mknod = system_mknod,
+        .attribute = system_attribute,
+        .allocate = system_allocate,
+        .write_back = system_write_back,
+        .written = system_written,
 };
 
 static const struct io_ops *ops = &io_system_ops;
@@ -160,7 +235,7 @@ int io_pread(int fd, void *buf, size_t n, uint64_t offset)
         return 0;
 }
 
-int io_fsync(int fd)
+int(io_fsync)(int fd)
 {
         return ops->fsync(fd);
 }
@@ -200,13 +275,48 @@ int io_discard(int fd, uint64_t offset, uint64_t length)
         return length ? ops->discard(fd, offset, length) : 0;
 }
 
-int io_fsync_dir(int dirfd, const char *path)
+int io_link(int olddir, const char *old, int newdir, const char *new)
+{
+        return ops->link(olddir, old, newdir, new);
+}
+
+int io_symlink(const char *target, int dirfd, const char *path)
+{
+        return ops->symlink(target, dirfd, path);
+}
+
+int io_mknod(int dirfd, const char *path, mode_t mode, dev_t dev)
+{
+        return ops->mknod(dirfd, path, mode, dev);
+}
+
+int io_attribute(int dirfd, const char *path, int fd, const struct io_attribute *a)
+{
+        return ops->attribute(dirfd, path, fd, a);
+}
+
+int io_allocate(int fd, uint64_t size)
+{
+        return ops->allocate(fd, size);
+}
+
+int io_write_back(int fd)
+{
+        return ops->write_back(fd);
+}
+
+void io_written(int fd)
+{
+        ops->written(fd);
+}
+
+int(io_fsync_dir)(int dirfd, const char *path)
 {
         int fd = io_open(dirfd, path, O_RDONLY | O_DIRECTORY, 0), r;
 
         if (fd < 0)
                 return fd;
-        r = io_fsync(fd);
+        r = (io_fsync)(fd);
         fd_close(fd);
         return r;
 }

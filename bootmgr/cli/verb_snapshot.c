@@ -214,7 +214,7 @@ int verb_snapshot_export(struct verb_args *args, struct error *e)
         if (r >= 0)
                 r = io_fsync(fd) < 0 ? fail_errno(e, -EIO, "cannot write %s", path) : 0;
         if (r < 0) {
-                unlink(path);
+                io_unlink(AT_FDCWD, path, 0);
                 return r;
         }
         return cli_done(cli, "%s: snapshot %s of version %s", path, s->id, s->version);

@@ -281,6 +281,19 @@ static int flush_same(struct sdboot *s, const char *path, const char *text, size
                      : 0;
 }
 
+/* The same generation's entry without a counter, or NULL. */
+static const struct entry *plain_of(const struct entry_list *list, const struct entry *entry)
+{
+        for (size_t i = 0; i < list->n; i++) {
+                const struct entry_name *name = &list->items[i].name;
+
+                if (name->ours && !name->counted && name->generation == entry->name.generation &&
+                    name->slot == entry->name.slot)
+                        return &list->items[i];
+        }
+        return NULL;
+}
+
 static int copy_without_counter(struct sdboot *s, const struct entry *entry, struct error *e)
 {
         _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file), *text = NULL, *plain_path = NULL;
@@ -295,6 +308,23 @@ static int copy_without_counter(struct sdboot *s, const struct entry *entry, str
                 return fail(e, r, &kind_esp_unusable, "cannot read the boot entry %s: %s", entry->name.file, error_text(r));
         r = create_entry(s, plain, text, size, e);
         return r == -EEXIST ? flush_same(s, plain_path, text, size, e) : r;
+}
+
+/* A power cut can leave either name without its content: the plain one's is there with the flush behind its rename, the
+ * counted one's is free before its name is gone. Such a remnant starts nothing, and the other one is whole. */
+static int confirm_entry(struct sdboot *s, const struct entry_list *list, const struct entry *entry, struct error *e)
+{
+        const struct entry *plain = plain_of(list, entry);
+        int r = 0;
+
+        if (plain && !plain->usable && entry->usable) {
+                r = unlink_entry(s, plain, e);
+                if (r >= 0)
+                        r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
+        }
+        if (r >= 0)
+                r = copy_without_counter(s, plain && plain->usable && !entry->usable ? plain : entry, e);
+        return r < 0 ? r : unlink_entry(s, entry, e);
 }
 
 /* The plain name is made durable first; only then the counted one goes. A cut between leaves both, of which
@@ -315,9 +345,7 @@ static int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e
                 found = true;
                 if (!name->counted)
                         continue;
-                r = copy_without_counter(s, &list.items[i], e);
-                if (r >= 0)
-                        r = unlink_entry(s, &list.items[i], e);
+                r = confirm_entry(s, &list, &list.items[i], e);
         }
         if (r < 0)
                 return r;

@@ -173,7 +173,7 @@ static void reserve_space(struct machine *m)
         if (snapshot_estimate(&m->snapshots, m->config.shared, &need, NULL) < 0 || need == 0)
                 return;
         fd = io_open(m->snapshots.data, SNAPSHOT_RESERVE, O_RDWR | O_CREAT, 0600);
-        if (fd >= 0 && posix_fallocate(fd, 0, (off_t)need) != 0)
+        if (fd >= 0 && io_allocate(fd, need) < 0)
                 log_debug("no room could be reserved for the snapshot");
 }
 

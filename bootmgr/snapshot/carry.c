@@ -120,6 +120,18 @@ static void descend_from(int *fd, const char *name, bool *hidden)
                 *hidden = true;
 }
 
+static int set_attributes(int dir, const char *name, int fd, const struct stat *st, bool opaque)
+{
+        const struct io_attribute owner = { .what = IO_OWNER, .uid = st->st_uid, .gid = st->st_gid };
+        const struct io_attribute mode = { .what = IO_MODE, .mode = st->st_mode & 07777 };
+        const struct io_attribute hides = { .what = IO_SET_XATTR, .name = OPAQUE, .value = "y", .size = 1 };
+        int r = io_attribute(dir, name, fd, &owner);
+
+        if (r >= 0)
+                r = io_attribute(dir, name, fd, &mode);
+        return r < 0 || !opaque ? r : io_attribute(dir, name, fd, &hides);
+}
+
 /* One step down in the new upper directory, where the directory is made if it is missing, with the attributes of `like`
  * (or -1). What was removed there before stays removed: the new directory is opaque then. fd or -errno. */
 static int descend_to(int dir, const char *name, int like)
@@ -140,10 +152,8 @@ static int descend_to(int dir, const char *name, int like)
                 return -errno;
         if (entry == ENTRY_DIRECTORY)
                 return TAKE_FD(fd);
-        if (fchown(fd, st.st_uid, st.st_gid) < 0 || fchmod(fd, st.st_mode & 07777) < 0 ||
-            (entry == ENTRY_OTHER && fsetxattr(fd, OPAQUE, "y", 1, 0) < 0))
-                return -errno;
-        return TAKE_FD(fd);
+        r = set_attributes(dir, name, fd, &st, entry == ENTRY_OTHER);
+        return r < 0 ? r : TAKE_FD(fd);
 }
 
 /* Makes `path` ("appliance/net") in the upper directory `to` what it is in the upper directory `from` (-1: an empty
@@ -177,9 +187,8 @@ static int replace_subtree(int from_upper, int to_upper, const char *path, struc
                 return fail_errno(e, r, "cannot remove /etc/%s", path);
         if (entry_of(from, name) != ENTRY_NONE)
                 return tree_copy(from, name, to, name, e);
-        if (hidden && mknodat(to, name, S_IFCHR, makedev(0, 0)) < 0)
-                return fail_write(e, -errno, "cannot remove /etc/%s", path);
-        return 0;
+        r = hidden ? io_mknod(to, name, S_IFCHR, makedev(0, 0)) : 0;
+        return r < 0 ? fail_write(e, r, "cannot remove /etc/%s", path) : 0;
 }
 
 /* "" of "/etc" itself; NULL and a failure where a path does not lie in it. */

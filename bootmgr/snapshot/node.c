@@ -7,6 +7,7 @@
 #include <sys/xattr.h>
 
 #include "base/buf.h"
+#include "base/io.h"
 #include "snapshot/extent.h"
 #include "snapshot/path.h"
 
@@ -143,47 +144,45 @@ int node_load(int dirfd, const char *name, int fd, struct node *n, struct error 
         return r < 0 ? fail_errno(e, r, "cannot read /%s", n->path) : 0;
 }
 
-static int set_xattr(const struct xattr *x, const char *path, int fd)
+static int set_xattr(const struct xattr *x, int dirfd, const char *name, int fd)
 {
-        int r = fd >= 0 ? fsetxattr(fd, x->name, x->value, x->size, 0) : lsetxattr(path, x->name, x->value, x->size, 0);
+        const struct io_attribute a = { .what = IO_SET_XATTR, .name = x->name, .value = x->value, .size = x->size };
 
-        return r < 0 ? -errno : 0;
+        return io_attribute(dirfd, name, fd, &a);
 }
 
 /* A new file inherits its directory's default ACL. */
-static int drop_inherited(const struct node *n, int fd)
+static int drop_inherited(const struct node *n, int dirfd, const char *name, int fd)
 {
         static const char *const names[] = { XATTR_ACL_ACCESS, XATTR_ACL_DEFAULT };
 
-        for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(names); i++)
-                if (!xattr_find(n->xattrs, names[i]) && fremovexattr(fd, names[i]) < 0 && errno != ENODATA &&
-                    errno != ENOTSUP && errno != EINVAL)
-                        return -errno;
+        for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(names); i++) {
+                const struct io_attribute a = { .what = IO_REMOVE_XATTR, .name = names[i] };
+                int r = xattr_find(n->xattrs, names[i]) ? 0 : io_attribute(dirfd, name, fd, &a);
+
+                if (r < 0 && r != -ENODATA && r != -ENOTSUP && r != -EINVAL)
+                        return r;
+        }
         return 0;
 }
 
 static int apply(const struct node *n, int dirfd, const char *name, int fd)
 {
-        const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, n->mtime };
-        char path[PROC_PATH_SIZE];
+        const struct io_attribute owner = { .what = IO_OWNER, .uid = n->uid, .gid = n->gid };
+        const struct io_attribute mode = { .what = IO_MODE, .mode = n->mode & 07777 };
+        const struct io_attribute mtime = { .what = IO_MTIME, .mtime = n->mtime };
         int r;
 
-        proc_path(dirfd, name, path);
         /* The owner first: chown(2) clears set-user-ID bits and capabilities. */
-        if (fchownat(dirfd, name, n->uid, n->gid, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        r = drop_inherited(n, fd);
-        if (r < 0)
-                return r;
-        if (!S_ISLNK(n->mode) && fchmodat(dirfd, name, n->mode & 07777, 0) < 0)
-                return -errno;
-        for (const struct xattr *x = n->xattrs; x; x = x->next) {
-                r = set_xattr(x, path, fd);
-                if (r < 0)
-                        return r;
-        }
+        r = io_attribute(dirfd, name, fd, &owner);
+        if (r >= 0)
+                r = drop_inherited(n, dirfd, name, fd);
+        if (r >= 0 && !S_ISLNK(n->mode))
+                r = io_attribute(dirfd, name, fd, &mode);
+        for (const struct xattr *x = n->xattrs; r >= 0 && x; x = x->next)
+                r = set_xattr(x, dirfd, name, fd);
         /* The time last: nothing after this touches the file. */
-        return utimensat(dirfd, name, times, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+        return r < 0 ? r : io_attribute(dirfd, name, fd, &mtime);
 }
 
 int node_apply(const struct node *n, int dirfd, const char *name, int fd, struct error *e)

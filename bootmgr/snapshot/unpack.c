@@ -116,15 +116,15 @@ static int add_special(const struct node *n, int dir, const char *name, struct e
         int r;
 
         if (S_ISLNK(n->mode))
-                r = symlinkat(n->target, dir, name);
+                r = io_symlink(n->target, dir, name);
         else if (S_ISFIFO(n->mode))
-                r = mkfifoat(dir, name, 0600);
+                r = io_mknod(dir, name, S_IFIFO | 0600, 0);
         else if (n->whiteout)
-                r = mknodat(dir, name, S_IFCHR, 0);
+                r = io_mknod(dir, name, S_IFCHR, 0);
         else
                 return fail(e, -EBADMSG, &kind_snapshot_altered, "/%s has a type that has no place in a snapshot", n->path);
         if (r < 0)
-                return fail_write(e, -errno, "cannot make /%s", n->path);
+                return fail_write(e, r, "cannot make /%s", n->path);
         return node_apply(n, dir, name, -1, e);
 }
 
@@ -136,9 +136,8 @@ static int add_hardlink(const struct unpack *u, const struct node *n, int dir, c
 
         if (r < 0)
                 return r;
-        return linkat(from_dir, from, dir, name, 0) < 0
-                       ? fail_write(e, -errno, "cannot link /%s to /%s", n->path, n->hardlink)
-                       : 0;
+        r = io_link(from_dir, from, dir, name);
+        return r < 0 ? fail_write(e, r, "cannot link /%s to /%s", n->path, n->hardlink) : 0;
 }
 
 int unpack_add(struct unpack *u, struct node *n, unpack_content content, void *userdata, struct error *e)
@@ -196,10 +195,12 @@ static int flush_node(struct walk *w, struct node *n, int dirfd, const char *nam
 int tree_flush(int dirfd, const char *name, struct error *e)
 {
         _cleanup_walk_ struct walk w = { .visit = flush_node, .shallow = true, .whiteouts = true, .quiet = true };
+        int r;
 
         /* The file system may write everything in its own order first: what counts are the flushes
          * below, which then find little to do. Without it each would wait for a commit of its own. */
-        if (syncfs(dirfd) < 0)
-                return fail_write(e, -errno, "cannot flush %s", name);
+        r = io_write_back(dirfd);
+        if (r < 0)
+                return fail_write(e, r, "cannot flush %s", name);
         return walk_tree(&w, dirfd, name, name, e);
 }

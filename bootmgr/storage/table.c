@@ -318,6 +318,7 @@ static int write_table(int fd, const char *path, const struct layout *l, struct 
         if (r < 0)
                 return fail_errno(e, r, "cannot lay out %s", path);
         r = fdisk_write_disklabel(cxt);
+        io_written(fd);
         if (r >= 0)
                 r = io_fsync(fd);
         if (r < 0)
@@ -464,6 +465,7 @@ static int make(const struct target *t, const struct layout_spec *spec, const st
                 r = go_on(t, spec, e);
         if (r >= 0)
                 r = make_ext4(&disk, &l->parts[l->n_parts - 1], e);
+        io_written(t->fd);
         if (r >= 0)
                 r = go_on(t, spec, e);
         if (r >= 0)

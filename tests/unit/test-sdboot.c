@@ -503,6 +503,39 @@ START_TEST(the_order_of_a_confirmation)
 }
 END_TEST
 
+static bool is_whole(const char *name)
+{
+        _cleanup_free_ char *path = xasprintf("esp/loader/entries/%s", name), *text = NULL;
+
+        return file_read(AT_FDCWD, path, ENTRY_SIZE_MAX, &text, NULL) >= 0 && strstr(text, "bootmgr.generation=") &&
+               text[strlen(text) - 1] == '\n';
+}
+
+/* A power cut while the counted entry was removed has freed its content before its name; or left another's. */
+START_TEST(confirms_beside_a_remnant)
+{
+        const char *const damages[] = { "", "bootmgr", "title x\nlinux /not-there\n" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
+                two_entries();
+                ck_assert_int_eq(loader.ops->confirm(&loader, 8, NULL), 0);
+                put("esp/loader/entries/bootmgr-8-b+2-1.conf", damages[i]);
+                ck_assert_int_eq(loader.ops->confirm(&loader, 8, NULL), 0);
+                check_names("esp/loader/entries", "bootmgr-7-a.conf bootmgr-8-b.conf foreign.conf");
+                ck_assert(is_whole("bootmgr-8-b.conf"));
+                ck_assert_int_eq(loader.ops->remove_slot(&loader, 1, NULL), 0);
+                /* The other way round: it was cut behind the rename of the plain one. */
+                ck_assert_int_eq(switch_to(8, 1, 3, NULL), 0);
+                put("esp/loader/entries/bootmgr-8-b.conf", damages[i]);
+                ck_assert_int_eq(loader.ops->confirm(&loader, 8, NULL), 0);
+                check_names("esp/loader/entries", "bootmgr-7-a.conf bootmgr-8-b.conf foreign.conf");
+                ck_assert(is_whole("bootmgr-8-b.conf"));
+                ck_assert_int_eq(loader.ops->remove_slot(&loader, 0, NULL), 0);
+                ck_assert_int_eq(loader.ops->remove_slot(&loader, 1, NULL), 0);
+        }
+}
+END_TEST
+
 START_TEST(the_order_of_the_removals)
 {
         char file[BOOT_FILE_PATH_SIZE];
@@ -589,14 +622,6 @@ static const struct {
         { do_prune, "bootmgr-7-a.conf foreign.conf", false },
 };
 
-static bool is_whole(const char *name)
-{
-        _cleanup_free_ char *path = xasprintf("esp/loader/entries/%s", name), *text = NULL;
-
-        return file_read(AT_FDCWD, path, ENTRY_SIZE_MAX, &text, NULL) >= 0 && strstr(text, "bootmgr.generation=") &&
-               text[strlen(text) - 1] == '\n';
-}
-
 START_TEST(a_call_that_fails_leaves_the_old_entries)
 {
         static const int errors[] = { -EIO, -ENOSPC };
@@ -651,7 +676,8 @@ START_TEST(a_confirmation_flushes_what_an_earlier_one_made)
         ck_assert_int_eq(loader.ops->confirm(&loader, 8, NULL), 0);
         check_story("fsync fsync-dir unlink(bootmgr-8-b+3-0.conf) fsync-dir ");
         /* Not the same: neither is touched. */
-        put("esp/loader/entries/bootmgr-8-b+3-0.conf", "title another\n");
+        put("esp/kernel", "another");
+        put("esp/loader/entries/bootmgr-8-b+3-0.conf", "title another\nlinux /kernel\n");
         ck_assert_int_eq(loader.ops->confirm(&loader, 8, &e), -EUCLEAN);
         check_entries("bootmgr-7-a.conf bootmgr-8-b+3-0.conf bootmgr-8-b.conf foreign.conf");
         error_done(&e);
@@ -754,6 +780,7 @@ int main(void)
         tcase_add_test(t, the_order_of_a_switch);
         tcase_add_test(t, the_order_of_the_first_switch);
         tcase_add_test(t, the_order_of_a_confirmation);
+        tcase_add_test(t, confirms_beside_a_remnant);
         tcase_add_test(t, the_order_of_the_removals);
         tcase_add_test(t, the_order_of_a_boot_file);
         tcase_add_loop_test(t, a_call_that_fails_leaves_the_old_entries, 0, 4);

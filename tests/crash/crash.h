@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The enumeration of power cuts and disk errors (design section 9).
+ *
+ *      operations.c   every operation, on a machine in an image file      one call of the real code
+ *      record.c       its persistent calls, each an event                 into the models:
+ *      raw.c          disk.img: record and roots, sectors of 512 bytes
+ *      vfat.c         esp/: directory entries, FAT and data as sectors
+ *      ext4.c         data/: a journal in order, and each file's content
+ *      enumerate.c    every cut, every choice of what had reached the disk
+ *      boot.c         what boots then, by the real reader, decision and owner rule; the invariants
+ *      main.c         the command line: tests/crash/run drives it
+ *
+ * What can change by itself is a cell: a sector, a file's content, the journal. Its versions are numbered; a barrier
+ * marks the one that is durable from then on. A state of the disk after event N is one version of each cell, from the
+ * durable one to the newest as of N: the cache may have written back any of them. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/io.h"
+#include "base/util.h"
+#include "operation/run.h"
+
+#define SECTOR 512
+/* So that cleaning up closes nothing that was not opened. */
+#define MACHINE_CLOSED                                                                                                      \
+        {                                                                                                                   \
+                .place.fd = { -1, -1 }, .snapshots = { -1, -1 }, .lock = -1                                                 \
+        }
+
+enum volume { RAW, ESP, DATA, N_VOLUMES, NO_VOLUME = N_VOLUMES };
+
+struct version {
+        unsigned event; /* that made it; 0: it was there */
+        uint32_t size;
+        uint8_t *data; /* NULL: the journal's, only counted */
+};
+struct mark {
+        unsigned event, version;
+};
+struct cell {
+        enum volume volume;
+        uint64_t key;
+        struct version *v;
+        unsigned n;
+        struct mark *m;
+        unsigned n_m;
+};
+
+struct vfat;
+struct ext4;
+
+/* One recording: the cells of all volumes and the state of the models. */
+struct trace {
+        struct cell **cells;
+        size_t n_cells, *table; /* hash of (volume, key): index + 1 */
+        unsigned n_events;
+        char **stories; /* of each event, for people */
+        struct vfat *vfat;
+        struct ext4 *ext4;
+        const char *skip;                                /* barrier that does nothing; NULL: none */
+        unsigned skipped;                                /* event at which it first did; 0: not yet */
+        unsigned fail_at;                                /* event that fails; 0: none */
+        int fail_with;                                   /* negative errno */
+        bool fail_on;                                    /* all later ones too */
+        void (*barrier)(struct trace *t, const char *w); /* told of every barrier that is passed; may be NULL */
+};
+
+/* cells.c */
+void trace_init(struct trace *t);
+void trace_done(struct trace *t);
+struct cell *trace_find(struct trace *t, enum volume volume, uint64_t key);
+struct cell *trace_cell(struct trace *t, enum volume volume, uint64_t key, const void *initial, size_t size); /* makes it */
+void cell_write(struct trace *t, struct cell *c, const void *data, size_t size); /* a new version unless it is the same */
+void cell_mark(struct trace *t, struct cell *c, unsigned version);
+const struct version *cell_newest(const struct cell *c);
+unsigned cell_newest_at(const struct cell *c, unsigned event);
+unsigned cell_durable_at(const struct cell *c, unsigned event);
+
+/* record.c: `work` is the absolute directory that holds disk.img, esp and data. */
+extern char work[PATH_MAX];
+void record_begin(struct trace *t);
+void record_undo_begin(struct trace *t); /* so that raw_restore() can take back what is written */
+void record_end(void);
+const char *volume_path(enum volume v); /* absolute */
+
+/* A state: the version of each cell, by its number. */
+typedef const unsigned *choice;
+
+/* The models. Paths are relative to the volume, "" its root; event numbers come from the trace. */
+void raw_open(void); /* after the work directory was made anew */
+bool raw_is_image(int fd);
+void raw_write(struct trace *t, const void *data, size_t n, uint64_t offset); /* before it is done */
+void raw_flush(struct trace *t);
+void raw_foreign(struct trace *t); /* takes over what another program wrote */
+void raw_put(struct trace *t, choice c);
+void raw_restore(struct trace *t); /* the image as it was before the recording */
+
+extern bool vfat_by_firmware; /* which writes the new entry of a rename as a whole */
+void vfat_import(struct trace *t);
+void vfat_free(struct vfat *f);
+void vfat_create(struct trace *t, const char *path, bool directory);
+void vfat_write(struct trace *t, const char *path, const void *data, size_t n, uint64_t offset);
+void vfat_truncate(struct trace *t, const char *path, uint64_t size);
+void vfat_rename(struct trace *t, const char *from, const char *to);
+void vfat_unlink(struct trace *t, const char *path);
+void vfat_flush(struct trace *t, const char *path);
+void vfat_put(struct trace *t, choice c);
+
+void ext4_import(struct trace *t);
+void ext4_free(struct ext4 *x);
+void ext4_create(struct trace *t, const char *path, mode_t mode, const char *target);
+void ext4_write(struct trace *t, const char *path, const void *data, size_t n, uint64_t offset);
+void ext4_truncate(struct trace *t, const char *path, uint64_t size);
+void ext4_rename(struct trace *t, const char *from, const char *to, bool exchange);
+void ext4_link(struct trace *t, const char *from, const char *to);
+void ext4_unlink(struct trace *t, const char *path);
+void ext4_attribute(struct trace *t, const char *path);
+void ext4_flush(struct trace *t, const char *path);
+/* The content of what has no name in this state makes no difference: version 0. */
+void ext4_forget_unnamed(struct trace *t, unsigned *versions);
+void ext4_put(struct trace *t, choice c);
+
+/* Puts the state into the work directory; `c` of all cells of `t`. */
+void state_put(struct trace *t, choice c);
+
+/* boot.c */
+struct expectation {
+        char allowed[8];     /* versions that may run afterwards, "12" */
+        char completed;      /* the one that must, when the operation had succeeded; 0: any of them */
+        uint64_t generation; /* given out before */
+        bool record_lost;    /* both copies may be invalid */
+        int (*after)(struct machine *m, struct error *e); /* what must hold besides, then; may be NULL */
+};
+void boot_world_begin(void);
+/* One attempt to boot. 1: up; 0: it starts again; negative: not as it should be, with `e`. */
+int boot_once(struct error *e);
+/* Boots until it is up, confirms, and checks everything. Negative with `e` for what is wrong. */
+int boot_and_check(const struct expectation *x, bool completed, bool thorough, struct error *e);
+int open_machine(struct machine *m, const char *cmdline, struct error *e);
+char *running_cmdline(void); /* of the entry that boots next; malloc'ed */
+int service_migrates(char version, struct error *e);
+char running_version(void); /* that came up last */
+
+/* operations.c */
+struct operation_test {
+        const char *name;
+        const char *stage;               /* the machine it begins on */
+        int (*prepare)(struct error *e); /* not recorded; may be NULL */
+        int (*run)(struct error *e);     /* recorded */
+        struct expectation expected;
+        int (*check)(const struct expectation *x, bool completed, struct error *e); /* instead of booting; may be NULL */
+        bool heavy; /* each state costs much: fewer of them */
+};
+extern const struct operation_test operation_tests[];
+extern const size_t n_operation_tests;
+void stages_make(void);
+void stage_enter(const char *name);
+const char *content_of(char version, bool kernel, size_t *ret_size);
+
+/* enumerate.c */
+struct limits {
+        unsigned bits;    /* exhaustive up to 2^bits combinations at a cut */
+        unsigned samples; /* seeded ones beyond that */
+        unsigned nested;  /* every n-th state: cuts inside its recovery too; 0: none */
+        unsigned errors;  /* every n-th event fails; 0: none */
+        unsigned seed;
+        const char *only; /* run this state alone, as a failure printed it */
+        bool stop;        /* at the first failure */
+};
+struct figures {
+        unsigned long states, failures, cuts, nested, errors;
+};
+int enumerate(const struct operation_test *op, const struct limits *limits, const char *skip, struct figures *f);
+/* The barriers that an operation passes, one a line. */
+void print_barriers(const struct operation_test *op);
+_Noreturn void die(const char *fmt, ...) _printf_(1, 2);

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Every operation that writes, and the machines on which each begins. */
+#include "crash.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "operation/boot.h"
+#include "operation/steps.h"
+#include "storage/table.h"
+
+#define ROOT_SIZE   (3 * 4096 + 100)
+#define KERNEL_SIZE 1100
+
+const char *content_of(char version, bool kernel, size_t *ret_size)
+{
+        static char contents[3][2][ROOT_SIZE];
+        char *content = contents[version - '1'][kernel];
+        uint32_t x = (uint32_t)version * 7919 + kernel;
+
+        *ret_size = kernel ? KERNEL_SIZE : ROOT_SIZE;
+        for (size_t i = 0; !content[10] && i < *ret_size; i++)
+                content[i] = (char)((x = x * 1103515245 + 12345) >> 16 | 1);
+        return content;
+}
+
+static void sh(const char *fmt, ...) _printf_(1, 2);
+static void sh(const char *fmt, ...)
+{
+        char command[8192], *text;
+        va_list ap;
+
+        va_start(ap, fmt);
+        if (vasprintf(&text, fmt, ap) < 0)
+                die("no memory");
+        va_end(ap);
+        snprintf(command, sizeof(command), "set -e; cd '%.*s'; %s", (int)(strlen(work) - strlen("/work")), work, text);
+        if (system(command) != 0)
+                die("failed: %s", text);
+        free(text);
+}
+
+/* ---- the steps of a machine's life ---- */
+
+static int with_machine(int (*run)(struct machine *m, struct error *e), struct error *e)
+{
+        _cleanup_free_ char *cmdline = running_cmdline();
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r = open_machine(&m, cmdline ?: "", e);
+
+        return r < 0 ? r : run(&m, e);
+}
+
+static int install_version(struct machine *m, char version, struct error *e)
+{
+        char bundle[PATH_MAX + 32];
+        struct upgrade_options options = { .source = bundle };
+
+        snprintf(bundle, sizeof(bundle), "%.*s/%c.bundle", (int)(strlen(work) - strlen("/work")), work, version);
+        return upgrade_prepare(m, &options, NULL, e);
+}
+
+static int run_install_2(struct machine *m, struct error *e)
+{
+        return install_version(m, '2', e);
+}
+static int run_install_3(struct machine *m, struct error *e)
+{
+        return install_version(m, '3', e);
+}
+static int run_switch(struct machine *m, struct error *e)
+{
+        return operation_switch(m, NULL, e);
+}
+static int run_first(struct machine *m, struct error *e)
+{
+        int r = install_version(m, '1', e);
+
+        return r < 0 ? r : operation_switch(m, NULL, e);
+}
+static int run_confirm(struct machine *m, struct error *e)
+{
+        return operation_confirm(m, NULL, e);
+}
+static int run_rollback(struct machine *m, struct error *e)
+{
+        struct rollback_options options = {};
+
+        return rollback_prepare(m, &options, NULL, e);
+}
+static int run_local(struct machine *m, struct error *e)
+{
+        struct rollback_options options = { .local = true };
+        int r = rollback_prepare(m, &options, NULL, e);
+
+        return r < 0 ? r : operation_switch(m, NULL, e);
+}
+static int run_automatic(struct machine *m, struct error *e)
+{
+        struct rollback_options options = { .automatic = true, .why = REASON_HEALTH };
+        int r = rollback_prepare(m, &options, NULL, e);
+
+        return r < 0 ? r : operation_switch(m, NULL, e);
+}
+static int run_activate(struct machine *m, struct error *e)
+{
+        int r = activate_prepare(m, 0, NULL, e);
+
+        return r < 0 ? r : operation_switch(m, NULL, e);
+}
+static int run_mark_bad(struct machine *m, struct error *e)
+{
+        return slot_mark_bad_by_operator(m, 0, e);
+}
+static int run_mark_good(struct machine *m, struct error *e)
+{
+        return slot_mark_good(m, 0, e);
+}
+
+/* The record alone, a few times over. */
+static int run_record(struct machine *m, struct error *e)
+{
+        int r = machine_lock(m, e);
+
+        for (int i = 0; r >= 0 && i < 4; i++) {
+                m->state.set.generation++;
+                r = machine_save(m, e);
+        }
+        return r;
+}
+
+#define OPERATION(name)                                                                                                     \
+        static int do_##name(struct error *e)                                                                               \
+        {                                                                                                                   \
+                return with_machine(run_##name, e);                                                                         \
+        }
+OPERATION(install_2)
+OPERATION(install_3)
+OPERATION(switch)
+OPERATION(first)
+OPERATION(confirm)
+OPERATION(rollback)
+OPERATION(local)
+OPERATION(automatic)
+OPERATION(activate)
+OPERATION(mark_bad)
+OPERATION(mark_good)
+OPERATION(record)
+
+static int do_finalize(struct error *e)
+{
+        return with_machine(operation_finalize, e);
+}
+static int do_abort(struct error *e)
+{
+        return with_machine(operation_abort, e);
+}
+static int do_clear(struct error *e)
+{
+        return with_machine(operation_clear_refused, e);
+}
+
+static int do_boot(struct error *e)
+{
+        int r = boot_once(e);
+
+        return MIN(r, 0);
+}
+
+/* The running version's services have made the configuration theirs. */
+static int do_serve(struct error *e)
+{
+        return service_migrates(running_version(), e);
+}
+
+/* What the factory's image holds: also the slots' own /etc, which upgrades carry; of an older one in slot b a file is left.
+ */
+static int do_factory(struct error *e)
+{
+        sh("mkdir -p work/data/root work/data/etc/a/upper/dir work/data/etc/b/upper; echo a >work/data/etc/a/upper/marker; "
+           "echo a >work/data/etc/b/upper/marker; echo stale >work/data/etc/b/upper/stale; "
+           "echo deep >work/data/etc/a/upper/dir/deep; ln -s marker work/data/etc/a/upper/link; "
+           "ln work/data/etc/a/upper/dir/deep work/data/etc/a/upper/hard");
+        return service_migrates('1', e);
+}
+
+static int do_init(struct error *e)
+{
+        struct layout_spec spec = { .image_size = MIB(64), .esp_size = MIB(34), .root_size = MIB(4), .force = true };
+        struct layout layout = {};
+        int r = layout_make(volume_path(RAW), &spec, &layout, e);
+
+        layout_done(&layout);
+        return r;
+}
+
+/* ---- what is done to a machine before ---- */
+
+static int change_sector(uint64_t offset, struct error *e)
+{
+        _cleanup_close_ int fd = open(volume_path(RAW), O_RDWR | O_CLOEXEC);
+        char noise[SECTOR];
+
+        memset(noise, 0xa5, sizeof(noise));
+        return pwrite(fd, noise, sizeof(noise), (off_t)offset) == sizeof(noise) ? 0 : fail_errno(e, -errno, "cannot damage");
+}
+
+static int damage_root_b(struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r = open_machine(&m, "", e);
+
+        return r < 0 ? r : change_sector(m.disk.slots[1].offset + 4096, e);
+}
+
+static int lose_record(struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r = open_machine(&m, "", e);
+
+        if (r >= 0)
+                r = change_sector(m.place.offset[0], e);
+        return r < 0 ? r : change_sector(m.place.offset[1], e);
+}
+
+static int exhaust(struct error *e)
+{
+        sh("cd work/esp/loader/entries; for f in *+*.conf; do mv \"$f\" \"${f%%+*}+0-3.conf\"; done");
+        return 0;
+}
+
+static int lose_entry(struct error *e)
+{
+        sh("rm work/esp/loader/entries/*+*.conf");
+        return 0;
+}
+
+static int boot_first(struct error *e)
+{
+        int r = boot_once(e);
+
+        return r > 0 ? 0 : r < 0 ? r : fail(e, -EIO, NULL, "it started again");
+}
+
+static int stop_in_switch(struct error *e)
+{
+        int r = lose_entry(e);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+
+        if (r >= 0)
+                r = open_machine(&m, "", e);
+        if (r >= 0)
+                r = machine_lock(&m, e);
+        if (r < 0)
+                return r;
+        m.state.set.phase = SWITCH_SWITCHING;
+        m.state.set.slots[1].state = SLOT_INSTALLED;
+        m.state.set.operation_state = OPERATION_STAGED;
+        return machine_save(&m, e);
+}
+
+/* ---- what must be there once it has succeeded ---- */
+
+static int wrong(struct error *e, const char *what)
+{
+        return fail(e, -EIO, NULL, "done and not durable: %s", what);
+}
+
+static int after_install(struct machine *m, struct error *e)
+{
+        const struct slot_set *set = &m->state.set;
+
+        if (set->operation_state != OPERATION_STAGED || set->operation_to < 0 ||
+            set->slots[set->operation_to].state != SLOT_INSTALLED)
+                return wrong(e, "the slot is not recorded as installed");
+        return 0;
+}
+
+static int after_staged(struct machine *m, struct error *e)
+{
+        return m->state.set.operation_state == OPERATION_STAGED ? 0 : wrong(e, "nothing is staged");
+}
+
+static int after_confirm(struct machine *m, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        struct loader l;
+        size_t n = 0;
+        int r;
+
+        if (m->booted == SLOT_NONE || m->state.set.slots[m->booted].state != SLOT_CONFIRMED)
+                return wrong(e, "the slot is not recorded as confirmed");
+        r = machine_open_loader(m, true, &l, e);
+        if (r < 0)
+                return r;
+        r = l.ops->list(&l, &entries, &n, e);
+        loader_close(&l);
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                if (entries[i].slot == m->booted && entries[i].tries_left >= 0)
+                        return wrong(e, "the counted entry is there still");
+        return r;
+}
+
+static int after_finalize(struct machine *m, struct error *e)
+{
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/finalized", volume_path(DATA));
+        return m->state.set.finalized && access(path, F_OK) == 0 ? 0 : wrong(e, "it is not finalized");
+}
+
+static int after_mark_bad(struct machine *m, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        struct loader l;
+        size_t n = 0;
+        int r;
+
+        if (m->state.set.slots[0].state != SLOT_BAD)
+                return wrong(e, "the slot is not marked bad");
+        r = machine_open_loader(m, true, &l, e);
+        if (r < 0)
+                return r;
+        r = l.ops->list(&l, &entries, &n, e);
+        loader_close(&l);
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                if (entries[i].slot == 0)
+                        return wrong(e, "the bad slot has an entry still");
+        return r;
+}
+
+static int after_mark_good(struct machine *m, struct error *e)
+{
+        return m->state.set.slots[0].state == SLOT_CONFIRMED ? 0 : wrong(e, "the slot is not marked good");
+}
+
+static int after_abort(struct machine *m, struct error *e)
+{
+        return m->state.set.operation_state == OPERATION_ABORTED ? 0 : wrong(e, "it is not aborted");
+}
+
+static int after_clear(struct machine *m, struct error *e)
+{
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/refused", volume_path(DATA));
+        return access(path, F_OK) < 0 && is_all_zero(m->state.set.refused, DIGEST_SIZE) ? 0
+                                                                                        : wrong(e, "it is refused still");
+}
+
+static int after_record(struct machine *m, struct error *e)
+{
+        return m->state.set.generation == 5 ? 0 : wrong(e, "the last save is lost");
+}
+
+static int after_refused(struct machine *m, struct error *e)
+{
+        return is_all_zero(m->state.set.refused, DIGEST_SIZE) ? wrong(e, "what was left is not refused") : 0;
+}
+
+static int after_rebuild(struct machine *m, struct error *e)
+{
+        return m->state_lost ? wrong(e, "the record was not made again") : 0;
+}
+
+/* A disk that init did not finish is no machine, or one that init makes anew; nothing boots from it yet. */
+static int check_init(const struct expectation *x, bool completed, struct error *e)
+{
+        struct disk_spec spec = { .path = volume_path(RAW) };
+        struct disk disk;
+        struct machine m;
+        int r;
+
+        if (completed) {
+                r = open_machine(&m, "", e);
+                if (r >= 0 && (m.state_lost || m.state.n_valid != 2))
+                        r = wrong(e, "the state record");
+                if (r >= 0)
+                        machine_close(&m);
+                if (r < 0)
+                        return r;
+        }
+        /* Whatever is half made, beginning again makes it whole. Not for each state: mkfs runs. */
+        return disk_find(&spec, &disk, NULL) == -ENOMEM ? -ENOMEM : 0;
+}
+
+/* Nothing is installed yet: either nothing boots and the installation can be done again, or the first version boots. */
+static int check_first(const struct expectation *x, bool completed, struct error *e)
+{
+        _cleanup_free_ char *cmdline = running_cmdline();
+        int r;
+
+        if (!cmdline) {
+                if (completed)
+                        return wrong(e, "the first entry");
+                r = do_first(e);
+                if (r < 0)
+                        return r;
+        }
+        return boot_and_check(x, completed || !cmdline, false, e);
+}
+
+/* ---- machines ---- */
+
+struct stage {
+        const char *name, *from;
+        int (*steps[4])(struct error *e);
+};
+
+static const struct stage stages[] = {
+        { "blank", NULL, {} },
+        { "made", "blank", { do_init, do_factory } },
+        { "one", "made", { do_first, boot_first, do_serve, do_confirm } },
+        { "staged", "one", { do_install_2 } },
+        { "switched", "staged", { do_switch } },
+        { "trial", "switched", { boot_first, do_serve } },
+        { "two", "trial", { do_confirm } },
+        { "back-staged", "two", { do_rollback } },
+        { "back-switched", "back-staged", { do_switch } },
+        { "back-trial", "back-switched", { boot_first } },
+        { "back", "back-trial", { do_confirm } },
+        { "marked", "two", { do_mark_bad } },
+        { "over-staged", "two", { do_install_3 } },
+};
+
+static int no_flush(int fd)
+{
+        return 0;
+}
+
+static int no_write_back(int fd)
+{
+        return 0;
+}
+
+void stage_enter(const char *name)
+{
+        static struct io_ops ops;
+
+        ops = io_system_ops;
+        ops.fsync = no_flush;
+        ops.write_back = no_write_back;
+        io_set_ops(&ops);
+        sh("rm -rf work; cp -a --sparse=always stages/%s work", name);
+        raw_open();
+}
+
+static void stage_make(const struct stage *s)
+{
+        _cleanup_error_ struct error e = {};
+
+        if (!s->from)
+                sh("mkdir -p stages/blank/esp stages/blank/data; : >stages/blank/disk.img; truncate -s 64M "
+                   "stages/blank/disk.img");
+        if (!s->from)
+                return;
+        stage_enter(s->from);
+        for (size_t i = 0; i < ARRAY_SIZE(s->steps) && s->steps[i]; i++)
+                if (s->steps[i](&e) < 0)
+                        die("stage %s, step %zu: %s", s->name, i, e.message ?: "failed");
+        sh("mv work stages/%s", s->name);
+}
+
+void stages_make(void)
+{
+        static const char versions[] = "123";
+
+        sh("mkdir -p stages trust; \"$BOOTMGR\" bundle keygen release -q; cp release.pem trust/; printf "
+           "'[System]\\nCompatible=box\\n[Configuration]\\nSharedPaths=/cfg /single "
+           "/late\\n[Trust]\\nDirectory=%%s/trust\\n' "
+           "\"$PWD\" >conf");
+        for (const char *v = versions; *v; v++) {
+                for (int kernel = 0; kernel < 2; kernel++) {
+                        char path[PATH_MAX + 32];
+                        size_t size;
+                        const char *content = content_of(*v, kernel, &size);
+                        FILE *f;
+
+                        snprintf(path, sizeof(path), "%.*s/%s-%c", (int)(strlen(work) - strlen("/work")), work,
+                                 kernel ? "kernel" : "root", *v);
+                        f = fopen(path, "w");
+                        if (!f || fwrite(content, 1, size, f) != size || fclose(f) != 0)
+                                die("cannot write %s", path);
+                }
+                sh("\"$BOOTMGR\" bundle create -q --version %c --security-version 1 --compatible box --root root-%c "
+                   "--kernel "
+                   "kernel-%c --chunk-size 4096 --key release.key %c.bundle",
+                   *v, *v, *v, *v);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
+                stage_make(&stages[i]);
+}
+
+/* ---- the operations ---- */
+
+const struct operation_test operation_tests[] = {
+        { .name = "init", .stage = "blank", .run = do_init, .check = check_init, .heavy = true },
+        { .name = "first", .stage = "made", .run = do_first, .expected = { "1", '1' }, .check = check_first },
+        { .name = "record", .stage = "one", .run = do_record, .expected = { "1", '1', .after = after_record } },
+        { .name = "install", .stage = "one", .run = do_install_2, .expected = { "1", '1', .after = after_install } },
+        { .name = "switch", .stage = "staged", .run = do_switch, .expected = { "12", '2' } },
+        { .name = "abort", .stage = "staged", .run = do_abort, .expected = { "1", '1', .after = after_abort } },
+        { .name = "boot-trial", .stage = "switched", .run = do_boot, .expected = { "2", '2' } },
+        { .name = "confirm", .stage = "trial", .run = do_confirm, .expected = { "2", '2', .after = after_confirm } },
+        { .name = "finalize", .stage = "two", .run = do_finalize, .expected = { "2", '2', .after = after_finalize } },
+        { .name = "mark-bad", .stage = "two", .run = do_mark_bad, .expected = { "2", '2', .after = after_mark_bad } },
+        { .name = "mark-good", .stage = "marked", .run = do_mark_good, .expected = { "2", '2', .after = after_mark_good } },
+        { .name = "install-over", .stage = "two", .run = do_install_3, .expected = { "2", '2', .after = after_install } },
+        { .name = "switch-over", .stage = "over-staged", .run = do_switch, .expected = { "23", '3' } },
+        { .name = "rollback", .stage = "two", .run = do_rollback, .expected = { "2", '2', .after = after_staged } },
+        { .name = "rollback-switch",
+          .stage = "back-staged",
+          .run = do_switch,
+          .expected = { "12", '1', .after = after_refused } },
+        { .name = "restore", .stage = "back-switched", .run = do_boot, .expected = { "1", '1' } },
+        { .name = "rollback-confirm",
+          .stage = "back-trial",
+          .run = do_confirm,
+          .expected = { "1", '1', .after = after_confirm } },
+        { .name = "clear", .stage = "back", .run = do_clear, .expected = { "1", '1', .after = after_clear } },
+        { .name = "local", .stage = "two", .run = do_local, .expected = { "12", '1', .after = after_refused } },
+        { .name = "activate", .stage = "two", .run = do_activate, .expected = { "12", '1' } },
+        { .name = "automatic", .stage = "trial", .run = do_automatic, .expected = { "12", '1', .after = after_refused } },
+        { .name = "exhausted", .stage = "trial", .prepare = exhaust, .run = do_boot, .expected = { "1", '1' } },
+        { .name = "root-damaged", .stage = "trial", .prepare = damage_root_b, .run = do_boot, .expected = { "1", '1' } },
+        { .name = "entry-lost", .stage = "switched", .prepare = lose_entry, .run = do_boot, .expected = { "12", 0 } },
+        { .name = "switch-stopped",
+          .stage = "switched",
+          .prepare = stop_in_switch,
+          .run = do_boot,
+          .expected = { "1", '1' } },
+        { .name = "record-lost",
+          .stage = "two",
+          .prepare = lose_record,
+          .run = do_boot,
+          .expected = { "2", '2', .record_lost = true, .after = after_rebuild } },
+        { .name = "record-lost-trial",
+          .stage = "back-switched",
+          .prepare = lose_record,
+          .run = do_boot,
+          .expected = { "1", '1', .record_lost = true, .after = after_rebuild } },
+};
+const size_t n_operation_tests = ARRAY_SIZE(operation_tests);
