@@ -23,7 +23,6 @@ running=$b m slot mark-bad -q a && running=$a m slot mark-bad -q b && cp kept es
 is "both slots are bad" '["bad", "bad"]' "$(states)"
 
 # Nobody there
-before=$(fingerprint)
 next_boot
 ok "2 is started" recover boot
 ok "a boot that hangs up its console" choose "" boot
