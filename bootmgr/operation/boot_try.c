@@ -12,6 +12,25 @@ bool boot_can_try(const struct slot_set *set, int slot)
                !is_all_zero(s->kernel, BOOT_FILE_ID_SIZE) && s->security_version >= set->floor;
 }
 
+/* What went to another slot has failed: the confirmation of this one must not end it as done. */
+static void settle_operation(struct slot_set *set, int slot)
+{
+        int to = set->operation_to;
+
+        if (set->operation_state == OPERATION_STAGED)
+                set->operation_state = OPERATION_ABORTED;
+        if (set->operation_state == OPERATION_RUNNING && to != slot) {
+                bool known = to >= 0 && to < set->n_slots && set->slots[to].reason;
+
+                set->operation_state = OPERATION_FAILED;
+                set->operation_reason = known ? set->slots[to].reason : REASON_TRIES_EXHAUSTED;
+        }
+        if (set->previous == slot) {
+                set->previous = SLOT_NONE; /* it is gone back to: there is nothing behind it */
+                set->finalized = false;
+        }
+}
+
 void boot_decide_try(const struct slot_set *set, int slot, uint64_t esp_generation, struct boot_decision *ret)
 {
         struct boot_decision d = {
@@ -24,6 +43,7 @@ void boot_decide_try(const struct slot_set *set, int slot, uint64_t esp_generati
                 .tries = 1,
         };
 
+        settle_operation(&d.set, slot);
         d.set.slots[slot].state = SLOT_INSTALLED;
         slot_set_begin_switch(&d.set, slot, esp_generation);
         d.set.once = true;

@@ -134,6 +134,26 @@ START_TEST(a_root_that_fails)
 }
 END_TEST
 
+/* An upgrade to slot b whose root failed, slot a being bad: the record still says that it runs. */
+START_TEST(what_led_here_has_failed)
+{
+        struct boot_input in = machine();
+        struct boot_decision d;
+
+        in.set.operation = OPERATION_UPGRADE;
+        in.set.operation_state = OPERATION_RUNNING;
+        in.set.operation_from = in.set.previous = 0;
+        in.set.operation_to = 1;
+        boot_decide_try(&in.set, 0, 2, &d);
+        ck_assert_int_eq(d.set.operation_state, OPERATION_FAILED);
+        ck_assert_int_eq(d.set.operation_reason, REASON_ROOT_MOUNT);
+        ck_assert_int_eq(d.set.previous, SLOT_NONE);
+        boot_decide_try(&in.set, 1, 2, &d); /* its own slot: it may still come up */
+        ck_assert_int_eq(d.set.operation_state, OPERATION_RUNNING);
+        ck_assert_int_eq(d.set.previous, 0);
+}
+END_TEST
+
 START_TEST(one_that_is_confirmed)
 {
         struct boot_input in = machine();
@@ -157,6 +177,7 @@ int main(void)
         tcase_add_test(t, what_may_be_tried);
         tcase_add_test(t, every_end_is_an_end);
         tcase_add_test(t, a_root_that_fails);
+        tcase_add_test(t, what_led_here_has_failed);
         tcase_add_test(t, one_that_is_confirmed);
         suite_add_tcase(suite, t);
         runner = srunner_create(suite);
