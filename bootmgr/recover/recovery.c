@@ -112,10 +112,11 @@ static bool choose(const struct recovery *r, struct consoles *consoles, const st
 enum choice_kind recovery_run(const struct recovery *r)
 {
         enum choice_kind chosen = CHOICE_AGAIN;
-        struct consoles consoles;
+        struct consoles consoles = {};
         bool done = false;
 
-        consoles_open(&consoles, r->test && !r->console ? "/dev/null/none" : r->console);
+        if (!r->test || r->console)
+                consoles_open(&consoles, r->console);
         while (!done) {
                 _cleanup_page_ struct page page = {};
 
