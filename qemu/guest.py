@@ -260,6 +260,41 @@ class Guest:
         except (OSError, GuestError):
             return False
 
+    # --- its serial console -------------------------------------------------------------------------------------------------
+
+    def console(self, offset=0):
+        """What came over it, from that byte on."""
+        try:
+            with open(self.path('console.log'), 'rb') as log:
+                log.seek(offset)
+                return log.read().decode('utf-8', 'replace').replace('\r', '')
+        except FileNotFoundError:
+            return ''
+
+    def console_size(self):
+        return os.path.getsize(self.path('console.log')) if os.path.exists(self.path('console.log')) else 0
+
+    def wait_console(self, text, timeout, offset=0, count=1):
+        """Until the text came over it that often; returns all from the offset on."""
+        deadline = time.monotonic() + timeout
+        while (shown := self.console(offset)).count(text) < count:
+            self.must_run()
+            if time.monotonic() > deadline:
+                raise GuestError('guest %s did not show %r %d times within %d s' % (self.name, text, count, timeout))
+            time.sleep(0.5)
+        return shown
+
+    def type(self, text):
+        """As if it were typed on it. One client at a time: not while `qemu/vm console` is there."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect('/proc/self/fd/%d/console.sock' % directory)
+                connection.sendall(text.encode())
+                time.sleep(1)       # closed at once, QEMU would drop what its guest has not taken yet
+        finally:
+            os.close(directory)
+
     # --- in the guest -------------------------------------------------------------------------------------------------------
 
     def run(self, argv, **options):

@@ -79,6 +79,7 @@ class Build:
             host.run(['cp', '-a', '--no-preserve=ownership', tree + '/.', root])
         self._configure(root)
         self._make_initramfs(root, directory)
+        self._make_rescue(root, directory)
         shutil.rmtree(os.path.join(root, 'boot'))
         os.mkdir(os.path.join(root, 'boot'))
 
@@ -108,6 +109,14 @@ class Build:
         shutil.move(os.path.join(root, 'boot/initrd'), os.path.join(directory, 'initrd'))
         shutil.copyfile(os.path.join(root, 'boot/vmlinuz-' + release), os.path.join(directory, 'vmlinuz'))
 
+    def _make_rescue(self, root, directory):
+        """The initrd of the rescue system, where there is initramfs-tools to make it; its kernel is the system's."""
+        if self.initramfs == 'dracut':
+            return
+        release, = os.listdir(os.path.join(root, 'usr/lib/modules'))
+        host.chroot(root, 'bootmgr-rescue-image', '/boot/rescue', release)
+        shutil.move(os.path.join(root, 'boot/rescue'), os.path.join(directory, 'rescue'))
+
     # --- versions -----------------------------------------------------------------------------------------------------------
 
     def version(self, version):
@@ -127,7 +136,8 @@ class Build:
         with stage.locked('tree-' + self.name):         # the versions take turns in the one tree
             _dress(root, version)
             make_ext4(os.path.join(directory, 'root.ext4'), ROOT_MIB, root, 'root', UUID % list(VERSIONS).index(version))
-        os.link(os.path.join(system, 'vmlinuz'), os.path.join(directory, 'vmlinuz'))
+        for name in filter(lambda name: os.path.exists(os.path.join(system, name)), ('vmlinuz', 'rescue')):
+            os.link(os.path.join(system, name), os.path.join(directory, name))
         _make_initrd(os.path.join(system, 'initrd'), os.path.join(directory, 'initrd'), version)
         bootmgr('bundle', 'create', os.path.join(directory, 'bundle'), '--version', version, '--compatible', COMPATIBLE,
                 '--security-version', str(VERSIONS[version][1]), '--key', key_pair + '.key',
@@ -156,6 +166,9 @@ class Build:
                                     '--root-size', '%dM' % ROOT_MIB))
         bootmgr('upgrade', 'system', os.path.join(made, 'bundle'), '--disk', disk, '--esp', esp, '--data', os.path.join(data, 'bootmgr'),
                 '--config', self._factory_config(directory))
+        if os.path.exists(os.path.join(made, 'rescue')):
+            bootmgr('rescue', 'install', '--kernel', os.path.join(made, 'vmlinuz'), '--initrd', os.path.join(made, 'rescue'), '--append',
+                    'console=ttyS0', '--disk', disk, '--esp', esp, '--config', os.path.join(directory, 'bootmgr.conf'))
         parts = {part['label']: part for part in layout['partitions']}
         fill_esp(disk, parts['esp']['offset'], esp)
         make_ext4(disk, parts['data']['size'] >> 20, data, 'data', UUID % 98, parts['data']['offset'])

@@ -54,6 +54,15 @@ static void print_snapshot(const json_t *s)
                 printf("%-10s of version %s: MISSING OR ALTERED\n", "Snapshot", text(s, "version"));
 }
 
+static void print_rescue(const json_t *r)
+{
+        if (json_is_object(r))
+                printf("%-10s %s\n", "Rescue",
+                       json_is_true(json_object_get(r, "usable"))
+                               ? "its entry is in the boot menu, for when no slot can boot"
+                               : "ITS KERNEL OR INITRD IS MISSING: install it again");
+}
+
 static void print_operation(const json_t *op)
 {
         if (!json_is_object(op))
@@ -79,6 +88,7 @@ static int print_status(const json_t *status, const struct machine *m)
                        (long long)number(status, "security_floor"));
         print_snapshot(json_object_get(status, "snapshot"));
         print_operation(json_object_get(status, "operation"));
+        print_rescue(json_object_get(status, "rescue"));
         json_array_foreach(json_object_get(status, "notes"), i, note) printf("%-10s %s\n", "Note", json_string_value(note));
         putchar('\n');
         return print_slots(status);

@@ -92,6 +92,13 @@ static const struct verb_option sign_options[] = {
         {},
 };
 
+static const struct verb_option rescue_options[] = {
+        { "kernel", "FILE", "its kernel" },
+        { "initrd", "FILE", "its initial RAM disk, as bootmgr-rescue-image makes it" },
+        { "append", "WORDS", "behind our own words on its kernel command line (default: KernelCommandLine=)" },
+        {},
+};
+
 const struct verb cli_verbs[] = {
         { "status", NULL, 0, 0, NULL, "what runs, what boots next, what can be gone back to", .run = verb_status },
         { "upgrade system", "FILE|URL", 1, 1, upgrade_options, "install a bundle into the other slot and boot it on trial",
@@ -125,6 +132,9 @@ const struct verb cli_verbs[] = {
         { "bundle keygen", "PREFIX", 1, 1, NULL, "make a pair of keys: PREFIX.key and PREFIX.pem",
           .run = verb_bundle_keygen },
         { "init", "DISK|IMAGE", 1, 1, init_options, "make the partitions of the reference layout", .run = verb_init },
+        { "rescue install", NULL, 0, 0, rescue_options, "put the rescue system on the ESP, for when no slot can boot",
+          .run = verb_rescue_install },
+        { "rescue remove", NULL, 0, 0, NULL, "take it away", .run = verb_rescue_remove },
         { "shell", NULL, 0, 0, NULL, "a prompt for the same words", .run = verb_shell },
         { "completion bash", NULL, 0, 0, NULL, "print the completion for bash", .run = verb_completion_bash },
         { "help", "[WORD]...", 0, -1, NULL, "show help", .run = verb_show_help },

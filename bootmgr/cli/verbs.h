@@ -30,6 +30,8 @@ int verb_bundle_inspect(struct verb_args *args, struct error *e);
 int verb_bundle_verify(struct verb_args *args, struct error *e);
 int verb_bundle_sign(struct verb_args *args, struct error *e);
 int verb_bundle_keygen(struct verb_args *args, struct error *e);
+int verb_rescue_install(struct verb_args *args, struct error *e);
+int verb_rescue_remove(struct verb_args *args, struct error *e);
 int verb_shell(struct verb_args *args, struct error *e);
 int verb_show_help(struct verb_args *args, struct error *e);
 int verb_completion_bash(struct verb_args *args, struct error *e);

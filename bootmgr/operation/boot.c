@@ -306,6 +306,9 @@ static void drop_switch(const struct boot_input *in, enum slot_reason why, struc
         int target = set->target;
         bool running = set->operation_state == OPERATION_STAGED || set->operation_state == OPERATION_RUNNING;
 
+        /* What a person wanted to try is as bad as it was. */
+        if (set->once)
+                slot_set_mark_bad(set, target, set->slots[target].reason);
         slot_set_drop_switch(set);
         d->save = true;
         if (set->previous == in->slot)
@@ -381,10 +384,27 @@ static const action_function actions[_BOOT_FOUND_MAX] = {
         [BOOT_FOUND_DETOUR] = go_on,         [BOOT_FOUND_CONFIRMED] = go_on,
 };
 
+/* The one boot that a person at the console gave a slot is over, whatever boots now: it is bad again, so that nothing boots
+ * it by itself. */
+static void end_try(const struct boot_input *in, struct boot_decision *d)
+{
+        struct slot_set *set = &d->set;
+        const struct slot *slot = set->once && set->phase == SWITCH_SWITCHED ? &set->slots[set->target] : NULL;
+        bool runs = slot && set->target == in->slot && (is_counted(in, slot) || slot_tries_left(slot) > 0);
+        bool waits = slot && set->target != in->slot && slot_tries_left(slot) > 0 &&
+                     (!knows_entries(in) || entry_of(in, set->target, slot->generation));
+
+        if (!slot || (runs && !in->root_failed) || waits)
+                return;
+        slot_set_mark_bad(set, set->target, runs ? in->root_failed : REASON_TRIES_EXHAUSTED);
+        d->save = true;
+}
+
 static void decide(const struct boot_input *in, struct boot_decision *d)
 {
         enum slot_reason why = REASON_NONE;
 
+        end_try(in, d);
         d->found = classify(in, &d->set, &why);
         actions[d->found](in, why, d);
 }

@@ -13,7 +13,9 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "operation/record.h"
+#include "loader/rescue.h"
 #include "slot/kinds.h"
+#include "snapshot/owner.h"
 
 #define RUN_DIRECTORY "/run/bootmgr"
 #define EFIVARS       "/sys/firmware/efi/efivars"
@@ -125,6 +127,7 @@ int machine_open(const struct machine_options *options, struct machine *ret, str
         if (r < 0)
                 goto fail;
         m.offline = m.disk.image;
+        m.rescue = cmdline_has(cmdline, RESCUE_WORD);
         find_booted(&m, cmdline);
         r = boot_id(m.boot_id);
         if (r < 0)
@@ -325,6 +328,19 @@ int machine_check_esp(struct machine *m, struct error *e)
         return fail_hint(e, "remove from it what is not needed");
 }
 
+/* No slot runs, and what would boot next may be what does not: the configuration says which version was the last that did.
+ */
+static int owner_slot(const struct machine *m)
+{
+        struct owner owner;
+        int slot;
+
+        if (m->snapshots.data < 0 || owner_read(m->snapshots.data, &owner, NULL) < 0 || owner.phase == OWNER_NONE)
+                return SLOT_NONE;
+        slot = owner.phase == OWNER_OWNED ? owner.slot : owner.from_slot;
+        return slot < m->state.set.n_slots ? slot : SLOT_NONE;
+}
+
 int machine_reference_slot(struct machine *m)
 {
         struct loader_entry next;
@@ -333,6 +349,8 @@ int machine_reference_slot(struct machine *m)
 
         if (m->booted != SLOT_NONE)
                 return m->booted;
+        if (m->rescue)
+                return owner_slot(m);
         if (machine_open_loader(m, false, &l, NULL) < 0)
                 return SLOT_NONE;
         if (l.ops->next(&l, &next, NULL) == 0 && next.slot < m->state.set.n_slots)

@@ -25,7 +25,8 @@ struct machine {
         struct state state; /* as loaded, or as saved last */
         bool state_lost;    /* no valid copy of the record was found */
         bool offline;       /* an image, or no bootmgr.slot= on the command line: nothing runs on it */
-        int booted;         /* the running slot, or SLOT_NONE */
+        bool rescue; /* the rescue system runs: whose configuration is there counts as present, and it is left at once */
+        int booted;  /* the running slot, or SLOT_NONE */
         uint64_t booted_generation;
         uint8_t boot_id[16];
         char *data_path;
@@ -61,7 +62,8 @@ int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e);
 /* Fails when the ESP cannot be written, or is too full for one more boot entry. */
 int machine_check_esp(struct machine *m, struct error *e);
 
-/* The slot that counts as the present one: booted, or offline the one that boots next. */
+/* The slot that counts as the present one: booted, or offline the one that boots next; in
+ * the rescue system the owner of the configuration. */
 int machine_reference_slot(struct machine *m);
 
 /* Fails with the reason when there is no data directory. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/buf.h"
+#include "loader/rescue.h"
 #include "operation/operation.h"
 #include "operation/refused.h"
 #include "operation/run.h"
@@ -79,6 +80,18 @@ static json_t *operation_or_null(struct machine *m)
         return operation_to_json(&op);
 }
 
+static json_t *rescue_or_null(struct loader *loader)
+{
+        char kernel[2 * BOOT_FILE_ID_SIZE + 1], initrd[2 * BOOT_FILE_ID_SIZE + 1];
+        struct rescue rescue;
+
+        if (!loader || rescue_find(loader, &rescue, NULL) < 0)
+                return json_null();
+        hex_encode(rescue.kernel, BOOT_FILE_ID_SIZE, kernel);
+        hex_encode(rescue.initrd, BOOT_FILE_ID_SIZE, initrd);
+        return json_pack("{s:s, s:s, s:b}", "kernel", kernel, "initrd", initrd, "usable", rescue.usable);
+}
+
 static void add_note(json_t *notes, const char *text)
 {
         if (text && *text)
@@ -124,13 +137,13 @@ int status_json(struct machine *m, json_t **ret, struct error *e)
                 next.slot = SLOT_NONE;
         for (int i = 0; i < set->n_slots; i++)
                 json_array_append_new(slots, slot_to_json(m, i, entries, n));
-        status = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:s, s:o}", "booted",
+        status = json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:s, s:o}", "booted",
                            name_or_null(m->booted), "next", name_or_null(next.slot), "previous", name_or_null(set->previous),
                            "generation", (json_int_t)set->generation, "slots", slots, "snapshot", snapshot_to_json(m),
                            "operation", operation_or_null(m), "finalized", set->finalized, "security_floor",
                            (json_int_t)set->floor, "refused", digest_or_null(set->refused), "refused_versions",
-                           refused_to_json(m), "bootmgr", BOOTMGR_VERSION, "notes",
-                           notes_to_json(m, opened ? &loader : NULL, &loader_error));
+                           refused_to_json(m), "rescue", rescue_or_null(opened ? &loader : NULL), "bootmgr", BOOTMGR_VERSION,
+                           "notes", notes_to_json(m, opened ? &loader : NULL, &loader_error));
         if (opened)
                 loader_close(&loader);
         error_done(&loader_error);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "operation/messages.h"
 #include "operation/refused.h"
+#include "operation/rescue.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
 
@@ -40,7 +41,7 @@ static int refuse_while_busy(struct machine *m, int from, struct error *e)
                 return fail_hint(e, op.staged ? "reboot, or give it up with 'bootmgr abort'"
                                               : "wait until it is confirmed, or 'bootmgr rollback system'");
         }
-        if (from != SLOT_NONE && m->state.set.slots[from].state == SLOT_TRIAL) {
+        if (!m->rescue && from != SLOT_NONE && m->state.set.slots[from].state == SLOT_TRIAL) {
                 fail(e, -EBUSY, &kind_busy, "slot %c is on trial and not confirmed yet", slot_name(from));
                 return fail_hint(e, "wait for it, 'bootmgr slot mark-good %c', or 'bootmgr rollback system'",
                                  slot_name(from));
@@ -51,7 +52,7 @@ static int refuse_while_busy(struct machine *m, int from, struct error *e)
 /* Without a record nobody can say what an upgrade would overwrite. One that never was is no loss. */
 static int refuse_lost_record(struct machine *m, int from, struct error *e)
 {
-        if (!m->state_lost || from == SLOT_NONE)
+        if (!m->state_lost || m->rescue || from == SLOT_NONE)
                 return 0;
         fail(e, -ENODATA, &kind_state_unreadable,
              "no copy of the state record of %s is valid: what lies in its slots is not known", m->disk.path);
@@ -323,6 +324,9 @@ int upgrade_prepare(struct machine *m, const struct upgrade_options *options, st
                 return r;
         if (is_staged_already(m, options))
                 return 0;
+        r = m->rescue ? rescue_settle(m, e) : 0;
+        if (r < 0)
+                return r;
         from = machine_reference_slot(m);
         r = refuse_lost_record(m, from, e);
         if (r >= 0)

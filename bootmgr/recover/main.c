@@ -21,15 +21,18 @@
 #include "base/parse.h"
 #include "operation/boot.h"
 #include "recover/mount.h"
+#include "recover/recovery.h"
 
 #define RUN_DIRECTORY "/run/bootmgr"
 #define EFIVARS       "/sys/firmware/efi/efivars"
 #define DISK_TIMEOUT  (10 * USEC_PER_SEC)
-#define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again */
-#define PAGE_SECONDS  10  /* that a person has to read why the last slot boots without a try left */
+#define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again, unless bootmgr.retry= says another time … */
+#define RETRY_MIN     (10 * USEC_PER_SEC) /* … within these bounds: it never spins */
+#define RETRY_MAX     USEC_PER_DAY
+#define PAGE_SECONDS  10 /* that a person has to read why the last slot boots without a try left */
 
 struct recover {
-        const char *disk_path, *esp, *cmdline_option; /* for tests on an image */
+        const char *disk_path, *esp, *cmdline_option, *console; /* for tests on an image */
         char *cmdline;
         struct disk disk;
         int slot;
@@ -119,6 +122,7 @@ static char *extra_cmdline(const char *cmdline)
 
                 for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
                         skip = skip || startswith(word, ours[i]);
+                skip = skip && !startswith(word, "bootmgr.retry=");
                 if (!skip)
                         buf_printf(&b, "%s%s", b.size ? " " : "", word);
         }
@@ -175,32 +179,55 @@ static void start_again(const struct recover *c, const char *why)
         reboot(LINUX_REBOOT_CMD_RESTART);
 }
 
-static void print_page(const struct recover *c, const struct slot_set *set, bool goes_on)
+/* For those who read the log later: the page itself is for who stands before the machine. */
+static void log_slots(const struct slot_set *set)
 {
-        log_error("%s", goes_on                    ? "the slot that boots has used up its tries, and no other can be booted"
-                        : slot_set_selectable(set) ? "the bootloader starts a slot that cannot be used, whatever it is told"
-                                                   : "no slot can be booted");
         for (int i = 0; i < set->n_slots; i++)
-                log_error("  slot %c: %s%s%s", slot_name(i), slot_state_to_string(set->slots[i].state),
+                log_error("slot %c: %s%s%s", slot_name(i), slot_state_to_string(set->slots[i].state),
                           set->slots[i].reason ? ": " : "", slot_reason_to_string(set->slots[i].reason));
-        if (goes_on)
-                log_error("it boots all the same in %d seconds; 'bootmgr upgrade system' writes the other slot anew",
-                          PAGE_SECONDS);
-        else
-                log_error("the machine tries again in %d seconds", RETRY_SECONDS);
+}
+
+static unsigned retry_seconds(const struct recover *c)
+{
+        _cleanup_free_ char *word = cmdline_get(c->cmdline, "bootmgr.retry");
+        uint64_t usec;
+
+        if (!word || parse_seconds(word, &usec) < 0)
+                return RETRY_SECONDS;
+        return (unsigned)(MIN(MAX(usec, RETRY_MIN), RETRY_MAX) / USEC_PER_SEC);
+}
+
+static void power_off(const struct recover *c)
+{
+        log_message(LOG_LEVEL_WARNING, "switched off from the recovery page");
+        if (c->disk_path)
+                return; /* a test on an image */
+        sync();
+        reboot(LINUX_REBOOT_CMD_POWER_OFF);
 }
 
 /* A whole system without any try left is the last that may come up, e.g. when power was cut in each of its tries: it is
  * booted, by itself. The wait keeps one that dies at once from spinning. What cannot go on is tried again slowly. */
-static void recover(struct recover *c, const struct boot_decision *d)
+static void recover(struct recover *c, struct recovery *r)
 {
-        bool goes_on = d->found == BOOT_FOUND_EXHAUSTED;
-
-        print_page(c, &d->set, goes_on);
-        if (!c->disk_path)
-                nanosleep(&(struct timespec){ .tv_sec = goes_on ? PAGE_SECONDS : RETRY_SECONDS }, NULL);
-        if (!goes_on)
-                start_again(c, "no slot can be booted");
+        r->seconds = r->goes_on ? PAGE_SECONDS : retry_seconds(c);
+        r->console = c->console;
+        r->test = c->disk_path;
+        log_error("%s", r->goes_on ? "no other slot can be booted, and this one has no try left" : "no slot can be booted");
+        log_slots(&r->state->set);
+        switch (recovery_run(r)) {
+        case CHOICE_POWER_OFF:
+                power_off(c);
+                break;
+        case CHOICE_AGAIN:
+                if (!r->goes_on)
+                        start_again(c, "no slot can be booted");
+                break;
+        case CHOICE_TRY:
+        case CHOICE_RESCUE:
+                start_again(c, "chosen on the recovery page");
+                break;
+        }
 }
 
 static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d,
@@ -218,7 +245,14 @@ static int act(struct recover *c, struct state_place *place, struct state *state
         if (d->action == BOOT_REBOOT)
                 start_again(c, "another slot boots instead");
         if (d->action == BOOT_RECOVERY)
-                recover(c, d);
+                recover(c, &(struct recovery){ .slot = c->slot,
+                                               .disk = &c->disk,
+                                               .place = place,
+                                               .state = state,
+                                               .loader = loader,
+                                               .extra_cmdline = extra,
+                                               .writable_root = cmdline_has(c->cmdline, "rw"),
+                                               .goes_on = d->found == BOOT_FOUND_EXHAUSTED });
         return 0;
 }
 
@@ -315,8 +349,9 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
 
 static int usage(void)
 {
-        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING] boot | try | mount ROOT | failed "
-                        "[ROOT]\n");
+        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] boot | try | mount ROOT | "
+                        "failed [ROOT]
+");
         return 2;
 }
 
@@ -334,6 +369,8 @@ int main(int argc, char **argv)
                         c.esp = argv[i + 1];
                 else if (streq(argv[i], "--cmdline"))
                         c.cmdline_option = argv[i + 1];
+                else if (streq(argv[i], "--console"))
+                        c.console = argv[i + 1];
                 else
                         return usage();
         }

@@ -133,10 +133,8 @@ void slot_set_begin_write(struct slot_set *set, int slot)
                 set->previous = SLOT_NONE;
                 set->finalized = false;
         }
-        if (set->target == slot) {
-                set->phase = SWITCH_NONE;
-                set->target = SLOT_NONE;
-        }
+        if (set->target == slot)
+                slot_set_drop_switch(set);
 }
 
 void slot_set_end_write(struct slot_set *set, int slot)
@@ -151,6 +149,7 @@ uint64_t slot_set_begin_switch(struct slot_set *set, int slot, uint64_t esp_gene
         set->phase = SWITCH_SWITCHING;
         set->target = slot;
         set->target_generation = set->generation;
+        set->once = false;
         return set->generation;
 }
 
@@ -173,6 +172,7 @@ void slot_set_drop_switch(struct slot_set *set)
 {
         set->phase = SWITCH_NONE;
         set->target = SLOT_NONE;
+        set->once = false;
 }
 
 bool slot_set_count_attempt(struct slot_set *set, int slot, const uint8_t boot[static 16])

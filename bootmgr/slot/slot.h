@@ -113,6 +113,8 @@ struct slot_set {
         enum switch_phase phase;
         int target; /* of the switch, or SLOT_NONE */
         uint64_t target_generation;
+        bool once; /* a person at the console tries the target: it gets this one boot and is bad again unless it is confirmed
+                    */
         uint8_t operation_id[16];
         enum operation_kind operation;
         enum operation_state operation_state;

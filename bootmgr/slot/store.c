@@ -42,6 +42,7 @@ static const uint8_t magic[8] = { 'B', 'O', 'O', 'T', 'M', 'G', 'R', 'S' };
 #define P_SLOTS             128
 #define FLAG_AUTOMATIC      1
 #define FLAG_FINALIZED      2
+#define FLAG_ONCE           4
 
 /* a slot */
 #define S_VERSION          0
@@ -113,7 +114,8 @@ static void encode_set(const struct slot_set *set, uint8_t *p)
         p[P_OPERATION] = (uint8_t)set->operation;
         p[P_OPERATION_STATE] = (uint8_t)set->operation_state;
         p[P_OPERATION_REASON] = (uint8_t)set->operation_reason;
-        p[P_FLAGS] = (uint8_t)((set->operation_automatic ? FLAG_AUTOMATIC : 0) | (set->finalized ? FLAG_FINALIZED : 0));
+        p[P_FLAGS] = (uint8_t)((set->operation_automatic ? FLAG_AUTOMATIC : 0) | (set->finalized ? FLAG_FINALIZED : 0) |
+                               (set->once ? FLAG_ONCE : 0));
         p[P_OPERATION_FROM] = encode_slot_number(set->operation_from);
         p[P_OPERATION_TO] = encode_slot_number(set->operation_to);
         put_le64(p + P_GENERATION, set->generation);
@@ -139,6 +141,7 @@ static void decode_set(const uint8_t *p, struct slot_set *set)
                 .operation_reason = (enum slot_reason)p[P_OPERATION_REASON],
                 .operation_automatic = p[P_FLAGS] & FLAG_AUTOMATIC,
                 .finalized = p[P_FLAGS] & FLAG_FINALIZED,
+                .once = p[P_FLAGS] & FLAG_ONCE,
                 .operation_from = decode_slot_number(p[P_OPERATION_FROM]),
                 .operation_to = decode_slot_number(p[P_OPERATION_TO]),
                 .generation = get_le64(p + P_GENERATION),

@@ -12,7 +12,7 @@ depends() {
 }
 
 installkernel() {
-        hostonly='' instmods vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 ext4 overlay virtio_blk
+        hostonly='' instmods vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 ext4 overlay efivarfs virtio_blk
 }
 
 # moddir, systemdsystemunitdir, initdir and SYSTEMCTL are dracut's own variables.

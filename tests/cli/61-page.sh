@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The recovery page on an image: what it offers, what a key does, and that a try is one boot.
+# shellcheck disable=SC2317 # recover and choose are called through ok
+. "$(dirname "$0")/lib.sh"
+RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}
+
+# VERB: without anybody at the console.
+recover() { "$RECOVER" --disk disk.img --esp esp --cmdline "$running" "$1" 2>recover.log; }
+# KEYS VERB: they are typed on a terminal, what it shows is in page.
+choose() { python3 "$top/tests/cli/console.py" "$1" page "$RECOVER" --disk disk.img --esp esp --cmdline "$running" --console TTY "$2" 2>recover.log; }
+next_boot() { python3 "$top/tests/cli/record.py" new-boot disk.img; }
+states() { status '[s["state"] for s in j["slots"]]'; }
+reason() { status "j['slots'][$1]['reason']"; }
+
+bundle 1 && bundle 2 || exit 2
+make_machine
+m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
+b=$running
+a="bootmgr.slot=a bootmgr.generation=1"
+cp esp/loader/entries/bootmgr-2-b.conf kept
+running=$b m slot mark-bad -q a && running=$a m slot mark-bad -q b && cp kept esp/loader/entries/bootmgr-2-b.conf || exit 2
+is "both slots are bad" '["bad", "bad"]' "$(states)"
+
+# Nobody there
+next_boot
+ok "2 is started" recover boot
+ok "a boot that hangs up its console" choose "" boot
+has "the page names the slots" "slot a: version 1, bad: marked by an operator" "$(cat page)"
+has "and what can be done" "2  try slot a: it gets one boot" "$(cat page)"
+has "power off is last without a rescue entry" "4  power off" "$(cat page)"
+has_not "nothing is offered that is not there" "rescue" "$(cat page)"
+has "and how long it waits" "tries again in 300 seconds" "$(cat page)"
+running="$b bootmgr.retry=1"
+ok "a time that is too short" choose "" boot
+has "is made longer" "tries again in 10 seconds" "$(cat page)"
+running="$b bootmgr.retry=20s"
+ok "power off" choose 4 boot
+ok "other keys do nothing" choose "x91" boot
+is "the entries are what they were" "bootmgr-2-b.conf" "$(entries)"
+is "the slots too" '["bad", "bad"]' "$(states)"
+
+# A try that fails
+ok "slot a is tried" choose 2 boot
+is "its entry has one try" "bootmgr-2-b.conf bootmgr-3-a+1-0.conf" "$(entries)"
+has "with what the boot was given" "bootmgr.retry=20s" "$(cat esp/loader/entries/bootmgr-3-a+1-0.conf)"
+is "it is on trial" '["trial", "bad"]' "$(states)"
+next_boot
+mv esp/loader/entries/bootmgr-3-a+1-0.conf esp/loader/entries/bootmgr-3-a+0-1.conf
+running="bootmgr.slot=a bootmgr.generation=3"
+ok "it boots" recover boot
+next_boot
+running=$b
+ok "2 is started again: a did not come up" recover boot
+is "both are bad" '["bad", "bad"]' "$(states)"
+is "and why" "it did not come up in any of its tries" "$(reason 0)"
+running="bootmgr.slot=a bootmgr.generation=3"
+next_boot
+ok "the loader starts it once more" choose "" boot
+has "it is not booted by itself" "no slot can be booted" "$(cat page)"
+is "it stays bad" '["bad", "bad"]' "$(states)"
+
+# A try whose root fails, then one that is cut before its entry is there
+ok "another try" choose 2 boot
+running="bootmgr.slot=a bootmgr.generation=4"
+next_boot
+ok "boots" recover boot
+ok "and its root fails" recover failed
+is "bad again, with that reason" "its root could not be mounted" "$(reason 0)"
+ok "a third" choose 2 boot
+rm esp/loader/entries/bootmgr-5-a+1-0.conf
+running=$b
+next_boot
+ok "whose entry was lost: 2 is started" recover boot
+is "a is bad" '["bad", "bad"]' "$(states)"
+
+# A try that comes up
+running=$b
+ok "a fourth" choose 2 boot
+boots
+is "comes up and is confirmed" '["confirmed", "bad"]' "$(states)"
+has "as version 1" '"1"' "$(status '[s["version"] for s in j["slots"]]')"
+
+# Never a slot whose write did not finish
+m upgrade clear -q
+cp 2.bundle damaged.bundle && content damage 4096 | dd of=damaged.bundle bs=1 seek=$(($(stat -c %s damaged.bundle) - 5000)) conv=notrunc status=none
+m upgrade system -q damaged.bundle >out 2>&1
+is "b is incomplete" incomplete "$(status 'j["slots"][1]["state"]')"
+next_boot
+ok "the root of a fails" choose "" failed
+has "the page says so" "slot b: incomplete" "$(cat page)"
+has_not "and does not offer it" "try slot b" "$(cat page)"
+has "nothing else is left" "no slot can be booted" "$(cat page)"
+finish
