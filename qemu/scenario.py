@@ -35,6 +35,13 @@ def text(content):
     return io.BytesIO(content.encode())
 
 
+def _boot_option(data):
+    """An EFI load option: its description, and its arguments where it has some of text."""
+    path_size, text = int.from_bytes(data[4:6], 'little'), data[6:].decode('utf-16-le', errors='replace')
+    name = text.split('\0')[0]
+    return name, data[6 + 2 * len(name) + 2 + path_size:].decode('utf-16-le', errors='replace').rstrip('\0')
+
+
 class ScenarioError(Exception):
     """A step failed that the rest of the scenario stands on."""
 
@@ -230,6 +237,17 @@ class Machine:
                 disk.seek(int(numbers[i]) * 512)
                 digests.append(hashlib.sha256(disk.read(int(numbers[i + 1]) * 512)).hexdigest())
         return digests
+
+    def esp(self, script):
+        """A shell script in the ESP's root, flushed."""
+        return self.sh('mkdir -p /run/esp && mount /dev/vda1 /run/esp && cd /run/esp && { %s\n}; code=$?; cd /; umount /run/esp; exit $code'
+                       % script)
+
+    def boot_options(self):
+        """The firmware's boot options in their order: [(name, arguments)]."""
+        script = ('cd /sys/firmware/efi/efivars && for n in $(od -A n -v -t x2 -j 4 BootOrder-*); do '
+                  'f=$(echo $n | tr a-f A-F); od -A n -v -t x1 -w100000 Boot$f-* ; done')
+        return [_boot_option(bytes.fromhex(line.replace(' ', ''))[4:]) for line in self.sh(script).splitlines()]
 
     def show_trouble(self):
         """What a person would look at first."""

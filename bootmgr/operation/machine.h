@@ -4,6 +4,7 @@
 #pragma once
 
 #include "loader/loader.h"
+#include "operation/boot.h"
 #include "slot/config.h"
 #include "slot/store.h"
 #include "snapshot/snapshot.h"
@@ -27,6 +28,7 @@ struct machine {
         bool offline;       /* an image, or no bootmgr.slot= on the command line: nothing runs on it */
         int booted;         /* the running slot, or SLOT_NONE */
         uint64_t booted_generation;
+        enum boot_start start; /* what started it */
         uint8_t boot_id[16];
         char *data_path;
         struct snapshot_place snapshots; /* .data is -1 when the data directory is missing */

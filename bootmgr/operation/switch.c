@@ -21,6 +21,7 @@
 #include "operation/messages.h"
 #include "operation/refused.h"
 #include "operation/steps.h"
+#include "operation/upkeep.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
@@ -256,6 +257,8 @@ int step_switch_entry(struct run *run, struct error *e)
         /* A slot that failed its trial has no business in the boot menu once the way back is durable. */
         if (r >= 0 && run->op.from_slot != SLOT_NONE && run->m->state.set.slots[run->op.from_slot].state == SLOT_BAD)
                 loader.ops->remove_slot(&loader, run->op.from_slot, NULL);
+        if (r >= 0) /* what it would go back to is another one now, once that is confirmed */
+                loader.ops->offer(&loader, NULL, NULL);
         loader_close(&loader);
         if (r < 0)
                 return r;
@@ -263,8 +266,7 @@ int step_switch_entry(struct run *run, struct error *e)
         return 0;
 }
 
-/* Steps that nobody can read any more: the record alone says what is staged. */
-static int resume_from_record(struct run *run, struct machine *m, struct observer *o, struct error *e)
+int run_from_record(struct run *run, struct machine *m, struct observer *o, const char *note, struct error *e)
 {
         const struct slot_set *set = &m->state.set;
         int r;
@@ -277,7 +279,7 @@ static int resume_from_record(struct run *run, struct machine *m, struct observe
         run->op.automatic = set->operation_automatic;
         strcpy(run->op.to_version, set->slots[set->operation_to].version);
         for (const struct step *s = steps_of(set->operation); s->when == STEP_PREPARE; s++)
-                step_end(operation_step(&run->op, s->name), STEP_DONE, "known from the state record only");
+                step_end(operation_step(&run->op, s->name), STEP_DONE, note);
         return 0;
 }
 
@@ -294,7 +296,7 @@ static int resume_staged(struct run *run, struct machine *m, struct observer *o,
             run->op.from_slot == set->operation_from)
                 return 0;
         run_done(run);
-        return resume_from_record(run, m, o, e);
+        return run_from_record(run, m, o, "known from the state record only", e);
 }
 
 int operation_switch(struct machine *m, struct observer *o, struct error *e)
