@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Early in the booted system, before anything reads its configuration: what this boot means for the
  * operation, and whose configuration it is. */
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -360,6 +363,19 @@ static int check_takeover(const struct machine *m, struct error *e)
                 e, "boot the other slot with 'bootmgr slot activate', or install a version with 'bootmgr upgrade system'");
 }
 
+/* The data partition may have appeared after the initramfs had looked for it: then the slot runs with the /etc of its image.
+ */
+static int check_etc(const struct machine *m, struct error *e)
+{
+        struct statfs fs;
+
+        if (m->offline || !m->config.etc_overlay || statfs("/etc", &fs) < 0 || fs.f_type == OVERLAYFS_SUPER_MAGIC)
+                return 0;
+        fail(e, -ENOTDIR, &kind_degraded, "the /etc of slot %c is not mounted: the initramfs found no data partition",
+             slot_name(m->booted));
+        return fail_hint(e, "reboot, now that the data partition is there; EtcOverlay=no if no slot has an /etc of its own");
+}
+
 static int step_config(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
@@ -383,9 +399,10 @@ static int step_config(struct run *run, struct error *e)
                 return fail_hint(e, "mount the data partition, then run 'bootmgr boot-config'");
         }
         r = machine_need_data(m, e);
-        if (r < 0)
-                return r;
-        r = check_takeover(m, e);
+        if (r >= 0)
+                r = check_etc(m, e);
+        if (r >= 0)
+                r = check_takeover(m, e);
         if (r < 0)
                 return r;
         r = owner_apply(&m->snapshots, &m->config, &m->state.set, m->booted,
