@@ -5,6 +5,8 @@
  *      the seal of the running slot        cut: not switched, an unnamed archive, pruned later
  *      (local procedure) record: the seal; then the configuration of the target is restored
  *                                          cut: not switched; the next boot restores the running slot's own
+ *      (--without-snapshot) record: the seal; then the owner marker names the target
+ *                                          cut: not switched; the next boot restores the running slot's own
  *      record: previous, snapshot          cut: not switched; the next boot takes it back
  *      record: SWITCHING(generation)       cut: the next boot drops the switch: no entry is there
  *      the entry            <- the commit  cut: the next boot is on the new slot, or on the old one which
@@ -112,13 +114,35 @@ static int restore_at_shutdown(struct run *run, struct error *e)
         return r;
 }
 
+/* Nothing is restored: what is there becomes the target's, without any hook: what an older version's would make of
+ * it is anybody's guess. What the running slot had is sealed and recorded first, so that it comes back with the slot; a
+ * seal that nobody wants to trust is forgotten. */
+static int hand_over(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct slot *to = &m->state.set.slots[run->op.to_slot];
+        struct owner owner = { .phase = OWNER_OWNED,
+                               .slot = run->op.to_slot,
+                               .generation = m->state.set.generation + 1,
+                               .from_slot = SLOT_NONE };
+        int r;
+
+        memcpy(owner.version, to->version, sizeof(owner.version));
+        memset(to->snapshot, 0, sizeof(to->snapshot));
+        r = machine_save(m, e);
+        return r < 0 ? r : owner_write(m->snapshots.data, &owner, e);
+}
+
 int step_snapshot_config(struct run *run, struct error *e)
 {
-        int sealed = seal(run, e), r;
+        int sealed = seal(run, e), r = 0;
 
-        if (sealed < 0 || !run->op.local)
+        if (sealed < 0)
                 return sealed;
-        r = restore_at_shutdown(run, e);
+        if (run->op.without_snapshot)
+                r = hand_over(run, e);
+        else if (run->op.local)
+                r = restore_at_shutdown(run, e);
         return r < 0 ? r : sealed;
 }
 

@@ -19,10 +19,12 @@
 
 /* Put together by hand from the specification; of such a shape OVMF has started one. */
 static const uint8_t real[] = {
-        0x01, 0, 0, 0, 0x52, 0, 'b', 0, 'o', 0, 'o', 0, 't', 0, 0, 0, 0x04, 0x01, 0x2a, 0, 0x01, 0, 0, 0, 0, 0x08, 0, 0, 0, 0,
-        0, 0, 0, 0, 0x04, 0, 0, 0, 0, 0, 0, 0x11, 0x55, 0x4f, 0xff, 0x77, 0xc1, 0x49, 0xbe, 0xb0, 0x27, 0x95, 0x96, 0x37,
-        0x0b, 0x19, 0x02, 0x02, 0x04, 0x04, 0x24, 0, '\\', 0, 'E', 0, 'F', 0, 'I', 0, '\\', 0, 'B', 0, 'O', 0, 'O', 0, 'T', 0,
-        '\\', 0, 'X', 0, '.', 0, 'E', 0, 'F', 0, 'I', 0, 0, 0, 0x7f, 0xff, 0x04, 0, 'r', 0, 'o', 0, 0, 0,
+        0x01, 0,    0,    0,    0x52, 0,    'b',  0,    'o',  0,    'o',  0,    't',  0,    0,    0,    0x04, 0x01,
+        0x2a, 0,    0x01, 0,    0,    0,    0,    0x08, 0,    0,    0,    0,    0,    0,    0,    0,    0x04, 0,
+        0,    0,    0,    0,    0,    0x11, 0x55, 0x4f, 0xff, 0x77, 0xc1, 0x49, 0xbe, 0xb0, 0x27, 0x95, 0x96, 0x37,
+        0x0b, 0x19, 0x02, 0x02, 0x04, 0x04, 0x24, 0,    '\\', 0,    'E',  0,    'F',  0,    'I',  0,    '\\', 0,
+        'B',  0,    'O',  0,    'O',  0,    'T',  0,    '\\', 0,    'X',  0,    '.',  0,    'E',  0,    'F',  0,
+        'I',  0,    0,    0,    0x7f, 0xff, 0x04, 0,    'r',  0,    'o',  0,    0,    0,
 };
 
 static struct load_option real_option(void)
@@ -182,9 +184,10 @@ static void setup(void)
 
         scratch_begin();
         ck_assert_int_eq(mkdir("efivars", 0755), 0);
-        disk = (struct disk){ .sector_size = 512,
-                              .esp = { .present = true, .number = 1, .offset = 2048 * 512, .size = 0x40000 * 512ULL,
-                                       .uuid = ESP } };
+        disk = (struct disk){
+                .sector_size = 512,
+                .esp = { .present = true, .number = 1, .offset = 2048 * 512, .size = 0x40000 * 512ULL, .uuid = ESP }
+        };
         counting = *system;
         counting.pwrite = count_pwrite;
         writes = 0;
