@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/io.h"
 #include "loader/firmware.h"
+#include "operation/upkeep.h"
 #include "scratch.h"
 
 /* Check has a macro of this name. */
@@ -243,6 +244,28 @@ START_TEST(what_somebody_changed_is_put_right)
 }
 END_TEST
 
+START_TEST(the_fallback_is_the_newest_other)
+{
+        static const struct {
+                enum slot_state state[2];
+                int expected;
+        } rows[] = {
+                { { SLOT_CONFIRMED, SLOT_CONFIRMED }, 0 }, { { SLOT_CONFIRMED, SLOT_TRIAL }, 0 },
+                { { SLOT_CONFIRMED, SLOT_BAD }, 0 },       { { SLOT_INCOMPLETE, SLOT_CONFIRMED }, 1 },
+                { { SLOT_INSTALLED, SLOT_CONFIRMED }, 1 }, { { SLOT_TRIAL, SLOT_CONFIRMED }, 1 },
+                { { SLOT_BAD, SLOT_TRIAL }, SLOT_NONE },   { { SLOT_EMPTY, SLOT_EMPTY }, SLOT_NONE },
+        };
+        struct slot_set set;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                slot_set_init(&set, 2);
+                for (int s = 0; s < 2; s++)
+                        set.slots[s] = (struct slot){ .state = rows[i].state[s], .generation = 7 + (uint64_t)s };
+                ck_assert_int_eq(upkeep_fallback(&set), rows[i].expected);
+        }
+}
+END_TEST
+
 START_TEST(without_variables_nothing_is_done)
 {
         unsigned changed = 9;
@@ -271,6 +294,7 @@ int main(void)
         tcase_add_test(v, they_are_made_once);
         tcase_add_test(v, others_stay_where_they_are);
         tcase_add_test(v, what_somebody_changed_is_put_right);
+        tcase_add_test(v, the_fallback_is_the_newest_other);
         tcase_add_test(v, without_variables_nothing_is_done);
         suite_add_tcase(s, v);
         srunner_run_all(runner, CK_NORMAL);
