@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import sys
 import time
 
@@ -50,7 +51,11 @@ class Scenario:
     def __init__(self, name, description=''):
         options = argparse.ArgumentParser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         options.add_argument('--keep', action='store_true', help='leave the guests on, to look at them with qemu/vm')
-        self.name, self.keep = name, options.parse_args().keep
+        options.add_argument('--quick', action='store_true', help='only what `make test` has time for')
+        options.add_argument('--initramfs', choices=('initramfs-tools', 'dracut'),
+                             help='with this kind only, where a scenario runs with each')
+        self.options = options.parse_args()
+        self.name, self.keep = name, self.options.keep
         self.passed = self.failed = 0
         self.machines = []
         self.start = time.monotonic()
@@ -242,6 +247,31 @@ class Machine:
         """A shell script in the ESP's root, flushed."""
         return self.sh('mkdir -p /run/esp && mount /dev/vda1 /run/esp && cd /run/esp && { %s\n}; code=$?; cd /; umount /run/esp; exit $code'
                        % script)
+
+    def upgraded(self, url):
+        """Version 2 from there, confirmed, each version with a configuration of its own; returns that of version 1, and of 2."""
+        self.sh("sed -i 's/30/45/' /data/appliance/config/settings; echo 'GREETING=\"hello from 1\"' >/etc/appliance/appliance.conf")
+        of_one = self.configuration()
+        self.reboots('bootmgr upgrade system ' + url)
+        self.scenario.equal('version 2 runs, is confirmed', [self.appliance()['version'], self.slot('b')['state']], ['2', 'confirmed'])
+        self.sh("sed -i 's/45/60/' /data/appliance/config/settings; echo 2 >/data/appliance/config/new-in-2")
+        return of_one, self.configuration()
+
+    def press(self, keys):
+        """Keys at the console."""
+        directory = os.open(self.guest.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect('/proc/self/fd/%d/console.sock' % directory)
+                for key in keys:
+                    connection.sendall(key.encode())
+                    time.sleep(1)
+        finally:
+            os.close(directory)
+
+    def console(self):
+        with open(self.guest.path('console.log'), errors='replace') as file:
+            return file.read()
 
     def boot_options(self):
         """The firmware's boot options in their order: [(name, arguments)]."""
