@@ -3,6 +3,7 @@
  * operation, and whose configuration it is. */
 #include <linux/magic.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -16,6 +17,7 @@
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
+#define TRANSIENT_ETC  "/run/bootmgr/etc" /* recover/mount.c makes it where the data partition is missing */
 #define HOOK_DIRECTORY "/usr/lib/bootmgr/migrate.d"
 
 /* An ESP that cannot be written is no reason to fail where nothing is to be written; else carrying out says so. */
@@ -369,7 +371,8 @@ static int check_etc(const struct machine *m, struct error *e)
 {
         struct statfs fs;
 
-        if (m->offline || !m->config.etc_overlay || statfs("/etc", &fs) < 0 || fs.f_type == OVERLAYFS_SUPER_MAGIC)
+        if (m->offline || !m->config.etc_overlay || statfs("/etc", &fs) < 0 ||
+            (fs.f_type == OVERLAYFS_SUPER_MAGIC && access(TRANSIENT_ETC, F_OK) < 0))
                 return 0;
         fail(e, -ENOTDIR, &kind_degraded, "the /etc of slot %c is not mounted: the initramfs found no data partition",
              slot_name(m->booted));
