@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import sys
 import time
 
@@ -50,6 +51,13 @@ def digest_of_range(file, start, size):
             state.update(data)
         at += BLOCK
     return state.hexdigest()
+
+
+def _boot_option(data):
+    """An EFI load option: its description, and its arguments where it has some of text."""
+    path_size, text = int.from_bytes(data[4:6], 'little'), data[6:].decode('utf-16-le', errors='replace')
+    name = text.split('\0')[0]
+    return name, data[6 + 2 * len(name) + 2 + path_size:].decode('utf-16-le', errors='replace').rstrip('\0')
 
 
 class ScenarioError(Exception):
@@ -251,6 +259,42 @@ class Machine:
             for i in range(0, 8, 2):
                 digests.append(digest_of_range(disk, int(numbers[i]) * 512, int(numbers[i + 1]) * 512))
         return digests
+
+    def esp(self, script):
+        """A shell script in the ESP's root, flushed."""
+        return self.sh('mkdir -p /run/esp && mount /dev/vda1 /run/esp && cd /run/esp && { %s\n}; code=$?; cd /; umount /run/esp; exit $code'
+                       % script)
+
+    def upgraded(self, url):
+        """Version 2 from there, confirmed, each version with a configuration of its own; returns that of version 1, and of 2."""
+        self.sh("sed -i 's/30/45/' /data/appliance/config/settings; echo 'GREETING=\"hello from 1\"' >/etc/appliance/appliance.conf")
+        of_one = self.configuration()
+        self.reboots('bootmgr upgrade system ' + url)
+        self.scenario.equal('version 2 runs, is confirmed', [self.appliance()['version'], self.slot('b')['state']], ['2', 'confirmed'])
+        self.sh("sed -i 's/45/60/' /data/appliance/config/settings; echo 2 >/data/appliance/config/new-in-2")
+        return of_one, self.configuration()
+
+    def press(self, keys):
+        """Keys at the console."""
+        directory = os.open(self.guest.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect('/proc/self/fd/%d/console.sock' % directory)
+                for key in keys:
+                    connection.sendall(key.encode())
+                    time.sleep(1)
+        finally:
+            os.close(directory)
+
+    def console(self):
+        with open(self.guest.path('console.log'), errors='replace') as file:
+            return file.read()
+
+    def boot_options(self):
+        """The firmware's boot options in their order: [(name, arguments)]."""
+        script = ('cd /sys/firmware/efi/efivars && for n in $(od -A n -v -t x2 -j 4 BootOrder-*); do '
+                  'f=$(echo $n | tr a-f A-F); od -A n -v -t x1 -w100000 Boot$f-* ; done')
+        return [_boot_option(bytes.fromhex(line.replace(' ', ''))[4:]) for line in self.sh(script).splitlines()]
 
     def show_trouble(self):
         """What a person would look at first."""

@@ -68,14 +68,28 @@ static void find_changes(struct machine *m, struct difference_list *ret, struct 
                 collect_differences(m, &s, true, ret, why);
 }
 
-static int print_dry_run(const struct check_list *checks, const struct difference_list *changes, const struct error *why)
+static void print_takeover(const struct slot_set *set)
+{
+        const char *version = set->previous == SLOT_NONE ? "none" : set->slots[set->previous].version;
+
+        printf("\nConfiguration: nothing is restored (--without-snapshot). Version %s gets that of the running version as "
+               "it "
+               "is,\nwithout any hook: make sure that it can read it. It is sealed before, and comes back with the running "
+               "version.\n",
+               version);
+}
+
+static int print_dry_run(const struct slot_set *set, const struct rollback_options *options, const struct check_list *checks,
+                         const struct difference_list *changes, const struct error *why)
 {
         int r;
 
         r = print_checks(checks);
         if (r < 0)
                 return r;
-        if (why->message)
+        if (options->without_snapshot)
+                print_takeover(set);
+        else if (why->message)
                 printf("\nConfiguration that would be given up: cannot be told: %s\n", why->message);
         else if (changes->n == 0)
                 printf("\nConfiguration that would be given up: none\n");
@@ -98,23 +112,24 @@ static json_t *dry_run_to_json(const struct slot_set *set, const struct check_li
                          differences_to_json(changes), "fenced", json_array());
 }
 
-int rollback_dry_run(struct cli *cli, struct machine *m, bool local, struct error *e)
+int rollback_dry_run(struct cli *cli, struct machine *m, const struct rollback_options *options, struct error *e)
 {
         _cleanup_checks_ struct check_list checks = {};
         _cleanup_(difference_list_done) struct difference_list changes = {};
         _cleanup_error_ struct error why = {};
         int verdict, r;
 
-        r = check_rollback(m, local, &checks, e);
+        r = check_rollback(m, options, &checks, e);
         if (r < 0)
                 return r;
-        find_changes(m, &changes, &why);
+        if (!options->without_snapshot)
+                find_changes(m, &changes, &why);
         verdict = check_list_verdict(&checks, e);
         if (cli->json) {
                 r = cli_print_json(cli, dry_run_to_json(&m->state.set, &checks, &changes, e));
                 cli->printed = true;
         } else if (!cli->quiet) {
-                r = print_dry_run(&checks, &changes, &why);
+                r = print_dry_run(&m->state.set, options, &checks, &changes, &why);
         }
         return r < 0 ? r : verdict;
 }

@@ -6,7 +6,7 @@
 
 /* Every check, what would be given up, who would be fenced; changes nothing. A refusal is the result, with
  * its exit status. */
-int rollback_dry_run(struct cli *cli, struct machine *m, bool local, struct error *e);
+int rollback_dry_run(struct cli *cli, struct machine *m, const struct rollback_options *options, struct error *e);
 
 /* What differs between the snapshot and what is there now, the carried paths of the snapshot's slot
  * included. Appends to `ret`. */

@@ -113,42 +113,43 @@ int verb_upgrade_clear(struct verb_args *args, struct error *e)
 }
 
 /* The whole list belongs to a refusal: the error names the first of it only. */
-static void attach_checks(struct cli *cli, struct machine *m, bool local)
+static void attach_checks(struct cli *cli, struct machine *m, const struct rollback_options *options)
 {
         _cleanup_checks_ struct check_list checks = {};
 
-        if (check_rollback(m, local, &checks, NULL) >= 0)
+        if (check_rollback(m, options, &checks, NULL) >= 0)
                 cli->checks = check_list_to_json(&checks);
 }
 
-static int rollback_here(struct verb_args *args, struct machine *m, struct error *e)
+static int rollback_here(struct verb_args *args, struct machine *m, const struct rollback_options *options, struct error *e)
 {
         struct cli *cli = args->context;
-        struct rollback_options options = {
-                .automatic = verb_has(args, "automatic"),
-                .why = verb_has(args, "automatic") ? REASON_TRIGGER : REASON_NONE,
-                .reason = verb_value(args, "reason"),
-                .local = verb_has(args, "local"),
-        };
         _cleanup_bar_ struct bar bar;
         int r;
 
         bar_init(&bar, cli);
-        r = rollback_prepare(m, &options, &bar.observer, e);
+        r = rollback_prepare(m, options, &bar.observer, e);
         return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
 }
 
-static int rollback(struct verb_args *args, struct machine *m, const struct remote_request *request, struct error *e)
+/* What needs a right of its own on the bus is done here: who may do it is root. */
+static bool is_plain(const struct rollback_options *options)
+{
+        return !options->local && !options->automatic && !options->without_snapshot;
+}
+
+static int rollback(struct verb_args *args, struct machine *m, const struct rollback_options *options,
+                    const struct remote_request *request, struct error *e)
 {
         struct cli *cli = args->context;
 
-        if (may_hand_over(cli, args) && !verb_has(args, "local") && !verb_has(args, "automatic")) {
+        if (may_hand_over(cli, args) && is_plain(options)) {
                 int r = remote_run(cli, request, e);
 
                 if (r != REMOTE_ABSENT)
                         return r;
         }
-        return rollback_here(args, m, e);
+        return rollback_here(args, m, options, e);
 }
 
 int verb_rollback_system(struct verb_args *args, struct error *e)
@@ -156,19 +157,26 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
         struct cli *cli = cli_from(args);
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         struct remote_request request = { .method = "Rollback", .no_reboot = verb_has(args, "no-reboot") };
-        bool local = verb_has(args, "local"), dry = verb_has(args, "dry-run");
+        struct rollback_options options = {
+                .automatic = verb_has(args, "automatic"),
+                .why = verb_has(args, "automatic") ? REASON_TRIGGER : REASON_NONE,
+                .reason = verb_value(args, "reason"),
+                .local = verb_has(args, "local"),
+                .without_snapshot = verb_has(args, "without-snapshot"),
+        };
+        bool dry = verb_has(args, "dry-run");
         int r;
 
         r = cli_open_machine(args, &m, e);
-        if (remote_may_help(args, r) && !local && !dry && !verb_has(args, "automatic"))
+        if (remote_may_help(args, r) && is_plain(&options) && !dry)
                 return hand_over_only(cli, &request, r, e);
         if (r < 0)
                 return r;
         if (dry)
-                return rollback_dry_run(cli, &m, local, e);
-        r = rollback(args, &m, &request, e);
+                return rollback_dry_run(cli, &m, &options, e);
+        r = rollback(args, &m, &options, &request, e);
         if (r < 0 && !verb_has(args, "automatic") && error_exit_status(e, r) == 3)
-                attach_checks(cli, &m, local);
+                attach_checks(cli, &m, &options);
         return r;
 }
 

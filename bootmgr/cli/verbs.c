@@ -45,6 +45,7 @@ static const struct verb_option rollback_options[] = {
         { "dry-run", NULL, "show every check and what would be given up, change nothing" },
         { "no-reboot", NULL, "prepare it; it goes on at the next shutdown" },
         { "local", NULL, "without daemon and version gate: the local procedure" },
+        { "without-snapshot", NULL, "restore nothing: the previous version takes the configuration over as it is" },
         { "automatic", NULL, NULL },
         { "reason", "TEXT", NULL },
         {},

@@ -306,15 +306,17 @@ int entry_format(const struct entry_spec *spec, char **ret, struct error *e)
         char *text;
 
         boot_file_path(spec->kernel, kernel);
-        buf_printf(&b, "title %s (slot %c)\nversion %" PRIu64 "\nsort-key bootmgr\nlinux /%s\n", spec->version,
-                   slot_name(spec->slot), spec->generation, kernel);
+        buf_printf(&b, "title %s%s (slot %c)\nversion %" PRIu64 "\nsort-key bootmgr%s\nlinux /%s\n",
+                   spec->rollback ? "Previous version: " : "", spec->version, slot_name(spec->slot), spec->generation,
+                   spec->rollback ? "-previous" : "", kernel);
         if (spec->initrd) {
                 boot_file_path(spec->initrd, initrd);
                 buf_printf(&b, "initrd /%s\n", initrd);
         }
-        buf_printf(&b, "options root=PARTUUID=%s %s gpt panic=10 bootmgr.slot=%c bootmgr.generation=%" PRIu64 "%s%s\n",
+        buf_printf(&b, "options root=PARTUUID=%s %s gpt panic=10 bootmgr.slot=%c bootmgr.generation=%" PRIu64 "%s%s%s\n",
                    spec->root_partuuid, spec->writable_root ? "rw" : "ro", slot_name(spec->slot), spec->generation,
-                   spec->extra_cmdline && *spec->extra_cmdline ? " " : "", spec->extra_cmdline ?: "");
+                   spec->rollback ? " " ROLLBACK_WORD : "", spec->extra_cmdline && *spec->extra_cmdline ? " " : "",
+                   spec->extra_cmdline ?: "");
         if (!b.failed && b.size > ENTRY_SIZE_MAX) {
                 size_t size = b.size;
 

@@ -57,7 +57,12 @@ struct entry_spec {
         const uint8_t *kernel, *initrd; /* BOOT_FILE_ID_SIZE; initrd NULL: none */
         bool writable_root;
         const char *extra_cmdline; /* config's KernelCommandLine */
+        bool rollback;             /* the menu's "previous version": starting it is a rollback */
 };
+
+/* On the command line of a boot that is more than a boot (operation/boot.h). */
+#define ROLLBACK_WORD "bootmgr.rollback=1" /* a person chose the previous version in the menu */
+#define FALLBACK_WORD "bootmgr.fallback=1" /* the firmware's last boot option of ours: all before it failed */
 /* The whole text, at most ENTRY_SIZE_MAX (-E2BIG names what is too long). *ret is malloc'ed. */
 int entry_format(const struct entry_spec *spec, char **ret, struct error *e);
 

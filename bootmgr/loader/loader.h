@@ -49,10 +49,16 @@ struct loader_ops {
         int (*next)(struct loader *l, struct loader_entry *ret, struct error *e); /* 0 found, -ENOENT */
         /* The entry of this generation loses its counter. Idempotent. */
         int (*confirm)(struct loader *l, uint64_t generation, struct error *e);
-        /* Removes our entries of a slot; boot files no entry names go with the next prune. */
+        /* Removes our entries of a slot, the menu's too; boot files no entry names go with the next prune. */
         int (*remove_slot)(struct loader *l, int slot, struct error *e);
         /* Removes our entries older than `keep` (generations, n of them) and unnamed boot files. */
         int (*prune)(struct loader *l, const uint64_t *keep, size_t n, struct error *e);
+        /* The menu's entry "previous version" becomes that of this spec (with .rollback), behind all of ours; NULL: there
+         * is none. An equal one is kept. */
+        int (*offer)(struct loader *l, const struct entry_spec *spec, struct error *e);
+        /* The firmware's boot options (loader/firmware.h): this loader, as often as there are tries, then the entry of
+         * this generation by itself; 0: none. *changed as there. */
+        int (*firmware)(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e);
         /* Things a person should know: a pin, lost firmware entries, a leftover temporary file. Appends
          * lines to `notes`. */
         int (*inspect)(struct loader *l, struct buf *notes, struct error *e);

@@ -52,6 +52,17 @@ static int none_prune(struct loader *l, const uint64_t *keep, size_t n, struct e
         return 0;
 }
 
+static int none_offer(struct loader *l, const struct entry_spec *spec, struct error *e)
+{
+        return 0;
+}
+
+static int none_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e)
+{
+        *changed = 0;
+        return 0;
+}
+
 static int none_inspect(struct loader *l, struct buf *notes, struct error *e)
 {
         buf_puts(notes, "Loader=none: which slot boots is decided elsewhere\n");
@@ -71,5 +82,7 @@ const struct loader_ops loader_none = {
         .confirm = none_confirm,
         .remove_slot = none_remove_slot,
         .prune = none_prune,
+        .offer = none_offer,
+        .firmware = none_firmware,
         .inspect = none_inspect,
 };

@@ -184,7 +184,7 @@ static int make_entries_directory(struct sdboot *s)
         return r < 0 ? r : io_fsync_dir(s->esp.fd, ".");
 }
 
-static int create_entry(struct sdboot *s, const char *name, const char *text, size_t size, struct error *e)
+int sdboot_create_entry(struct sdboot *s, const char *name, const char *text, size_t size, struct error *e)
 {
         _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", name);
         int r;
@@ -225,7 +225,7 @@ static int sdboot_switch_to(struct loader *l, const struct entry_spec *spec, int
         if (r < 0)
                 return r;
         entry_name_format(spec->generation, spec->slot, tries > 0 ? tries : -1, 0, name);
-        r = create_entry(l->priv, name, text, strlen(text), e);
+        r = sdboot_create_entry(l->priv, name, text, strlen(text), e);
         return r == -EEXIST ? fail(e, r, &kind_esp_unusable, "the boot entry %s exists already", name) : r;
 }
 
@@ -246,7 +246,7 @@ static int sdboot_next(struct loader *l, struct loader_entry *ret, struct error 
         return 0;
 }
 
-static int unlink_entry(struct sdboot *s, const struct entry *entry, struct error *e)
+int sdboot_unlink_entry(struct sdboot *s, const struct entry *entry, struct error *e)
 {
         _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file);
         int r;
@@ -306,7 +306,7 @@ static int copy_without_counter(struct sdboot *s, const struct entry *entry, str
         r = path && plain_path ? file_read(s->esp.fd, path, ENTRY_READ_MAX, &text, &size) : -ENOMEM;
         if (r < 0)
                 return fail(e, r, &kind_esp_unusable, "cannot read the boot entry %s: %s", entry->name.file, error_text(r));
-        r = create_entry(s, plain, text, size, e);
+        r = sdboot_create_entry(s, plain, text, size, e);
         return r == -EEXIST ? flush_same(s, plain_path, text, size, e) : r;
 }
 
@@ -318,13 +318,13 @@ static int confirm_entry(struct sdboot *s, const struct entry_list *list, const 
         int r = 0;
 
         if (plain && !plain->usable && entry->usable) {
-                r = unlink_entry(s, plain, e);
+                r = sdboot_unlink_entry(s, plain, e);
                 if (r >= 0)
                         r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
         }
         if (r >= 0)
                 r = copy_without_counter(s, plain && plain->usable && !entry->usable ? plain : entry, e);
-        return r < 0 ? r : unlink_entry(s, entry, e);
+        return r < 0 ? r : sdboot_unlink_entry(s, entry, e);
 }
 
 /* The plain name is made durable first; only then the counted one goes. A cut between leaves both, of which
@@ -358,6 +358,13 @@ static int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e
         return r < 0 ? fail_errno(e, r, "cannot flush " ENTRIES_DIRECTORY) : 0;
 }
 
+bool sdboot_is_menu_entry(const char *file, int slot)
+{
+        const char *name = startswith(file, MENU_ENTRY);
+
+        return name && (slot == SLOT_NONE || (name[0] == slot_name(slot) && name[1] == '-'));
+}
+
 static int sdboot_remove_slot(struct loader *l, int slot, struct error *e)
 {
         struct sdboot *s = l->priv;
@@ -367,9 +374,11 @@ static int sdboot_remove_slot(struct loader *l, int slot, struct error *e)
 
         r = sdboot_read_entries(s, &list, e);
         for (size_t i = 0; i < list.n && r >= 0; i++) {
-                if (!list.items[i].name.ours || list.items[i].name.slot != slot)
+                const struct entry_name *name = &list.items[i].name;
+
+                if (name->ours ? name->slot != slot : !sdboot_is_menu_entry(name->file, slot))
                         continue;
-                r = unlink_entry(s, &list.items[i], e);
+                r = sdboot_unlink_entry(s, &list.items[i], e);
                 removed++;
         }
         if (r >= 0 && removed > 0)
@@ -424,7 +433,7 @@ static int sdboot_prune(struct loader *l, const uint64_t *keep, size_t n, struct
         r = sdboot_read_entries(s, &list, e);
         for (size_t i = 0; i < list.n && r >= 0; i++)
                 if (list.items[i].name.ours && !is_kept(list.items[i].name.generation, keep, n))
-                        r = unlink_entry(s, &list.items[i], e);
+                        r = sdboot_unlink_entry(s, &list.items[i], e);
         /* Entries must be gone for good before what they name goes. */
         if (r >= 0 && list.n > 0)
                 r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
@@ -459,6 +468,8 @@ const struct loader_ops loader_systemd_boot = {
 #ifndef BOOTMGR_RECOVER
         .add_boot_file = sdboot_add_boot_file,
         .check_boot_file = sdboot_check_boot_file,
+        .offer = sdboot_offer,
+        .firmware = sdboot_firmware,
 #endif
         .list = sdboot_list,
         .would_choose = sdboot_would_choose,

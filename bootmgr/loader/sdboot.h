@@ -30,6 +30,17 @@ int sdboot_open_directory(struct sdboot *s, const char *path, DIR **ret);
 /* Whether any entry names this path ("/bootmgr/…", compared as vfat does). */
 bool sdboot_is_named(const struct entry_list *l, const char *path);
 
+/* The menu's "previous version": its file is MENU_ENTRY, slot, "-", generation, ".conf". Not one of ours to list(), which
+ * knows what boots by itself. SLOT_NONE: of any slot. */
+#define MENU_ENTRY "bootmgr-previous-"
+bool sdboot_is_menu_entry(const char *file, int slot);
+
+int sdboot_create_entry(struct sdboot *s, const char *name, const char *text, size_t size, struct error *e);
+int sdboot_unlink_entry(struct sdboot *s, const struct entry *entry, struct error *e);
+
+int sdboot_offer(struct loader *l, const struct entry_spec *spec, struct error *e);
+int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e);
+
 int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
                          const uint8_t digest[DIGEST_SIZE], struct error *e);
 int sdboot_check_boot_file(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e);

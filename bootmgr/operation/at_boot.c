@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Early in the booted system, before anything reads its configuration: what this boot means for the
  * operation, and whose configuration it is. */
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -14,6 +18,7 @@
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
+#define TRANSIENT_ETC  "/run/bootmgr/etc" /* recover/mount.c makes it where the data partition is missing */
 #define HOOK_DIRECTORY "/usr/lib/bootmgr/migrate.d"
 
 /* An ESP that cannot be written is no reason to fail where nothing is to be written; else carrying out says so. */
@@ -65,6 +70,7 @@ static int decide(struct machine *m, struct boot_decision *d, struct error *e)
         _cleanup_free_ struct loader_entry *entries = NULL;
         struct boot_input in = { .slot = m->booted,
                                  .generation = m->booted_generation,
+                                 .start = m->start,
                                  .now = now_realtime(),
                                  .record_lost = m->state_lost,
                                  .set = m->state.set };
@@ -240,12 +246,112 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
                 return 0;
         reboot = operation_step(&run->op, "REBOOT");
         if (reboot && reboot->state != STEP_DONE) {
-                _cleanup_free_ char *note = xasprintf("generation %llu runs", (unsigned long long)m->booted_generation);
+                _cleanup_free_ char *note = xasprintf("generation %llu runs", (unsigned long long)set->target_generation);
 
                 run->op.generation = set->target_generation;
                 step_end(reboot, STEP_DONE, note);
         }
         return run_save(run, true, e);
+}
+
+/* The reason that the initramfs cannot know: it has no hash. */
+static void refine_reason(struct machine *m)
+{
+        struct slot_set *set = &m->state.set;
+        struct slot *from = &set->slots[set->operation_from];
+        struct loader loader;
+
+        if (set->operation_reason != REASON_NOT_STARTED || is_all_zero(from->kernel, BOOT_FILE_ID_SIZE) ||
+            machine_open_loader(m, false, &loader, NULL) < 0)
+                return;
+        if (loader.ops->check_boot_file(&loader, from->kernel, NULL) < 0 ||
+            (!is_all_zero(from->initrd, BOOT_FILE_ID_SIZE) && loader.ops->check_boot_file(&loader, from->initrd, NULL) < 0))
+                from->reason = set->operation_reason = REASON_BOOT_FILES;
+        loader_close(&loader);
+}
+
+static char *explain_beginning(const struct machine *m)
+{
+        const struct slot_set *set = &m->state.set;
+        const struct slot *from = &set->slots[set->operation_from];
+
+        if (!set->operation_automatic)
+                return strdup("asked for by a person at the boot menu");
+        return xasprintf("slot %c, version %s FAILED: %s (found out by %s, which started slot %c)",
+                         slot_name(set->operation_from), from->version, slot_reason_to_string(set->operation_reason),
+                         m->start == BOOT_START_FALLBACK ? "the firmware" : "the bootloader", slot_name(set->operation_to));
+}
+
+/* A rollback that began at the boot menu or in the firmware has no steps yet. */
+static bool is_unknown(const struct machine *m, const struct operation *newest)
+{
+        const struct slot_set *set = &m->state.set;
+
+        return m->snapshots.data >= 0 && set->operation == OPERATION_ROLLBACK && set->operation_state == OPERATION_RUNNING &&
+               set->operation_to == m->booted && set->operation_from != SLOT_NONE &&
+               !(newest->n_steps && operation_is_of_record(set, newest));
+}
+
+/* Nothing runs yet that could write: what is there is what the slot was left with. */
+static int seal_late(struct run *run, struct error *e)
+{
+        const struct slot *from = &run->m->state.set.slots[run->op.from_slot];
+        int r;
+
+        if (from->state == SLOT_BAD) {
+                run_note(run, "slot %c cannot be gone back to: its configuration is kept as discarded",
+                         slot_name(run->op.from_slot));
+                return STEP_SKIP;
+        }
+        r = step_snapshot_config(run, e);
+        return r == 0 ? machine_save(run->m, e) : r;
+}
+
+static void adopt_step(struct run *run, const char *name, enum step_state state, const char *message)
+{
+        struct step_record *s = operation_step(&run->op, name);
+
+        step_begin(s);
+        step_end(s, state, message);
+}
+
+static int adopt(struct machine *m, struct run *run, struct observer *o, struct error *e)
+{
+        const struct slot_set *set = &m->state.set;
+        int r;
+
+        if (!is_unknown(m, &run->op))
+                return 0;
+        if (run->op.n_steps && run->op.result == RESULT_IN_PROGRESS)
+                end_operation(run, RESULT_FAILED, "superseded by a rollback before it was switched to", NULL);
+        refine_reason(m);
+        run_done(run);
+        r = run_from_record(run, m, o, "found at boot", e);
+        if (r < 0)
+                return r;
+        run->op.reason = explain_beginning(m);
+        run->op.generation = set->target_generation;
+        adopt_step(run, "STOP_SERVICES", STEP_SKIPPED, "nothing runs yet");
+        adopt_step(run, "SWITCH_ENTRY", STEP_DONE, "made by the boot itself");
+        r = run_save(run, true, e);
+        if (r >= 0)
+                r = machine_save(m, e);
+        if (r >= 0)
+                log_event(MESSAGE_ROLLBACK_STARTED, NULL, "going from version %s to version %s in slot %c: %s",
+                          run->op.from_version, run->op.to_version, slot_name(run->op.to_slot), run->op.reason);
+        return r;
+}
+
+/* A seal that the shutdown did not take. */
+static int make_up_seal(struct run *run, struct error *e)
+{
+        struct step_record *s = operation_step(&run->op, "SNAPSHOT_CONFIG");
+
+        if (run->op.kind != OPERATION_ROLLBACK || run->op.result != RESULT_IN_PROGRESS || run->op.staged ||
+            run->op.generation == 0 || run->op.to_slot != run->m->booted || !s || s->state == STEP_DONE ||
+            s->state == STEP_SKIPPED)
+                return 0;
+        return MIN(run_step(run, "SNAPSHOT_CONFIG", seal_late, e), 0);
 }
 
 static bool any_snapshot(const struct slot_set *set)
@@ -281,6 +387,20 @@ static int check_takeover(const struct machine *m, struct error *e)
                 e, "boot the other slot with 'bootmgr slot activate', or install a version with 'bootmgr upgrade system'");
 }
 
+/* The data partition may have appeared after the initramfs had looked for it: then the slot runs with the /etc of its image.
+ */
+static int check_etc(const struct machine *m, struct error *e)
+{
+        struct statfs fs;
+
+        if (m->offline || !m->config.etc_overlay || statfs("/etc", &fs) < 0 ||
+            (fs.f_type == OVERLAYFS_SUPER_MAGIC && access(TRANSIENT_ETC, F_OK) < 0))
+                return 0;
+        fail(e, -ENOTDIR, &kind_degraded, "the /etc of slot %c is not mounted: the initramfs found no data partition",
+             slot_name(m->booted));
+        return fail_hint(e, "reboot, now that the data partition is there; EtcOverlay=no if no slot has an /etc of its own");
+}
+
 static int step_config(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
@@ -304,14 +424,15 @@ static int step_config(struct run *run, struct error *e)
                 return fail_hint(e, "mount the data partition, then run 'bootmgr boot-config'");
         }
         r = machine_need_data(m, e);
-        if (r < 0)
-                return r;
-        r = check_takeover(m, e);
+        if (r >= 0)
+                r = check_etc(m, e);
+        if (r >= 0)
+                r = check_takeover(m, e);
         if (r < 0)
                 return r;
         r = owner_apply(&m->snapshots, &m->config, &m->state.set, m->booted,
-                        m->booted_generation ?: m->state.set.slots[m->booted].generation, m->offline ? NULL : HOOK_DIRECTORY,
-                        run->current ? &run->progress : NULL, &done, e);
+                        MAX(m->booted_generation, m->state.set.slots[m->booted].generation),
+                        m->offline ? NULL : HOOK_DIRECTORY, run->current ? &run->progress : NULL, &done, e);
         if (r < 0)
                 return r;
         run_note(run, "%s", words[done]);
@@ -383,7 +504,11 @@ int operation_at_boot(struct machine *m, struct observer *o, struct error *e)
         r = consult_data(m, e);
         if (r < 0)
                 return r;
-        r = reconcile(m, &run, e);
+        r = adopt(m, &run, o, e);
+        if (r >= 0)
+                r = reconcile(m, &run, e);
+        if (r >= 0)
+                r = make_up_seal(&run, e);
         if (r < 0)
                 return r;
         name = run.op.kind == OPERATION_UPGRADE ? "MIGRATE_CONFIG" : "RESTORE_CONFIG";

@@ -3,13 +3,22 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/parse.h"
 
 static const char *const found_names[_BOOT_FOUND_MAX] = {
         [BOOT_FOUND_NOTHING] = "nothing",     [BOOT_FOUND_LOST] = "record-lost",    [BOOT_FOUND_ROOT] = "root-unusable",
         [BOOT_FOUND_FINISH] = "finish",       [BOOT_FOUND_DROP] = "drop",           [BOOT_FOUND_TRIAL] = "trial",
         [BOOT_FOUND_EXHAUSTED] = "exhausted", [BOOT_FOUND_FALLBACK] = "fallback",   [BOOT_FOUND_VANISHED] = "vanished",
-        [BOOT_FOUND_DETOUR] = "detour",       [BOOT_FOUND_CONFIRMED] = "confirmed",
+        [BOOT_FOUND_DETOUR] = "detour",       [BOOT_FOUND_MISSING] = "missing",     [BOOT_FOUND_PASSED] = "passed",
+        [BOOT_FOUND_CHOSEN] = "chosen",       [BOOT_FOUND_CONFIRMED] = "confirmed",
 };
+
+enum boot_start boot_start_parse(const char *cmdline)
+{
+        if (cmdline_has(cmdline, FALLBACK_WORD))
+                return BOOT_START_FALLBACK;
+        return cmdline_has(cmdline, ROLLBACK_WORD) ? BOOT_START_ROLLBACK : BOOT_START_ENTRY;
+}
 
 const char *boot_found_to_string(enum boot_found found)
 {
@@ -77,8 +86,57 @@ static enum boot_found find_other(const struct boot_input *in, const struct slot
                 return BOOT_FOUND_DETOUR;
         if (!entry)
                 return BOOT_FOUND_VANISHED;
-        *why = REASON_BOOT_FILES;
-        return entry->usable ? BOOT_FOUND_DETOUR : BOOT_FOUND_FALLBACK;
+        *why = entry->usable ? REASON_NOT_STARTED : REASON_BOOT_FILES;
+        return entry->usable && in->start != BOOT_START_FALLBACK ? BOOT_FOUND_DETOUR : BOOT_FOUND_FALLBACK;
+}
+
+/* The confirmed slot that should have booted: newer than the running one. */
+static int find_newer(const struct boot_input *in, const struct slot_set *set)
+{
+        uint64_t generation = set->slots[in->slot].generation;
+        int found = SLOT_NONE;
+
+        for (int i = 0; i < set->n_slots; i++) {
+                if (i == in->slot || set->slots[i].state != SLOT_CONFIRMED || set->slots[i].generation <= generation)
+                        continue;
+                generation = set->slots[i].generation;
+                found = i;
+        }
+        return found;
+}
+
+static bool may_choose(const struct slot_set *set, int slot)
+{
+        return set->previous == slot && !set->finalized && set->slots[slot].security_version >= set->floor;
+}
+
+/* An older slot boots although a newer one is confirmed. */
+static enum boot_found find_older(const struct boot_input *in, const struct slot_set *set, enum slot_reason *why)
+{
+        int newer = find_newer(in, set);
+        const struct loader_entry *entry;
+
+        if (newer == SLOT_NONE)
+                return BOOT_FOUND_DETOUR;
+        if (in->start == BOOT_START_ROLLBACK && may_choose(set, in->slot)) {
+                *why = REASON_OPERATOR;
+                return BOOT_FOUND_CHOSEN;
+        }
+        /* All entries gone and no word of the firmware's: another loader's machine. */
+        if (!knows_entries(in) && !(in->entries_known && in->start == BOOT_START_FALLBACK))
+                return BOOT_FOUND_DETOUR;
+        entry = entry_of(in, newer, set->slots[newer].generation);
+        if (!entry)
+                return BOOT_FOUND_MISSING;
+        *why = entry->usable ? REASON_NOT_STARTED : REASON_BOOT_FILES;
+        return entry->usable && in->start != BOOT_START_FALLBACK ? BOOT_FOUND_DETOUR : BOOT_FOUND_PASSED;
+}
+
+/* Its record was written, its entry was not. */
+static bool was_begun_here(const struct slot_set *set, int slot)
+{
+        return set->operation == OPERATION_ROLLBACK && set->operation_state == OPERATION_RUNNING &&
+               set->operation_to == slot && set->operation_from != SLOT_NONE;
 }
 
 /* An operation whose slot was marked bad before it could say that it failed. */
@@ -110,6 +168,13 @@ static enum boot_found classify(const struct boot_input *in, const struct slot_s
         if (left_bad(set, in->slot)) {
                 *why = set->slots[set->operation_to].reason;
                 return BOOT_FOUND_FALLBACK;
+        }
+        if (set->phase == SWITCH_NONE && slot->state == SLOT_CONFIRMED) {
+                *why = set->operation_reason;
+                if (was_begun_here(set, in->slot))
+                        return BOOT_FOUND_CHOSEN;
+                found = find_older(in, set, why);
+                return found == BOOT_FOUND_DETOUR ? BOOT_FOUND_CONFIRMED : found;
         }
         /* Also when it is not the newest: what a pin starts again and again must come to an end. */
         *why = REASON_TRIES_EXHAUSTED;
@@ -311,6 +376,8 @@ static void drop_switch(const struct boot_input *in, enum slot_reason why, struc
                 slot_set_mark_bad(set, target, set->slots[target].reason);
         slot_set_drop_switch(set);
         d->save = true;
+        if (was_begun_here(set, in->slot))
+                return; /* it is begun again */
         if (set->previous == in->slot)
                 set->previous = SLOT_NONE; /* recorded for a switch that did not happen */
         /* What the same write said of the slot that a rollback was about to leave; it can be asked for again. */
@@ -377,11 +444,51 @@ static void make_again(const struct boot_input *in, enum slot_reason why, struct
                 switch_to(in, target, left, d);
 }
 
+static void restore_entry(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        switch_to(in, find_newer(in, &d->set), SLOT_DEFAULT_TRIES, d);
+}
+
+/* As an operation of its own, which the running system takes up. */
+static void begin_rollback(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        struct slot_set *set = &d->set;
+        int from = find_newer(in, set);
+
+        if (!was_begun_here(set, in->slot)) {
+                memcpy(set->operation_id, in->boot_id, sizeof(set->operation_id));
+                set->operation = OPERATION_ROLLBACK;
+                set->operation_state = OPERATION_RUNNING;
+                set->operation_reason = why;
+                set->operation_automatic = why != REASON_OPERATOR;
+                set->operation_from = from;
+                set->operation_to = in->slot;
+                memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
+        }
+        if (set->slots[set->operation_from].state == SLOT_BAD)
+                d->bad_slot = set->operation_from;
+        set->previous = SLOT_NONE;
+        set->finalized = false;
+        switch_to(in, in->slot, SLOT_DEFAULT_TRIES, d);
+        d->action = BOOT_CONTINUE;
+}
+
+static void pass_over(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        int newer = find_newer(in, &d->set);
+
+        begin_rollback(in, why, d);
+        slot_set_mark_bad(&d->set, newer, why);
+        slot_set_note_auto_rollback(&d->set, in->now);
+        d->bad_slot = newer;
+}
+
 static const action_function actions[_BOOT_FOUND_MAX] = {
-        [BOOT_FOUND_NOTHING] = do_nothing,   [BOOT_FOUND_LOST] = rebuild,       [BOOT_FOUND_ROOT] = leave_slot,
-        [BOOT_FOUND_FINISH] = finish_switch, [BOOT_FOUND_DROP] = drop_switch,   [BOOT_FOUND_TRIAL] = count_attempt,
-        [BOOT_FOUND_EXHAUSTED] = leave_slot, [BOOT_FOUND_FALLBACK] = fall_back, [BOOT_FOUND_VANISHED] = make_again,
-        [BOOT_FOUND_DETOUR] = go_on,         [BOOT_FOUND_CONFIRMED] = go_on,
+        [BOOT_FOUND_NOTHING] = do_nothing,    [BOOT_FOUND_LOST] = rebuild,          [BOOT_FOUND_ROOT] = leave_slot,
+        [BOOT_FOUND_FINISH] = finish_switch,  [BOOT_FOUND_DROP] = drop_switch,      [BOOT_FOUND_TRIAL] = count_attempt,
+        [BOOT_FOUND_EXHAUSTED] = leave_slot,  [BOOT_FOUND_FALLBACK] = fall_back,    [BOOT_FOUND_VANISHED] = make_again,
+        [BOOT_FOUND_DETOUR] = go_on,          [BOOT_FOUND_MISSING] = restore_entry, [BOOT_FOUND_PASSED] = pass_over,
+        [BOOT_FOUND_CHOSEN] = begin_rollback, [BOOT_FOUND_CONFIRMED] = go_on,
 };
 
 /* The one boot that a person at the console gave a slot is over, whatever boots now: it is bad again, so that nothing boots
@@ -415,6 +522,7 @@ void boot_decide(const struct boot_input *in, struct boot_decision *ret)
                 .found = BOOT_FOUND_NOTHING, .set = in->set, .bad_slot = SLOT_NONE, .switch_to = SLOT_NONE
         };
 
+        memcpy(d.boot_id, in->boot_id, sizeof(d.boot_id));
         if (in->slot < 0 || in->slot >= d.set.n_slots) {
                 *ret = d;
                 return;
@@ -462,6 +570,8 @@ static int make_entry(const struct boot_decision *d, const struct disk *disk, co
         if (r < 0)
                 return r;
         slot_set_end_switch(&state->set, d->tries);
+        if (d->action == BOOT_CONTINUE)
+                slot_set_count_attempt(&state->set, d->switch_to, d->boot_id);
         return state_save(place, state, e);
 }
 
@@ -482,7 +592,7 @@ static int save(const struct boot_decision *d, bool can_write, const struct stat
         struct slot_set before = state->set;
 
         state->set = d->set;
-        if (d->action == BOOT_REBOOT && !can_write)
+        if (d->switch_to != SLOT_NONE && !can_write)
                 keep_switch(&state->set, &before);
         return state_save(place, state, e);
 }
@@ -500,7 +610,7 @@ int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const
         if (d->action == BOOT_REBOOT && !can_write)
                 return fail(e, -EROFS, NULL, "slot %c is to boot instead, but the bootloader cannot be told",
                             slot_name(d->switch_to));
-        if (d->action == BOOT_REBOOT) {
+        if (d->switch_to != SLOT_NONE && can_write) {
                 r = make_entry(d, disk, place, state, loader, extra_cmdline, writable_root, e);
                 if (r < 0)
                         return r;

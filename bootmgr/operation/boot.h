@@ -20,7 +20,18 @@
  *                            which has tries left but no entry      make it again with one try less, reboot
  *      BOOT_FOUND_DETOUR     another slot than the one on trial,    nothing: a person chose it in the menu
  *                            which still has tries
+ *      BOOT_FOUND_MISSING    an older slot than the confirmed one,  the confirmed one's entry was deleted: make it
+ *                            which has no entry                     again, on trial, reboot
+ *      BOOT_FOUND_PASSED     an older slot than the confirmed one,  it cannot be started any more: mark it bad; a
+ *                            which has no files, or the firmware's  rollback to this slot begins here
+ *                            last boot option started this one
+ *      BOOT_FOUND_CHOSEN     the previous slot, by the menu's entry a rollback to this slot begins here
+ *                            for it; or a rollback that began so
+ *                            was cut
  *      BOOT_FOUND_CONFIRMED  the confirmed slot                     nothing
+ *
+ * A rollback that begins here needs no reboot: the slot gets a new entry, on trial, and this boot is its first try. It
+ * has the record's operation with this boot's id, from which the running system makes its steps (operation/at_boot.c).
  *
  * Never: an incomplete or bad slot goes on while another can boot; a loop without an end.
  */
@@ -40,9 +51,20 @@ enum boot_found {
         BOOT_FOUND_FALLBACK,
         BOOT_FOUND_VANISHED,
         BOOT_FOUND_DETOUR,
+        BOOT_FOUND_MISSING,
+        BOOT_FOUND_PASSED,
+        BOOT_FOUND_CHOSEN,
         BOOT_FOUND_CONFIRMED,
         _BOOT_FOUND_MAX,
 };
+
+/* What started this boot, by the kernel command line. */
+enum boot_start {
+        BOOT_START_ENTRY,    /* an entry of the bootloader, as always */
+        BOOT_START_FALLBACK, /* the firmware's last boot option of ours: all before it failed (loader/firmware.h) */
+        BOOT_START_ROLLBACK, /* the menu's "previous version": a person wants to go back */
+};
+enum boot_start boot_start_parse(const char *cmdline);
 
 enum boot_action {
         BOOT_CONTINUE, /* go on booting this slot */
@@ -53,6 +75,7 @@ enum boot_action {
 struct boot_input {
         int slot;            /* that boots, or SLOT_NONE */
         uint64_t generation; /* from the command line; 0: not told */
+        enum boot_start start;
         uint8_t boot_id[16];
         uint64_t now; /* realtime µs */
         bool record_lost;
@@ -70,8 +93,10 @@ struct boot_decision {
         struct slot_set set; /* what the record is to say … */
         bool save;           /* … if it changes */
         int bad_slot;        /* is bad or incomplete: its entries go once the record is durable; or SLOT_NONE */
-        int switch_to;       /* BOOT_REBOOT: the slot that gets set.target_generation … */
+        int switch_to;       /* the slot that gets set.target_generation: another one for BOOT_REBOOT, the running
+                              * one where a rollback to it begins, or SLOT_NONE; … */
         int tries;           /* … and so many tries */
+        uint8_t boot_id[16]; /* of this boot: the first try of the running one */
 };
 
 /* Every input has an answer. */

@@ -12,7 +12,7 @@
 
 struct context {
         struct machine *m;
-        bool local;
+        const struct rollback_options *options;
         int previous; /* SLOT_NONE: the checks of the slot have nothing to look at */
         const struct slot *slot;
 };
@@ -152,7 +152,22 @@ int check_slot_snapshot(struct machine *m, int slot, struct buf *good, struct er
 
 static int check_snapshot(struct context *c, struct buf *good, struct error *e)
 {
-        return check_slot_snapshot(c->m, c->previous, good, e);
+        char *hint;
+        int r;
+
+        if (c->options->without_snapshot) {
+                buf_printf(good, "not asked for: version %s takes the configuration over as it is", c->slot->version);
+                return machine_need_data(c->m, e);
+        }
+        r = check_slot_snapshot(c->m, c->previous, good, e);
+        if (r >= 0 || !e || !e->hint || c->m->snapshots.data < 0)
+                return r;
+        hint = xasprintf("%s; 'bootmgr rollback system --without-snapshot' restores nothing", e->hint);
+        if (hint) {
+                free(e->hint);
+                e->hint = hint;
+        }
+        return r;
 }
 
 static int check_floor(struct context *c, struct buf *good, struct error *e)
@@ -173,8 +188,8 @@ static int check_gate(struct context *c, struct buf *good, struct error *e)
 {
         const char *min = c->m->config.rollback_min_version;
 
-        if (c->local || !min) {
-                buf_puts(good, c->local ? "not asked for: local procedure" : "no RollbackMinVersion= is set");
+        if (c->options->local || !min) {
+                buf_puts(good, c->options->local ? "not asked for: local procedure" : "no RollbackMinVersion= is set");
                 return 0;
         }
         if (version_compare(c->slot->version, min) < 0) {
@@ -241,9 +256,9 @@ static void run_check(const struct check_row *row, struct context *c, struct che
         error_done(&why);
 }
 
-int check_rollback(struct machine *m, bool local, struct check_list *ret, struct error *e)
+int check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret, struct error *e)
 {
-        struct context c = { .m = m, .local = local, .previous = m->state.set.previous };
+        struct context c = { .m = m, .options = options, .previous = m->state.set.previous };
         struct check_list l = { .items = calloc(ARRAY_SIZE(rows), sizeof(struct check)) };
 
         if (!l.items)

@@ -21,9 +21,11 @@ struct check_list {
 void check_list_done(struct check_list *l);
 #define _cleanup_checks_ _cleanup_(check_list_done)
 
-/* All checks of an operator's rollback to set->previous; 0 also when some are not ok. `local`: without the
- * version gate. */
-int check_rollback(struct machine *m, bool local, struct check_list *ret, struct error *e);
+struct rollback_options;
+
+/* All checks of an operator's rollback to set->previous; 0 also when some are not ok. Of the options, `local` leaves
+ * out the version gate, `without_snapshot` the snapshot. */
+int check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret, struct error *e);
 
 /* Whether the sealed configuration of a slot is there and whole: kind_snapshot_missing, kind_snapshot_altered. `good`
  * gets the sentence when it is; NULL: nobody reads it. */

@@ -10,6 +10,7 @@
 #include "operation/health.h"
 #include "operation/messages.h"
 #include "operation/steps.h"
+#include "operation/upkeep.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
@@ -213,6 +214,22 @@ static int check_owner(struct machine *m, struct error *e)
         return fail_hint(e, "'bootmgr boot-config' says why, and puts it in place once it can");
 }
 
+/* Confirmed already: what somebody took away meanwhile is put back. */
+static void keep_up(struct machine *m)
+{
+        _cleanup_error_ struct error why = {};
+        struct loader loader;
+
+        if (m->booted == SLOT_NONE)
+                return;
+        if (machine_open_loader(m, true, &loader, &why) < 0) {
+                log_warning("%s", why.message ?: "the bootloader cannot be looked after");
+                return;
+        }
+        upkeep(m, &loader);
+        loader_close(&loader);
+}
+
 int operation_confirm(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -220,8 +237,12 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         int r;
 
         r = machine_lock_patiently(m, e);
-        if (r < 0 || !on_trial(m))
+        if (r < 0)
                 return r;
+        if (!on_trial(m)) {
+                keep_up(m);
+                return 0;
+        }
         if (m->state.set.operation_state == OPERATION_STAGED)
                 return 0; /* it is about to be left: a rollback was prepared meanwhile */
         r = check_owner(m, e);
@@ -242,5 +263,6 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         version = m->state.set.slots[m->booted].version;
         log_event(MESSAGE_CONFIRMED, NULL, "version %s in slot %c is confirmed", version, slot_name(m->booted));
         remove_unreachable(m, &run.loader);
+        upkeep(m, &run.loader);
         return 0;
 }

@@ -41,6 +41,7 @@ static void find_booted(struct machine *m, const char *cmdline)
                             m->booted == SLOT_NONE ? '-' : slot_name(m->booted));
         if (!generation || parse_u64(generation, &m->booted_generation) < 0 || m->booted_generation > GENERATION_MAX)
                 m->booted_generation = 0;
+        m->start = boot_start_parse(cmdline);
 }
 
 static int read_cmdline(struct machine *m, char **ret, struct error *e)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "loader/loader.h"
+#include "operation/boot.h"
 #include "slot/config.h"
 #include "slot/store.h"
 #include "snapshot/snapshot.h"
@@ -28,6 +29,7 @@ struct machine {
         bool rescue; /* the rescue system runs: whose configuration is there counts as present, and it is left at once */
         int booted;  /* the running slot, or SLOT_NONE */
         uint64_t booted_generation;
+        enum boot_start start; /* what started it */
         uint8_t boot_id[16];
         char *data_path;
         struct snapshot_place snapshots; /* .data is -1 when the data directory is missing */

@@ -31,9 +31,10 @@ struct operation {
         enum operation_result result;
         char *reason; /* a sentence: why it failed or was started; owned; NULL: none */
         bool automatic;
-        bool staged;  /* prepared: the next shutdown goes on */
-        bool local;   /* the local procedure: the running version restores the configuration at shutdown */
-        char *source; /* bundle path or URL; owned; NULL */
+        bool staged;           /* prepared: the next shutdown goes on */
+        bool local;            /* the local procedure: the running version restores the configuration at shutdown */
+        bool without_snapshot; /* a rollback that restores nothing: the configuration is taken over as it is */
+        char *source;          /* bundle path or URL; owned; NULL */
         char superseded_by[OPERATION_ID_SIZE]; /* the rollback that took its place; "": none */
         uint64_t start, end;
         struct step_record steps[OPERATION_MAX_STEPS];

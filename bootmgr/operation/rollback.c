@@ -38,7 +38,7 @@ int step_check_previous(struct run *run, struct error *e)
 
         if (run->op.automatic)
                 return check_automatic(run, e);
-        r = check_rollback(run->m, run->rollback->local, &checks, e);
+        r = check_rollback(run->m, run->rollback, &checks, e);
         if (r >= 0)
                 r = check_list_verdict(&checks, e);
         if (r >= 0)
@@ -178,6 +178,7 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
         run.rollback = options;
         run.op.automatic = options->automatic;
         run.op.local = options->local;
+        run.op.without_snapshot = options->without_snapshot;
         r = run_step(&run, "CHECK_PREVIOUS", step_check_previous, e);
         if (r < 0)
                 return r; /* refused: nothing was changed, so nothing is recorded */

@@ -26,10 +26,11 @@ struct upgrade_options {
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e);
 
 struct rollback_options {
-        bool automatic;       /* bound by nothing but a bootable slot and the daily limit */
-        enum slot_reason why; /* for automatic ones */
-        const char *reason;   /* a sentence, recorded; NULL: made from `why` */
-        bool local;           /* install.sh --rollback: without the version gate; restores at shutdown */
+        bool automatic;        /* bound by nothing but a bootable slot and the daily limit */
+        enum slot_reason why;  /* for automatic ones */
+        const char *reason;    /* a sentence, recorded; NULL: made from `why` */
+        bool local;            /* install.sh --rollback: without the version gate; restores at shutdown */
+        bool without_snapshot; /* nothing is restored: the configuration is taken over as it is */
 };
 /* CHECK_PREVIOUS, then staged. A rollback of an operation that waits for health or confirmation
  * supersedes it. Refusals as in check.h. */

@@ -6,7 +6,21 @@
 #include "operation/rebuild.h"
 #include "operation/refused.h"
 #include "operation/steps.h"
+#include "operation/upkeep.h"
 #include "slot/kinds.h"
+
+static void tidy_loader(struct machine *m, void (*tidy)(struct machine *m, struct loader *loader))
+{
+        _cleanup_error_ struct error why = {};
+        struct loader loader;
+
+        if (machine_open_loader(m, true, &loader, &why) < 0) {
+                log_warning("%s", why.message ?: "the bootloader cannot be told");
+                return;
+        }
+        tidy(m, &loader);
+        loader_close(&loader);
+}
 
 int operation_abort(struct machine *m, struct error *e)
 {
@@ -58,6 +72,8 @@ int operation_finalize(struct machine *m, struct error *e)
         if (r >= 0)
                 r = machine_save(m, e);
         if (r >= 0)
+                tidy_loader(m, upkeep_menu);
+        if (r >= 0)
                 log_event(MESSAGE_FINALIZED, NULL, "version %s is final: the way back is given up, the floor is %llu",
                           set->slots[running].version, (unsigned long long)set->floor);
         return r;
@@ -104,6 +120,7 @@ int slot_mark_good(struct machine *m, int slot, struct error *e)
                 return fail_hint(e, "install a version with 'bootmgr upgrade system'");
         }
         slot_set_confirm(&m->state.set, slot);
+        s->generation = 0; /* its entries went when it was marked bad: no boot is to miss them */
         return machine_save(m, e);
 }
 
@@ -132,6 +149,8 @@ int slot_mark_bad_by_operator(struct machine *m, int slot, struct error *e)
         r = machine_save(m, e);
         if (r >= 0)
                 r = loader.ops->remove_slot(&loader, slot, e);
+        if (r >= 0)
+                upkeep_firmware(m, &loader);
         loader_close(&loader);
         if (r >= 0)
                 log_event(MESSAGE_MARKED_BAD, NULL, "slot %c is marked bad by an operator", slot_name(slot));

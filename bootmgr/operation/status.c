@@ -4,6 +4,7 @@
 #include "operation/operation.h"
 #include "operation/refused.h"
 #include "operation/run.h"
+#include "operation/upkeep.h"
 
 static json_t *name_or_null(int slot)
 {
@@ -118,6 +119,10 @@ static json_t *notes_to_json(struct machine *m, struct loader *loader, const str
         else if (loader->ops->inspect(loader, &b, NULL) >= 0 && b.data)
                 for (cursor = b.data; (line = strsep(&cursor, "\n"));)
                         add_note(notes, line);
+        if (loader && m->booted != SLOT_NONE && upkeep_firmware_lacks(m, loader) > 0)
+                add_note(notes,
+                         "the firmware's boot options are missing or not up to date: 'bootmgr confirm' makes them, as "
+                         "the next boot does");
         return notes;
 }
 

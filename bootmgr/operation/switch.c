@@ -6,6 +6,8 @@
  *      the seal of the running slot        cut: not switched, an unnamed archive, pruned later
  *      (local procedure) record: the seal; then the configuration of the target is restored
  *                                          cut: not switched; the next boot restores the running slot's own
+ *      (--without-snapshot) record: the seal; then the owner marker names the target
+ *                                          cut: not switched; the next boot restores the running slot's own
  *      record: previous, snapshot          cut: not switched; the next boot takes it back
  *      record: SWITCHING(generation)       cut: the next boot drops the switch: no entry is there
  *      the entry            <- the commit  cut: the next boot is on the new slot, or on the old one which
@@ -22,6 +24,7 @@
 #include "operation/messages.h"
 #include "operation/refused.h"
 #include "operation/steps.h"
+#include "operation/upkeep.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
@@ -112,13 +115,35 @@ static int restore_at_shutdown(struct run *run, struct error *e)
         return r;
 }
 
+/* Nothing is restored: what is there becomes the target's, without any hook: what an older version's would make of
+ * it is anybody's guess. What the running slot had is sealed and recorded first, so that it comes back with the slot; a
+ * seal that nobody wants to trust is forgotten. */
+static int hand_over(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct slot *to = &m->state.set.slots[run->op.to_slot];
+        struct owner owner = { .phase = OWNER_OWNED,
+                               .slot = run->op.to_slot,
+                               .generation = m->state.set.generation + 1,
+                               .from_slot = SLOT_NONE };
+        int r;
+
+        memcpy(owner.version, to->version, sizeof(owner.version));
+        memset(to->snapshot, 0, sizeof(to->snapshot));
+        r = machine_save(m, e);
+        return r < 0 ? r : owner_write(m->snapshots.data, &owner, e);
+}
+
 int step_snapshot_config(struct run *run, struct error *e)
 {
-        int sealed = seal(run, e), r;
+        int sealed = seal(run, e), r = 0;
 
-        if (sealed < 0 || !run->op.local)
+        if (sealed < 0)
                 return sealed;
-        r = restore_at_shutdown(run, e);
+        if (run->op.without_snapshot)
+                r = hand_over(run, e);
+        else if (run->op.local)
+                r = restore_at_shutdown(run, e);
         return r < 0 ? r : sealed;
 }
 
@@ -257,6 +282,8 @@ int step_switch_entry(struct run *run, struct error *e)
         /* A slot that failed its trial has no business in the boot menu once the way back is durable. */
         if (r >= 0 && run->op.from_slot != SLOT_NONE && run->m->state.set.slots[run->op.from_slot].state == SLOT_BAD)
                 loader.ops->remove_slot(&loader, run->op.from_slot, NULL);
+        if (r >= 0) /* what it would go back to is another one now, once that is confirmed */
+                loader.ops->offer(&loader, NULL, NULL);
         loader_close(&loader);
         if (r < 0)
                 return r;
@@ -264,8 +291,7 @@ int step_switch_entry(struct run *run, struct error *e)
         return 0;
 }
 
-/* Steps that nobody can read any more: the record alone says what is staged. */
-static int resume_from_record(struct run *run, struct machine *m, struct observer *o, struct error *e)
+int run_from_record(struct run *run, struct machine *m, struct observer *o, const char *note, struct error *e)
 {
         const struct slot_set *set = &m->state.set;
         int r;
@@ -278,7 +304,7 @@ static int resume_from_record(struct run *run, struct machine *m, struct observe
         run->op.automatic = set->operation_automatic;
         strcpy(run->op.to_version, set->slots[set->operation_to].version);
         for (const struct step *s = steps_of(set->operation); s->when == STEP_PREPARE; s++)
-                step_end(operation_step(&run->op, s->name), STEP_DONE, "known from the state record only");
+                step_end(operation_step(&run->op, s->name), STEP_DONE, note);
         return 0;
 }
 
@@ -295,7 +321,7 @@ static int resume_staged(struct run *run, struct machine *m, struct observer *o,
             run->op.from_slot == set->operation_from)
                 return 0;
         run_done(run);
-        return resume_from_record(run, m, o, e);
+        return run_from_record(run, m, o, "known from the state record only", e);
 }
 
 /* Between the preparation and this shutdown the ESP may have been damaged: a kernel that halts where nothing watches

@@ -17,6 +17,7 @@
 #include "operation/refused.h"
 #include "operation/rescue.h"
 #include "operation/steps.h"
+#include "operation/upkeep.h"
 #include "slot/kinds.h"
 
 #define NO_WAY_BACK "what runs was not installed by bootmgr: the way back is the bootloader's own entry, not a rollback"
@@ -201,7 +202,10 @@ static int remove_old_entries(struct run *run, struct error *e)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 keep[i] = entries[i].generation;
-        return run->loader.ops->prune(&run->loader, keep, n, e);
+        r = run->loader.ops->prune(&run->loader, keep, n, e);
+        if (r >= 0)
+                upkeep_firmware(run->m, &run->loader);
+        return r;
 }
 
 int step_write_image(struct run *run, struct error *e)

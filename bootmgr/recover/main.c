@@ -280,7 +280,11 @@ static int open_loader(struct recover *c, struct loader *ret)
 static int run_decision(struct recover *c, enum slot_reason root_failed, struct error *e)
 {
         struct boot_input in = {
-                .slot = c->slot, .generation = c->generation, .now = now_realtime(), .root_failed = root_failed
+                .slot = c->slot,
+                .generation = c->generation,
+                .start = boot_start_parse(c->cmdline),
+                .now = now_realtime(),
+                .root_failed = root_failed,
         };
         _cleanup_free_ struct loader_entry *entries = NULL;
         struct boot_decision d;
@@ -349,9 +353,8 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
 
 static int usage(void)
 {
-        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] boot | try | mount ROOT | "
-                        "failed [ROOT]
-");
+        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] boot | try | "
+                        "mount ROOT | failed [ROOT]\n");
         return 2;
 }
 

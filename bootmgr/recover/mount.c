@@ -13,8 +13,9 @@
 #include "base/io.h"
 #include "base/parse.h"
 
-#define DATA    "data"
-#define BOOTMGR DATA "/bootmgr"
+#define TRANSIENT_ETC "/run/bootmgr/etc" /* operation/at_boot.c and units/resume look for it */
+#define DATA          "data"
+#define BOOTMGR       DATA "/bootmgr"
 
 #define TRY_DIRECTORY "/run/bootmgr/root"
 
@@ -79,12 +80,48 @@ static int mount_etc(int slot, const char *root, struct error *e)
         return 0;
 }
 
+/* Without the data partition: an /etc that is lost with the machine's power, with a machine id of this boot. Without one
+ * neither D-Bus nor the network comes up, and nobody could look at what is wrong. TRANSIENT_ETC itself tells it from the
+ * slot's own. */
+static int mount_transient_etc(const char *root, struct error *e)
+{
+        _cleanup_free_ char *target = xasprintf("%s/etc", root), *options = NULL;
+        char text[34];
+        uint8_t id[16];
+        int r;
+
+        r = mkdir_parents(AT_FDCWD, TRANSIENT_ETC "/upper", 0755);
+        if (r >= 0)
+                r = mkdir_parents(AT_FDCWD, TRANSIENT_ETC "/work", 0755);
+        if (r >= 0)
+                r = random_id(id);
+        if (r < 0)
+                return fail_errno(e, r, "cannot prepare " TRANSIENT_ETC);
+        id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
+        id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+        hex_encode(id, sizeof(id), text);
+        strcat(text, "\n");
+        r = file_replace_volatile(AT_FDCWD, TRANSIENT_ETC "/upper/machine-id", text, strlen(text), 0444);
+        if (r < 0)
+                return fail_errno(e, r, "cannot write " TRANSIENT_ETC "/upper/machine-id");
+        options = xasprintf("lowerdir=%s/etc,upperdir=" TRANSIENT_ETC "/upper,workdir=" TRANSIENT_ETC "/work", root);
+        if (!options || !target)
+                return -ENOMEM;
+        if (mount("overlay", target, "overlay", 0, options) < 0)
+                return fail_errno(e, -errno, "cannot mount a transient overlay at %s", target);
+        return 0;
+}
+
 int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *ret_data_usec, struct error *e)
 {
         int r;
 
         r = mount_data(disk, root, ret_data_usec, e);
-        return r < 0 ? r : mount_etc(slot, root, e);
+        if (r < 0) {
+                mount_transient_etc(root, NULL);
+                return r;
+        }
+        return mount_etc(slot, root, e);
 }
 
 bool is_verdict_on_filesystem(int error)

@@ -65,6 +65,7 @@ enum slot_reason {
         REASON_TRIGGER,         /* rollback.target was started on it */
         REASON_OPERATOR,        /* slot mark-bad */
         REASON_BOOT_FILES,      /* its kernel or initrd on the ESP is missing or damaged */
+        REASON_NOT_STARTED,     /* confirmed, but neither the bootloader nor the firmware could start it */
         _REASON_MAX,
 };
 

@@ -160,8 +160,10 @@ next_entry() {
         find esp/loader/entries -name 'bootmgr-*.conf' ! -name '*+0-*' -printf '%f\n' | sort -t- -k2,2n | tail -n 1
 }
 
-# Our entries, sorted, on one line.
-entries() { find esp/loader/entries -name '*.conf' -printf '%f\n' | sort | tr '\n' ' ' | sed 's/ $//'; }
+# The entries that boot by themselves, sorted, on one line: without the menu's "previous version" ($(offered)).
+entries() { find esp/loader/entries -name '*.conf' ! -name 'bootmgr-previous-*' -printf '%f\n' | sort | tr '\n' ' ' | sed 's/ $//'; }
+
+offered() { find esp/loader/entries -name 'bootmgr-previous-*' -printf '%f\n'; }
 
 status() { m status --json | json "$1"; }
 

@@ -118,8 +118,11 @@ static const char *check_marks(const struct boot_input *in, const struct boot_de
                 marked += after->state == SLOT_BAD && before->state != SLOT_BAD;
                 if (memcmp(before->digest, after->digest, DIGEST_SIZE) != 0 || !streq(before->version, after->version))
                         return "what lies in a slot is not forgotten";
-                if (after->state == SLOT_BAD && before->state == SLOT_CONFIRMED && (i != in->slot || !in->root_failed))
-                        return "a confirmed slot is bad only when its root failed";
+                /* A switch to a confirmed slot that is finished by this boot has put it on trial. */
+                if (after->state == SLOT_BAD && before->state == SLOT_CONFIRMED &&
+                    !(in->set.phase == SWITCH_SWITCHING && in->set.target == i && in->start == BOOT_START_FALLBACK) &&
+                    (d->found == BOOT_FOUND_PASSED ? i == in->slot : i != in->slot || !in->root_failed))
+                        return "a confirmed slot is bad only when its root failed, or when it was passed over";
                 if (after->state == SLOT_BAD && after->reason == REASON_NONE)
                         return "a bad slot has a reason";
                 if (before->state == SLOT_BAD && after->state != SLOT_BAD)
@@ -132,6 +135,24 @@ static const char *check_marks(const struct boot_input *in, const struct boot_de
         if (d->bad_slot != SLOT_NONE && is_system(&d->set, d->bad_slot))
                 return "entries go of a slot that cannot be selected only";
         return d->bad_slot != SLOT_NONE && d->bad_slot == d->switch_to ? "the entries of the slot that boots stay" : NULL;
+}
+
+/* A rollback that begins with this boot. */
+static const char *check_beginning(const struct boot_input *in, const struct boot_decision *d)
+{
+        if (d->action == BOOT_REBOOT || d->switch_to == SLOT_NONE)
+                return NULL;
+        if (d->found != BOOT_FOUND_PASSED && d->found != BOOT_FOUND_CHOSEN)
+                return "only a rollback begins without a reboot";
+        if (d->switch_to != in->slot || d->set.phase != SWITCH_SWITCHING || d->set.target != in->slot || !d->save)
+                return "it is a switch to the running slot, recorded before it is made";
+        if (d->set.operation != OPERATION_ROLLBACK || d->set.operation_state != OPERATION_RUNNING ||
+            d->set.operation_to != in->slot || d->set.previous != SLOT_NONE)
+                return "it is an operation, and the way back is used up";
+        if (d->found == BOOT_FOUND_CHOSEN && in->start != BOOT_START_ROLLBACK &&
+            (in->set.operation != OPERATION_ROLLBACK || in->set.operation_to != in->slot))
+                return "nobody asked for it";
+        return d->tries < 1 ? "a switch grants tries" : NULL;
 }
 
 /* The broken invariant, or NULL. */
@@ -148,6 +169,8 @@ static const char *check_decision(const struct boot_input *in, const struct boot
         broken = check_marks(in, d);
         if (!broken && d->action == BOOT_REBOOT)
                 broken = check_reboot(in, d);
+        if (!broken)
+                broken = check_beginning(in, d);
         if (broken)
                 return broken;
         if (d->action == BOOT_CONTINUE && in->root_failed)
@@ -173,6 +196,13 @@ static const char *check_again(const struct boot_input *in, const struct boot_de
         again.record_lost = false;
         again.entries = entries;
         again.n_entries = 0;
+        if (d->switch_to != SLOT_NONE) { /* what boot_carry_out() does */
+                entries[again.n_entries++] = (struct loader_entry){
+                        .generation = d->set.target_generation, .slot = d->switch_to, .tries_left = d->tries, .usable = true
+                };
+                slot_set_end_switch(&again.set, d->tries);
+                slot_set_count_attempt(&again.set, d->switch_to, d->boot_id);
+        }
         for (size_t i = 0; i < in->n_entries; i++)
                 if (in->entries[i].slot != d->bad_slot)
                         entries[again.n_entries++] = in->entries[i];
@@ -247,7 +277,8 @@ static void with_boots(struct boot_input *in)
 {
         struct slot_set set = in->set;
 
-        for (int variant = 0; variant < 16; variant++) {
+        for (int variant = 0; variant < 48; variant++) {
+                in->start = (enum boot_start)(variant / 16);
                 in->set = set;
                 in->slot = variant & 1;
                 in->generation = variant & 2 ? GENERATION_NEW : in->slot ? GENERATION_B : GENERATION_A;
@@ -389,12 +420,14 @@ static bool decide(struct life *l, int slot, uint64_t generation, enum slot_reas
         l->recoveries += d.action == BOOT_RECOVERY;
         if (d.action == BOOT_REBOOT && l->cut_entries-- > 0)
                 return false;
-        if (d.action == BOOT_REBOOT) {
+        if (d.switch_to != SLOT_NONE) {
                 ck_assert_uint_lt(l->n, ARRAY_SIZE(l->entries));
                 l->entries[l->n++] = (struct loader_entry){
                         l->set.target_generation, d.switch_to, d.tries, 0, true, {}, {}, ""
                 };
                 slot_set_end_switch(&l->set, d.tries);
+                if (d.action == BOOT_CONTINUE)
+                        slot_set_count_attempt(&l->set, d.switch_to, d.boot_id);
         }
         if (d.bad_slot != SLOT_NONE)
                 remove_entries(l, d.bad_slot);
@@ -727,6 +760,143 @@ START_TEST(a_vanished_entry_is_made_again)
         run(&c, BOOT_FOUND_VANISHED, BOOT_CONTINUE); /* its last try went */
         ck_assert_int_eq(c.d.set.slots[1].state, SLOT_BAD);
         ck_assert_int_eq(c.d.set.operation_state, OPERATION_FAILED);
+}
+END_TEST
+
+/* b was upgraded to and is confirmed, and yet a boots. */
+static void older_runs(struct case_ *c, enum boot_start start)
+{
+        upgraded(c, 0);
+        slot_set_confirm(&c->in.set, 1);
+        c->in.set.operation_state = OPERATION_DONE;
+        c->entries[0].tries_left = -1;
+        c->in.start = start;
+}
+
+static void check_begun(const struct case_ *c, enum slot_reason why, bool automatic)
+{
+        const struct slot_set *set = &c->d.set;
+
+        ck_assert_int_eq(c->d.switch_to, 0);
+        ck_assert_int_eq(c->d.tries, SLOT_DEFAULT_TRIES);
+        ck_assert_int_eq(set->phase, SWITCH_SWITCHING);
+        ck_assert_int_eq(set->operation, OPERATION_ROLLBACK);
+        ck_assert_int_eq(set->operation_state, OPERATION_RUNNING);
+        ck_assert_int_eq(set->operation_reason, why);
+        ck_assert_int_eq(set->operation_automatic, automatic);
+        ck_assert_int_eq(set->operation_from, 1);
+        ck_assert_int_eq(set->operation_to, 0);
+        ck_assert_mem_eq(set->operation_id, this_boot, 16);
+        ck_assert_mem_eq(set->refused, set->slots[1].digest, DIGEST_SIZE);
+        ck_assert_int_eq(set->previous, SLOT_NONE);
+}
+
+START_TEST(a_confirmed_slot_that_does_not_start_is_left)
+{
+        struct case_ c;
+
+        older_runs(&c, BOOT_START_FALLBACK);
+        run(&c, BOOT_FOUND_PASSED, BOOT_CONTINUE);
+        check_begun(&c, REASON_NOT_STARTED, true);
+        ck_assert_int_eq(c.d.set.slots[1].state, SLOT_BAD);
+        ck_assert_int_eq(c.d.bad_slot, 1);
+        ck_assert_uint_eq(c.d.set.auto_rollbacks[0], 5);
+        older_runs(&c, BOOT_START_ENTRY);
+        c.entries[0].usable = false; /* its kernel is gone: the bootloader hides the entry */
+        run(&c, BOOT_FOUND_PASSED, BOOT_CONTINUE);
+        check_begun(&c, REASON_BOOT_FILES, true);
+        older_runs(&c, BOOT_START_FALLBACK);
+        c.in.entries_known = false;
+        run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE);
+        upgraded(&c, 0); /* on trial, with more tries than the firmware has boot options */
+        c.in.start = BOOT_START_FALLBACK;
+        run(&c, BOOT_FOUND_FALLBACK, BOOT_CONTINUE);
+        ck_assert_int_eq(c.d.set.slots[1].reason, REASON_NOT_STARTED);
+}
+END_TEST
+
+START_TEST(a_person_chooses_the_previous_version)
+{
+        struct case_ c;
+
+        older_runs(&c, BOOT_START_ROLLBACK);
+        run(&c, BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+        check_begun(&c, REASON_OPERATOR, false);
+        ck_assert_int_eq(c.d.set.slots[1].state, SLOT_CONFIRMED);
+        ck_assert_int_eq(c.d.bad_slot, SLOT_NONE);
+        ck_assert_uint_eq(c.d.set.auto_rollbacks[0], 0);
+        older_runs(&c, BOOT_START_ENTRY);
+        run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE); /* its own entry: just a look */
+        ck_assert(!c.d.save);
+        for (int i = 0; i < 3; i++) { /* an entry that should be gone */
+                older_runs(&c, BOOT_START_ROLLBACK);
+                c.in.set.finalized = i == 0;
+                c.in.set.floor = i == 1;
+                c.in.set.previous = i == 2 ? SLOT_NONE : 0;
+                run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE);
+                ck_assert(!c.d.save);
+        }
+        upgraded(&c, 0);
+        c.in.start = BOOT_START_ROLLBACK;
+        run(&c, BOOT_FOUND_DETOUR, BOOT_CONTINUE);
+}
+END_TEST
+
+/* Power was cut between the record and the entry. */
+START_TEST(a_begun_rollback_is_begun_again)
+{
+        struct case_ c;
+
+        for (int bad = 0; bad < 2; bad++) {
+                older_runs(&c, bad ? BOOT_START_FALLBACK : BOOT_START_ROLLBACK);
+                run(&c, bad ? BOOT_FOUND_PASSED : BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+                c.in.set = c.d.set;
+                c.in.start = BOOT_START_ENTRY;
+                memcpy(c.in.boot_id, other_boot, 16);
+                run(&c, BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+                check_begun(&c, bad ? REASON_NOT_STARTED : REASON_OPERATOR, bad);
+                ck_assert_int_eq(c.d.bad_slot, bad ? 1 : SLOT_NONE);
+                ck_assert_uint_eq(c.d.set.target_generation, 10);
+        }
+        /* It was a person's choice, and the newer one boots: there was no rollback. */
+        older_runs(&c, BOOT_START_ROLLBACK);
+        run(&c, BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+        c.in.set = c.d.set;
+        c.in.slot = 1;
+        c.in.generation = GENERATION_B;
+        c.in.start = BOOT_START_ENTRY;
+        run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE);
+        ck_assert_int_eq(c.d.set.previous, 0);
+        ck_assert_int_eq(c.d.set.operation_state, OPERATION_ABORTED);
+}
+END_TEST
+
+START_TEST(a_deleted_entry_is_made_again)
+{
+        struct case_ c;
+
+        for (int all = 0; all < 2; all++) {
+                older_runs(&c, all ? BOOT_START_FALLBACK : BOOT_START_ENTRY);
+                c.in.entries = c.entries + 1;
+                c.in.n_entries = all ? 0 : 1;
+                run(&c, BOOT_FOUND_MISSING, BOOT_REBOOT);
+                ck_assert_int_eq(c.d.switch_to, 1);
+                ck_assert_int_eq(c.d.bad_slot, SLOT_NONE);
+                ck_assert_int_eq(c.d.set.operation_state, OPERATION_DONE);
+                ck_assert_int_eq(c.d.set.previous, 0);
+        }
+        older_runs(&c, BOOT_START_ENTRY);
+        c.in.n_entries = 0; /* another loader's machine */
+        run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE);
+}
+END_TEST
+
+START_TEST(the_command_line_says_what_started_it)
+{
+        ck_assert_int_eq(boot_start_parse("root=x bootmgr.slot=a quiet"), BOOT_START_ENTRY);
+        ck_assert_int_eq(boot_start_parse("root=x " FALLBACK_WORD), BOOT_START_FALLBACK);
+        ck_assert_int_eq(boot_start_parse(ROLLBACK_WORD " quiet"), BOOT_START_ROLLBACK);
+        ck_assert_int_eq(boot_start_parse("bootmgr.rollback=12"), BOOT_START_ENTRY);
 }
 END_TEST
 
@@ -1175,6 +1345,11 @@ static void add_table(TCase *t)
         tcase_add_loop_test(t, a_detour_changes_nothing, 0, 3);
         tcase_add_loop_test(t, without_entries_only_the_record_counts, 0, 2);
         tcase_add_test(t, a_vanished_entry_is_made_again);
+        tcase_add_test(t, a_confirmed_slot_that_does_not_start_is_left);
+        tcase_add_test(t, a_person_chooses_the_previous_version);
+        tcase_add_test(t, a_begun_rollback_is_begun_again);
+        tcase_add_test(t, a_deleted_entry_is_made_again);
+        tcase_add_test(t, the_command_line_says_what_started_it);
         tcase_add_test(t, a_begun_switch_is_finished_or_dropped);
         tcase_add_test(t, a_dropped_rollback_keeps_the_way_back);
         tcase_add_test(t, a_failed_root_goes_to_the_other_slot);

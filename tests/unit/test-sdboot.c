@@ -123,6 +123,75 @@ static int would_choose(uint64_t generation, int slot, struct error *e)
 
 /* ---- what they leave ---- */
 
+/* The menu's "previous version" is none of ours to list(), stands behind all of them, and goes with its slot. */
+START_TEST(the_menu_offers_the_previous_version)
+{
+        _cleanup_free_ struct loader_entry *list = NULL;
+        _cleanup_free_ char *text = NULL;
+        struct loader_entry next;
+        struct entry_spec spec;
+        size_t n;
+
+        ck_assert_int_eq(switch_to(7, 0, 0, NULL), 0);
+        ck_assert_int_eq(switch_to(8, 1, 0, NULL), 0);
+        spec = spec_of(7, 0);
+        spec.rollback = true;
+        for (int i = 0; i < 2; i++) {
+                ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+                check_entries("bootmgr-7-a.conf bootmgr-8-b.conf bootmgr-previous-a-7.conf");
+        }
+        ck_assert_int_eq(file_read(AT_FDCWD, "esp/loader/entries/bootmgr-previous-a-7.conf", 512, &text, NULL), 0);
+        ck_assert_ptr_nonnull(strstr(text, "title Previous version: 1.0 (slot a)\nversion 7\nsort-key bootmgr-previous\n"));
+        ck_assert_ptr_nonnull(strstr(text, " bootmgr.generation=7 " ROLLBACK_WORD "\n"));
+        ck_assert_int_eq(loader.ops->list(&loader, &list, &n, NULL), 0);
+        ck_assert_uint_eq(n, 2);
+        ck_assert_int_eq(loader.ops->next(&loader, &next, NULL), 0);
+        ck_assert_uint_eq(next.generation, 8);
+        ck_assert_int_eq(would_choose(9, 0, NULL), 0);
+        ck_assert_int_eq(loader.ops->prune(&loader, (uint64_t[]){ 8 }, 1, NULL), 0);
+        check_entries("bootmgr-8-b.conf bootmgr-previous-a-7.conf");
+        spec.extra_cmdline = "quiet"; /* another text, and another slot */
+        ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+        check_entries("bootmgr-8-b.conf bootmgr-previous-a-7.conf");
+        spec.slot = 1;
+        ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+        check_entries("bootmgr-8-b.conf bootmgr-previous-b-7.conf");
+        ck_assert_int_eq(loader.ops->remove_slot(&loader, 0, NULL), 0);
+        check_entries("bootmgr-8-b.conf bootmgr-previous-b-7.conf");
+        ck_assert_int_eq(loader.ops->remove_slot(&loader, 1, NULL), 0);
+        check_entries("");
+        ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+        ck_assert_int_eq(loader.ops->offer(&loader, NULL, NULL), 0);
+        check_entries("");
+}
+END_TEST
+
+/* Only what is on this ESP, and only with an entry that could be started. */
+START_TEST(the_firmware_is_told)
+{
+        unsigned changed;
+
+        ck_assert_int_eq(switch_to(7, 0, 0, NULL), 0);
+        ck_assert_int_eq(loader.ops->firmware(&loader, 7, 3, true, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 0); /* this disk has no ESP partition */
+        disk.esp = (struct partition){ .present = true,
+                                       .number = 1,
+                                       .offset = 1 << 20,
+                                       .size = 1 << 27,
+                                       .uuid = "4f551100-77ff-49c1-beb0-279596370b19" };
+        ck_assert_int_eq(loader.ops->firmware(&loader, 7, 3, true, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 0); /* no loader lies there: who knows what starts it */
+        ck_assert_int_eq(mkdir("esp/EFI", 0755), 0);
+        ck_assert_int_eq(mkdir("esp/EFI/systemd", 0755), 0);
+        ck_assert_int_eq(file_create(AT_FDCWD, "esp/EFI/systemd/systemd-bootx64.efi", "x", 1, 0644), 0);
+        ck_assert_int_eq(loader.ops->firmware(&loader, 7, 3, true, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 5); /* three starts, the fallback, the order */
+        ck_assert_int_eq(loader.ops->firmware(&loader, 6, 2, true, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 3);
+        disk.esp = (struct partition){};
+}
+END_TEST
+
 START_TEST(the_life_of_two_generations)
 {
         _cleanup_free_ struct loader_entry *list = NULL;
@@ -769,6 +838,8 @@ int main(void)
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, the_life_of_two_generations);
+        tcase_add_test(t, the_menu_offers_the_previous_version);
+        tcase_add_test(t, the_firmware_is_told);
         tcase_add_test(t, other_spellings_of_our_names);
         tcase_add_loop_test(t, titles_of_others_give_no_version, 0, 5);
         tcase_add_test(t, a_name_is_used_once);

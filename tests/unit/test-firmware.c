@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The firmware's boot options: the codec, byte for byte and against every damage, and what is written to a directory that
+ * looks like efivarfs. */
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/io.h"
+#include "loader/firmware.h"
+#include "operation/upkeep.h"
+#include "scratch.h"
+
+/* Check has a macro of this name. */
+#include <check.h>
+#undef fail
+
+#define GUID    "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+#define ESP     "4f551100-77ff-49c1-beb0-279596370b19"
+#define FOREIGN "a0000000-77ff-49c1-beb0-279596370b19"
+
+/* Put together by hand from the specification; of such a shape OVMF has started one. */
+static const uint8_t real[] = {
+        0x01, 0,    0,    0,    0x52, 0,    'b',  0,    'o',  0,    'o',  0,    't',  0,    0,    0,    0x04, 0x01,
+        0x2a, 0,    0x01, 0,    0,    0,    0,    0x08, 0,    0,    0,    0,    0,    0,    0,    0,    0x04, 0,
+        0,    0,    0,    0,    0,    0x11, 0x55, 0x4f, 0xff, 0x77, 0xc1, 0x49, 0xbe, 0xb0, 0x27, 0x95, 0x96, 0x37,
+        0x0b, 0x19, 0x02, 0x02, 0x04, 0x04, 0x24, 0,    '\\', 0,    'E',  0,    'F',  0,    'I',  0,    '\\', 0,
+        'B',  0,    'O',  0,    'O',  0,    'T',  0,    '\\', 0,    'X',  0,    '.',  0,    'E',  0,    'F',  0,
+        'I',  0,    0,    0,    0x7f, 0xff, 0x04, 0,    'r',  0,    'o',  0,    0,    0,
+};
+
+static struct load_option real_option(void)
+{
+        struct load_option o = { .attributes = LOAD_OPTION_ACTIVE,
+                                 .partition = 1,
+                                 .start = 2048,
+                                 .size = 0x40000,
+                                 .description = (char *)"boot",
+                                 .path = (char *)"\\EFI\\BOOT\\X.EFI",
+                                 .arguments = (char *)"ro" };
+
+        ck_assert_int_eq(efi_guid_parse(ESP, o.guid), 0);
+        return o;
+}
+
+START_TEST(bytes_are_those_of_the_specification)
+{
+        struct load_option o = real_option(), parsed;
+        struct buf b = {};
+
+        ck_assert_int_eq(load_option_format(&o, &b), 0);
+        ck_assert_int_eq(load_option_parse(b.data, b.size, &parsed), 0);
+        ck_assert_uint_eq(b.size, sizeof(real));
+        ck_assert_mem_eq(b.data, real, sizeof(real));
+        ck_assert_str_eq(parsed.description, o.description);
+        ck_assert_str_eq(parsed.path, o.path);
+        ck_assert_str_eq(parsed.arguments, o.arguments);
+        ck_assert_mem_eq(parsed.guid, o.guid, 16);
+        ck_assert_uint_eq(parsed.size, o.size);
+        ck_assert_uint_eq(parsed.start, o.start);
+        load_option_done(&parsed);
+        buf_done(&b);
+}
+END_TEST
+
+/* Cut anywhere, and every bit of it turned over: an answer, and nothing read beyond the end. */
+START_TEST(damage_is_survived)
+{
+        for (size_t n = 0; n <= sizeof(real); n++) {
+                _cleanup_free_ uint8_t *copy = malloc(n ?: 1);
+                struct load_option o;
+                int r;
+
+                memcpy(copy, real, n);
+                r = load_option_parse(copy, n, &o);
+                ck_assert(n >= sizeof(real) - 6 ? r == 0 : r < 0);
+                if (r >= 0)
+                        load_option_done(&o);
+        }
+        for (size_t bit = 0; bit < 8 * sizeof(real); bit++) {
+                _cleanup_free_ uint8_t *copy = malloc(sizeof(real));
+                struct load_option o;
+
+                memcpy(copy, real, sizeof(real));
+                copy[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                if (load_option_parse(copy, sizeof(real), &o) >= 0)
+                        load_option_done(&o);
+        }
+}
+END_TEST
+
+START_TEST(what_cannot_be_written_is_refused)
+{
+        _cleanup_free_ char *longest = malloc(LOAD_OPTION_MAX);
+        struct load_option o = real_option();
+        struct buf b = {};
+        uint8_t guid[16];
+
+        memset(longest, 'x', LOAD_OPTION_MAX - 1);
+        longest[LOAD_OPTION_MAX - 1] = '\0';
+        o.arguments = longest;
+        ck_assert_int_eq(load_option_format(&o, &b), -E2BIG);
+        o.arguments = (char *)"quiet\xc3\xa4";
+        ck_assert_int_eq(load_option_format(&o, &b), -EINVAL);
+        ck_assert_uint_eq(b.size, 0);
+        ck_assert_int_eq(efi_guid_parse("4f551100-77ff-49c1-beb0-279596370b1", guid), -EINVAL);
+        ck_assert_int_eq(efi_guid_parse("4f551100+77ff-49c1-beb0-279596370b19", guid), -EINVAL);
+        ck_assert_int_eq(efi_guid_parse("4f55110x-77ff-49c1-beb0-279596370b19", guid), -EINVAL);
+}
+END_TEST
+
+/* ---- variables ---- */
+
+static struct disk disk;
+static unsigned writes;
+
+static ssize_t count_pwrite(int fd, const void *buf, size_t n, uint64_t offset)
+{
+        writes++;
+        return io_system_ops.pwrite(fd, buf, n, offset);
+}
+
+static void put(const char *name, const void *data, size_t size)
+{
+        _cleanup_free_ char *path = xasprintf("efivars/%s" GUID, name);
+        struct buf b = {};
+
+        buf_append(&b, (uint8_t[4]){ 7 }, 4);
+        buf_append(&b, data, size);
+        ck_assert_int_eq(file_replace(AT_FDCWD, path, b.data, b.size, 0644), 0);
+        buf_done(&b);
+}
+
+static void put_option(const char *name, const char *description, const char *esp, const char *path)
+{
+        struct load_option o = real_option();
+        struct buf b = {};
+
+        o.description = (char *)description;
+        o.path = (char *)path;
+        ck_assert_int_eq(efi_guid_parse(esp, o.guid), 0);
+        ck_assert_int_eq(load_option_format(&o, &b), 0);
+        put(name, b.data, b.size);
+        buf_done(&b);
+}
+
+/* "0010 0011 …" */
+static void check_order(const char *expected)
+{
+        _cleanup_free_ char *data = NULL;
+        struct buf b = {};
+        size_t size;
+
+        ck_assert_int_eq(file_read(AT_FDCWD, "efivars/BootOrder" GUID, 4096, &data, &size), 0);
+        for (size_t i = 4; i < size; i += 2)
+                buf_printf(&b, "%s%04x", i > 4 ? " " : "", get_le16(data + i));
+        ck_assert_str_eq(b.data, expected);
+        buf_done(&b);
+}
+
+static const struct firmware_option wanted[] = {
+        { "bootmgr 1", "\\EFI\\systemd\\systemd-bootx64.efi", NULL },
+        { "bootmgr 2", "\\EFI\\systemd\\systemd-bootx64.efi", NULL },
+        { "bootmgr fallback", "\\bootmgr\\0123", "initrd=\\bootmgr\\4567 bootmgr.slot=a " FALLBACK_WORD },
+};
+
+static unsigned sync_these(const struct firmware_option *options, size_t n, bool dry)
+{
+        struct error e = {};
+        unsigned changed = 99;
+        int r = firmware_sync("efivars", &disk, options, n, dry, &changed, &e);
+
+        ck_assert_msg(r == 0, "%s", e.message);
+        return changed;
+}
+
+static unsigned sync_all(void)
+{
+        return sync_these(wanted, ARRAY_SIZE(wanted), false);
+}
+
+static void setup(void)
+{
+        static const struct io_ops *system = &io_system_ops;
+        static struct io_ops counting;
+
+        scratch_begin();
+        ck_assert_int_eq(mkdir("efivars", 0755), 0);
+        disk = (struct disk){
+                .sector_size = 512,
+                .esp = { .present = true, .number = 1, .offset = 2048 * 512, .size = 0x40000 * 512ULL, .uuid = ESP }
+        };
+        counting = *system;
+        counting.pwrite = count_pwrite;
+        writes = 0;
+        io_set_ops(&counting);
+}
+
+static void teardown(void)
+{
+        io_set_ops(NULL);
+        scratch_end();
+}
+
+START_TEST(they_are_made_once)
+{
+        ck_assert_uint_eq(sync_these(wanted, 3, true), 4);
+        ck_assert_uint_eq(writes, 0);
+        ck_assert_uint_eq(sync_all(), 4);
+        ck_assert_uint_eq(writes, 4);
+        check_order("0010 0011 0012");
+        ck_assert_uint_eq(sync_all(), 0);
+        ck_assert_uint_eq(sync_these(wanted, 3, true), 0);
+        ck_assert_uint_eq(writes, 4);
+}
+END_TEST
+
+START_TEST(others_stay_where_they_are)
+{
+        put_option("Boot0000", "a shell", FOREIGN, "\\shell.efi");
+        put_option("Boot0001", "what booted", ESP, "\\EFI\\BOOT\\BOOTX64.EFI");
+        put_option("Boot0011", "bootmgr 1", FOREIGN, "\\EFI\\systemd\\systemd-bootx64.efi");
+        put("BootOrder", (uint8_t[]){ 0, 0, 1, 0, 0x11, 0, 3, 0 }, 8);
+        put("BootCurrent", (uint8_t[]){ 1, 0 }, 2);
+        ck_assert_uint_eq(sync_all(), 4);
+        check_order("0000 0010 0012 0013 0001 0011 0003");
+        ck_assert_uint_eq(sync_all(), 0);
+}
+END_TEST
+
+START_TEST(what_somebody_changed_is_put_right)
+{
+        struct firmware_option other[3];
+
+        ck_assert_uint_eq(sync_all(), 4);
+        memcpy(other, wanted, sizeof(other));
+        other[2].arguments = "initrd=\\bootmgr\\89ab bootmgr.slot=b " FALLBACK_WORD;
+        ck_assert_uint_eq(sync_these(other, 3, false), 1);
+        check_order("0010 0011 0012");
+        put("BootOrder", (uint8_t[]){ 0x12, 0, 0x05, 0, 0x10, 0 }, 6); /* one of ours was taken out */
+        ck_assert_uint_eq(sync_these(other, 3, false), 2);
+        check_order("0010 0013 0012 0005");
+        ck_assert_uint_eq(sync_these(other, 2, false), 1); /* nothing to fall back to */
+        check_order("0010 0013 0005");
+}
+END_TEST
+
+START_TEST(the_fallback_is_the_newest_other)
+{
+        static const struct {
+                enum slot_state state[2];
+                int expected;
+        } rows[] = {
+                { { SLOT_CONFIRMED, SLOT_CONFIRMED }, 0 }, { { SLOT_CONFIRMED, SLOT_TRIAL }, 0 },
+                { { SLOT_CONFIRMED, SLOT_BAD }, 0 },       { { SLOT_INCOMPLETE, SLOT_CONFIRMED }, 1 },
+                { { SLOT_INSTALLED, SLOT_CONFIRMED }, 1 }, { { SLOT_TRIAL, SLOT_CONFIRMED }, 1 },
+                { { SLOT_BAD, SLOT_TRIAL }, SLOT_NONE },   { { SLOT_EMPTY, SLOT_EMPTY }, SLOT_NONE },
+        };
+        struct slot_set set;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                slot_set_init(&set, 2);
+                for (int s = 0; s < 2; s++)
+                        set.slots[s] = (struct slot){ .state = rows[i].state[s], .generation = 7 + (uint64_t)s };
+                ck_assert_int_eq(upkeep_fallback(&set), rows[i].expected);
+        }
+}
+END_TEST
+
+START_TEST(without_variables_nothing_is_done)
+{
+        unsigned changed = 9;
+
+        ck_assert_int_eq(firmware_sync(NULL, &disk, wanted, 3, false, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 0);
+        ck_assert_int_eq(firmware_sync("nowhere", &disk, wanted, 3, false, NULL, NULL), 0);
+        disk.esp.present = false;
+        ck_assert_int_eq(firmware_sync("efivars", &disk, wanted, 3, false, NULL, NULL), 0);
+        ck_assert_uint_eq(writes, 0);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("firmware");
+        TCase *t = tcase_create("codec"), *v = tcase_create("variables");
+        SRunner *runner = srunner_create(s);
+        int failed;
+
+        tcase_add_test(t, bytes_are_those_of_the_specification);
+        tcase_add_test(t, damage_is_survived);
+        tcase_add_test(t, what_cannot_be_written_is_refused);
+        suite_add_tcase(s, t);
+        tcase_add_checked_fixture(v, setup, teardown);
+        tcase_add_test(v, they_are_made_once);
+        tcase_add_test(v, others_stay_where_they_are);
+        tcase_add_test(v, what_somebody_changed_is_put_right);
+        tcase_add_test(v, the_fallback_is_the_newest_other);
+        tcase_add_test(v, without_variables_nothing_is_done);
+        suite_add_tcase(s, v);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
