@@ -28,7 +28,7 @@ import host                                                     # noqa: E402
 import images                                                   # noqa: E402
 from agent import AgentError, AgentLost                         # noqa: E402
 
-BOOT_SECONDS = 240
+BOOT_SECONDS = 400
 BLOCK = 1 << 16
 
 

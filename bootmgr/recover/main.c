@@ -202,7 +202,6 @@ static void power_off(const struct recover *c)
         log_message(LOG_LEVEL_WARNING, "switched off from the recovery page");
         if (c->disk_path)
                 return; /* a test on an image */
-        sync();
         reboot(LINUX_REBOOT_CMD_POWER_OFF);
 }
 

@@ -32,7 +32,8 @@ is "and its confirmation leave it alone" true "$(status 'j["rescue"]["usable"]')
 mv "esp/bootmgr/$(sha256sum <ri2 | cut -c1-32)" kept
 is "a missing file is told" false "$(status 'j["rescue"]["usable"]')"
 mv kept "esp/bootmgr/$(sha256sum <ri2 | cut -c1-32)"
-# 3 in a, 2 in b. Exhausted entries of ours still come before it.
+# 3 in a, 2 in b. Exhausted entries of ours still come before it. (The menu's way back has no counter: it is out of the way here.)
+rm esp/loader/entries/bootmgr-previous-*
 mv esp/loader/entries/bootmgr-3-a.conf esp/loader/entries/bootmgr-3-a+0-3.conf
 mv esp/loader/entries/bootmgr-2-b.conf esp/loader/entries/bootmgr-2-b+0-3.conf
 is "exhausted ones of ours too" a "$(status 'j["next"]')"
