@@ -96,8 +96,10 @@ CRASH_SRC := $(wildcard tests/crash/*.c)
 $(BUILD)/obj/tests/crash/recover_%.o: bootmgr/recover/%.c Makefile
 	$(call say,CC,$< (crash))
 	$(Q)mkdir -p $(@D) && $(COMPILE) -Dmain=recover_main -Wno-missing-prototypes -c -o $@ $<
-$(BUILD)/tests/crash/crash: $(call obj,$(CRASH_SRC)) $(BUILD)/obj/tests/crash/recover_main.o \
-		$(BUILD)/obj/tests/crash/recover_mount.o $(BUILD)/libbootmgr.a
+# Without its log: what it says goes where the other programs' words go.
+CRASH_RECOVER := $(patsubst bootmgr/recover/%.c,$(BUILD)/obj/tests/crash/recover_%.o, \
+	$(filter-out bootmgr/recover/log.c,$(wildcard bootmgr/recover/*.c)))
+$(BUILD)/tests/crash/crash: $(call obj,$(CRASH_SRC)) $(CRASH_RECOVER) $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out,--wrap=close -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
 

@@ -51,6 +51,8 @@ struct loader_ops {
         int (*confirm)(struct loader *l, uint64_t generation, struct error *e);
         /* Removes our entries of a slot, the menu's too; boot files no entry names go with the next prune. */
         int (*remove_slot)(struct loader *l, int slot, struct error *e);
+        /* Removes the entries of this generation; what they name stays. */
+        int (*drop)(struct loader *l, uint64_t generation, struct error *e);
         /* Removes our entries older than `keep` (generations, n of them) and unnamed boot files. */
         int (*prune)(struct loader *l, const uint64_t *keep, size_t n, struct error *e);
         /* The menu's entry "previous version" becomes that of this spec (with .rollback), behind all of ours; NULL: there

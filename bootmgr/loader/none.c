@@ -47,6 +47,11 @@ static int none_remove_slot(struct loader *l, int slot, struct error *e)
         return 0;
 }
 
+static int none_drop(struct loader *l, uint64_t generation, struct error *e)
+{
+        return 0;
+}
+
 static int none_prune(struct loader *l, const uint64_t *keep, size_t n, struct error *e)
 {
         return 0;
@@ -81,6 +86,7 @@ const struct loader_ops loader_none = {
         .next = none_next,
         .confirm = none_confirm,
         .remove_slot = none_remove_slot,
+        .drop = none_drop,
         .prune = none_prune,
         .offer = none_offer,
         .firmware = none_firmware,

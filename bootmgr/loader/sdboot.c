@@ -365,6 +365,19 @@ bool sdboot_is_menu_entry(const char *file, int slot)
         return name && (slot == SLOT_NONE || (name[0] == slot_name(slot) && name[1] == '-'));
 }
 
+static int sdboot_drop(struct loader *l, uint64_t generation, struct error *e)
+{
+        struct sdboot *s = l->priv;
+        _cleanup_entries_ struct entry_list list = {};
+        int r;
+
+        r = sdboot_read_entries(s, &list, e);
+        for (size_t i = 0; i < list.n && r >= 0; i++)
+                if (list.items[i].name.ours && list.items[i].name.generation == generation)
+                        r = sdboot_unlink_entry(s, &list.items[i], e);
+        return r < 0 ? r : io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
+}
+
 static int sdboot_remove_slot(struct loader *l, int slot, struct error *e)
 {
         struct sdboot *s = l->priv;
@@ -477,6 +490,7 @@ const struct loader_ops loader_systemd_boot = {
         .next = sdboot_next,
         .confirm = sdboot_confirm,
         .remove_slot = sdboot_remove_slot,
+        .drop = sdboot_drop,
         .prune = sdboot_prune,
         .inspect = sdboot_inspect,
 };

@@ -196,26 +196,6 @@ static int tries_for(struct run *run)
         return run->op.from_slot == SLOT_NONE ? 0 : (int)run->m->config.tries;
 }
 
-/* An entry that was made, but not for certain, is removed again. */
-static int take_entry_back(const struct run *run, struct loader *loader)
-{
-        _cleanup_free_ struct loader_entry *entries = NULL;
-        _cleanup_free_ uint64_t *keep = NULL;
-        size_t n = 0, kept = 0;
-        int r;
-
-        r = loader->ops->list(loader, &entries, &n, NULL);
-        if (r < 0)
-                return r;
-        keep = calloc(MAX(n, 1U), sizeof(*keep));
-        if (!keep)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++)
-                if (entries[i].generation != run->op.generation)
-                        keep[kept++] = entries[i].generation;
-        return loader->ops->prune(loader, keep, kept, NULL);
-}
-
 /* What leaving the slot meant is taken back: it can be asked for again. Where the entry may be there all the same,
  * the record goes on saying SWITCHING, and the next boot looks. */
 static void undo_switch(struct run *run, struct loader *loader, const struct slot_set *before)
@@ -224,7 +204,8 @@ static void undo_switch(struct run *run, struct loader *loader, const struct slo
 
         *set = *before;
         set->generation = now.generation;
-        if (take_entry_back(run, loader) < 0) {
+        /* Its boot files stay: what was installed goes on being whole. */
+        if (loader->ops->drop(loader, run->op.generation, NULL) < 0) {
                 set->phase = now.phase;
                 set->target = now.target;
                 set->target_generation = now.target_generation;
