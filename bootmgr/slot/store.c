@@ -287,13 +287,18 @@ static int save_copy(const struct state_place *place, struct state *state, int i
 {
         uint8_t copy[STATE_COPY_SIZE];
         struct state next = *state;
-        int r;
+        int r = 0;
 
         next.sequence++;
         state_encode(&next, copy);
-        r = write_copy(place, i, copy);
+        /* Two copies on their way at once could both be torn by one power cut. */
+        if (state->n_valid > 0 && !state->flushed)
+                r = io_fsync(place->fd[state->copy]);
+        if (r >= 0)
+                r = write_copy(place, i, copy);
         if (r < 0)
                 return r;
+        state->flushed = true;
         state->sequence = next.sequence;
         state->copy = i;
         state->n_valid = MIN(state->n_valid + 1, 2);

@@ -20,9 +20,10 @@ struct state_place {
 
 struct state {
         struct slot_set set;
-        uint64_t sequence;              /* of the copy it came from; none was valid: above all that ever was */
-        int copy;                       /* which copy that was, 0 or 1 */
-        int n_valid;                    /* valid copies found: 2 is normal, 1 is reported by status */
+        uint64_t sequence; /* of the copy it came from; none was valid: above all that ever was */
+        int copy;          /* which copy that was, 0 or 1 */
+        bool flushed;      /* that copy: written by this process. Another may have been killed before it flushed */
+        int n_valid;       /* valid copies found: 2 is normal, 1 is reported by status */
         uint8_t extra[STATE_COPY_SIZE]; /* payload bytes that this program does not know … */
         size_t n_extra;                 /* … written back unchanged */
 };

@@ -584,21 +584,26 @@ static void break_call(int at, int error, ssize_t half)
         io_set_ops(&ops);
 }
 
+/* Before the first, the copy that stays is flushed: who wrote it may have been killed before that. */
 START_TEST(saving_is_write_flush_read_back)
 {
         struct state s = formatted();
 
         break_call(-1, 0, 0);
         ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_str_eq(fault.log, "fwfr");
+        break_call(-1, 0, 0);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
         ck_assert_str_eq(fault.log, "wfr");
 }
 END_TEST
 
-/* The write, the flush, the read-back fail; the write also torn at every 512 bytes: the other copy is valid. */
+/* The first flush, the write, the flush, the read-back fail; the write also torn at every 512 bytes: the other copy is
+ * valid. */
 START_TEST(a_failed_write_leaves_the_other_copy)
 {
         static const int errors[] = { -EIO, -ENOSPC, -EROFS };
-        int call = _i % 3, error = errors[_i / 3];
+        int call = _i % 4, error = errors[_i / 4];
 
         for (ssize_t half = 0; half < STATE_COPY_SIZE; half += 512) {
                 struct state s = formatted(), again;
@@ -615,8 +620,8 @@ START_TEST(a_failed_write_leaves_the_other_copy)
                 ck_assert_int_eq(s.copy, 1);
                 ck_assert_int_eq(state_load(&place, &again, NULL), 0);
                 /* The old record, or with all its bytes on the disk the new one: never a mixture. */
-                if (call == 0 && half < HEADER + PAYLOAD) {
-                        ck_assert_int_eq(again.n_valid, half > 0 ? 1 : 2);
+                if (call == 0 || (call == 1 && half < HEADER + PAYLOAD)) {
+                        ck_assert_int_eq(again.n_valid, call == 1 && half > 0 ? 1 : 2);
                         ck_assert_uint_eq(again.set.floor, sample().set.floor);
                 } else {
                         ck_assert_uint_eq(again.set.floor, 99);
@@ -730,7 +735,7 @@ int main(void)
         tcase_add_loop_test(t, unknown_trailing_bytes_are_kept, 0, 3);
         tcase_add_test(t, what_is_broken_is_not_written);
         tcase_add_test(t, saving_is_write_flush_read_back);
-        tcase_add_loop_test(t, a_failed_write_leaves_the_other_copy, 0, 9);
+        tcase_add_loop_test(t, a_failed_write_leaves_the_other_copy, 0, 12);
         tcase_add_test(t, a_lying_disk_is_found_out);
         tcase_add_loop_test(t, an_unreadable_copy_counts_as_invalid, 0, 2);
         tcase_add_test(t, two_files);
