@@ -81,7 +81,7 @@ static char version_of_root(const struct disk *disk, int slot)
         static char buffer[65536];
         _cleanup_close_ int fd = open(volume_path(RAW), O_RDONLY | O_CLOEXEC);
 
-        for (char v = '1'; v <= '3'; v++) {
+        for (char v = '1'; v <= LAST_VERSION; v++) {
                 size_t size;
                 const char *content = content_of(v, false, &size);
 
@@ -94,7 +94,7 @@ static char version_of_root(const struct disk *disk, int slot)
 
 static char version_of_kernel(const char *path)
 {
-        for (char v = '1'; v <= '3'; v++) {
+        for (char v = '1'; v <= LAST_VERSION; v++) {
                 size_t size;
                 const char *content = content_of(v, true, &size);
 
@@ -157,7 +157,7 @@ static char whose_config(void)
 
         snprintf(path, sizeof(path), "%s/root/late", volume_path(DATA));
         late = access(path, F_OK) == 0;
-        for (char v = '1'; v <= '3'; v++) {
+        for (char v = '1'; v <= LAST_VERSION; v++) {
                 config_of(v, text, CONFIG_SIZE);
                 snprintf(path, sizeof(path), "%s/root/cfg/settings", volume_path(DATA));
                 if (!is_file(path, text, CONFIG_SIZE))
@@ -503,7 +503,8 @@ static int check_idempotent(struct error *e)
         return fail(e, -EIO, NULL, "the next boot changed '%s' to '%s'", before ?: "", after ?: "");
 }
 
-/* What was staged goes on at the next shutdown; what was not can be begun. The version that is to boot: *ret. */
+/* What was staged goes on at the next shutdown; what was not can be begun, to a version newer than all. The version that
+ * is to boot: *ret. */
 static int switch_again(const char *cmdline, char *ret, struct error *e)
 {
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
@@ -511,8 +512,7 @@ static int switch_again(const char *cmdline, char *ret, struct error *e)
         struct upgrade_options options = { .source = bundle };
         int r;
 
-        snprintf(bundle, sizeof(bundle), "%.*s/%c.bundle", (int)(strlen(work) - strlen("/work")), work,
-                 running == '3' ? '2' : '3');
+        snprintf(bundle, sizeof(bundle), "%.*s/%c.bundle", (int)(strlen(work) - strlen("/work")), work, LAST_VERSION);
         r = open_machine(&m, cmdline, e);
         if (r >= 0)
                 r = operation_clear_refused(&m, e);

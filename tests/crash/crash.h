@@ -29,6 +29,8 @@
                 .place.fd = { -1, -1 }, .snapshots = { -1, -1 }, .lock = -1                                                 \
         }
 
+#define LAST_VERSION '4' /* there are roots, kernels and bundles of 1 to this one */
+
 enum volume { RAW, ESP, DATA, N_VOLUMES, NO_VOLUME = N_VOLUMES };
 
 struct version {

@@ -14,7 +14,7 @@
 
 const char *content_of(char version, bool kernel, size_t *ret_size)
 {
-        static char contents[3][2][ROOT_SIZE];
+        static char contents[LAST_VERSION - '0'][2][ROOT_SIZE];
         char *content = contents[version - '1'][kernel];
         uint32_t x = (uint32_t)version * 7919 + kernel;
 
@@ -463,7 +463,7 @@ static void stage_make(const struct stage *s)
 
 void stages_make(void)
 {
-        static const char versions[] = "123";
+        static const char versions[] = { '1', '2', '3', LAST_VERSION, '\0' };
 
         sh("mkdir -p stages trust; \"$BOOTMGR\" bundle keygen release -q; cp release.pem trust/; printf "
            "'[System]\\nCompatible=box\\n[Configuration]\\nSharedPaths=/cfg /single "
