@@ -136,13 +136,13 @@ static int system_attribute(int dirfd, const char *path, int fd, const struct io
 
         switch (a->what) {
         case IO_OWNER:
-                r = fchownat(dirfd, path, a->uid, a->gid, AT_SYMLINK_NOFOLLOW);
+                r = fd >= 0 ? fchown(fd, a->uid, a->gid) : fchownat(dirfd, path, a->uid, a->gid, AT_SYMLINK_NOFOLLOW);
                 break;
         case IO_MODE:
-                r = fchmodat(dirfd, path, a->mode, 0);
+                r = fd >= 0 ? fchmod(fd, a->mode) : fchmodat(dirfd, path, a->mode, 0);
                 break;
         case IO_MTIME:
-                r = utimensat(dirfd, path, times, AT_SYMLINK_NOFOLLOW);
+                r = fd >= 0 ? futimens(fd, times) : utimensat(dirfd, path, times, AT_SYMLINK_NOFOLLOW);
                 break;
         case IO_SET_XATTR:
         case IO_REMOVE_XATTR:
