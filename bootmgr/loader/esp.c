@@ -3,11 +3,15 @@
 
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/io.h"
 #include "slot/kinds.h"
 
@@ -55,6 +59,18 @@ static int mount_detached(const char *device, bool write, struct error *e)
                       : fd;
 }
 
+/* By a person or by fstab: that lasts. What programs like this one mount is attached nowhere. */
+static bool is_attached(const char *device)
+{
+        _cleanup_free_ char *text = NULL, *number = NULL;
+        struct stat st;
+
+        if (stat(device, &st) < 0 || file_read(AT_FDCWD, "/proc/self/mountinfo", MIB(1), &text, NULL) < 0)
+                return false;
+        number = xasprintf(" %u:%u ", major(st.st_rdev), minor(st.st_rdev));
+        return number && strstr(text, number);
+}
+
 /* Who only looks has it mounted read-only, for a moment, and the kernel allows no other way meanwhile: 'bootmgr status'
  * must not be the reason why a rollback is refused. */
 static int mount_patiently(const char *device, bool write, struct error *e)
@@ -64,7 +80,7 @@ static int mount_patiently(const char *device, bool write, struct error *e)
         for (;;) {
                 int fd = mount_detached(device, write, e);
 
-                if (fd != -EBUSY || now_monotonic() >= deadline)
+                if (fd != -EBUSY || now_monotonic() >= deadline || is_attached(device))
                         return fd;
                 if (e)
                         error_done(e);
