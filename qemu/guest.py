@@ -30,7 +30,8 @@ DEFAULTS = {
     'write_log': None, 'qemu': [],
 }
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,63}')
-FIRMWARE_SECONDS = 60                   # its first character comes within 3 s on an idle host
+RESTARTS = re.compile(rb'(reboot: Restarting system|Rebooting in \d+ seconds\.\.)\s*$')       # the last that a system says
+HELP_AGAIN_SECONDS = 15                 # the firmware's first character comes within 3 s on an idle host
 BOOTED = ('running', 'degraded')        # what systemctl says once all jobs of the boot have ended
 
 
@@ -54,6 +55,7 @@ class Guest:
         self.name = name
         self.directory = os.path.join(host.GUESTS, name)
         self.agent = Agent(self.directory, self._agent_listens)
+        self._helped = 0, 0.0                   # the size of its console's log when the firmware was helped, and when that was
         self.state = self._load()
 
     def path(self, name):
@@ -139,7 +141,7 @@ class Guest:
                              % (self.name, self.state['base'], self.name, self.state['image']))
         self.state.update(changes)
         self.state.update(boot_id=None)
-        for name in ('agent.sock', 'qmp.sock', 'console.sock'):
+        for name in ('agent.sock', 'qmp.sock', 'gdb.sock', 'console.sock'):
             _unlink(self.path(name))
         with open(self.path('qemu.log'), 'ab') as log:
             process = subprocess.Popen(self._command(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -279,6 +281,7 @@ class Guest:
         deadline = time.monotonic() + timeout
         while (shown := self.console(offset)).count(text) < count:
             self.must_run()
+            self._help_firmware()
             if time.monotonic() > deadline:
                 raise GuestError('guest %s did not show %r %d times within %d s' % (self.name, text, count, timeout))
             time.sleep(0.5)
@@ -321,7 +324,7 @@ class Guest:
                 seen = 'boot %s has not finished' % boot_id
                 system = self.run(['systemctl', 'is-system-running', '--wait'], connect_timeout=3, timeout=left).text.strip()
             except AgentError:
-                self._reset_hung_firmware()
+                self._help_firmware()
                 time.sleep(0.2)
                 continue
             if system in BOOTED:
@@ -334,20 +337,44 @@ class Guest:
         raise GuestError('guest %s did not boot within %d s: %s; `qemu/vm console %s` shows its console'
                          % (self.name, timeout, seen, self.name))
 
-    def _reset_hung_firmware(self):
-        """Seen once in some 60 reboots on a busy host: the emulated OVMF spins before it has shown anything or loaded a bootloader.
-        Another reset changes nothing that a guest could have counted: nothing of the guest had started."""
+    def _help_firmware(self):
+        """After a warm reset QEMU keeps what it has translated of the system before. Pages that hold some of it are written many times
+        as slowly, for ever; where that is the firmware's interrupt stack, its timer leaves no time for anything else. So what was
+        translated is thrown away. A guest cannot tell."""
+        if host.accelerator() == host.KVM:
+            return
         try:
             with open(self.path('console.log'), 'rb') as log:
-                log.seek(-min(200, os.fstat(log.fileno()).st_size), os.SEEK_END)
-                hung = log.read().rstrip().endswith(b'reboot: Restarting system')
-                silent = time.time() - os.fstat(log.fileno()).st_mtime
+                size = os.fstat(log.fileno()).st_size
+                log.seek(-min(200, size), os.SEEK_END)
+                if not RESTARTS.search(log.read()):
+                    return
         except OSError:
             return
-        if hung and silent > FIRMWARE_SECONDS:
-            print('vm: the firmware of guest %s did not start for %d s after a reset: reset again' % (self.name, silent), file=sys.stderr)
-            os.utime(self.path('console.log'))
-            self.qmp('system_reset')
+        if self._helped[0] != size or time.monotonic() - self._helped[1] > HELP_AGAIN_SECONDS:
+            self._helped = size, time.monotonic()
+            self._drop_translations()
+
+    def _drop_translations(self):
+        """There is no command for it. QEMU does it before it steps a single instruction for a debugger."""
+        monitor = 'human-monitor-command'
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.qmp(monitor, **{'command-line': 'gdbserver unix:gdb.sock,server=on,wait=off'})
+            with socket.socket(socket.AF_UNIX) as debugger:
+                debugger.settimeout(10)
+                debugger.connect('/proc/self/fd/%d/gdb.sock' % directory)
+                for packet in (b'$?#3f', b'$s#73', b'$D#44'):
+                    debugger.sendall(packet)
+                    while b'#' not in debugger.recv(4096):
+                        pass
+                    debugger.sendall(b'+')
+            self.qmp(monitor, **{'command-line': 'gdbserver none'})
+            self.qmp('cont')
+        except (OSError, GuestError):
+            pass                # it went away meanwhile; who waits for it finds out
+        finally:
+            os.close(directory)
 
     def wait_off(self, timeout=120):
         if not self._await_end(timeout):
