@@ -131,6 +131,11 @@ START_TEST(a_root_that_fails)
         in.root_failed = REASON_ROOT_MOUNT;
         boot_decide(&in, &d);
         check_over(&d, REASON_ROOT_MOUNT);
+        /* Found out by the running system, whose boot has used the only try: not what the try ended by. */
+        slot_set_count_attempt(&in.set, 0, in.boot_id);
+        in.root_failed = REASON_MIGRATION;
+        boot_decide(&in, &d);
+        check_over(&d, REASON_MIGRATION);
 }
 END_TEST
 
