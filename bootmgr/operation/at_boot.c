@@ -268,11 +268,9 @@ static void refine_reason(struct machine *m)
         struct slot *from = &set->slots[set->operation_from];
         struct loader loader;
 
-        if (set->operation_reason != REASON_NOT_STARTED || is_all_zero(from->kernel, BOOT_FILE_ID_SIZE) ||
-            machine_open_loader(m, false, &loader, NULL) < 0)
+        if (set->operation_reason != REASON_NOT_STARTED || machine_open_loader(m, false, &loader, NULL) < 0)
                 return;
-        if (loader.ops->check_boot_file(&loader, from->kernel, NULL) < 0 ||
-            (!is_all_zero(from->initrd, BOOT_FILE_ID_SIZE) && loader.ops->check_boot_file(&loader, from->initrd, NULL) < 0))
+        if (loader_check_slot(&loader, from, NULL) < 0)
                 from->reason = set->operation_reason = REASON_BOOT_FILES;
         loader_close(&loader);
 }
