@@ -72,10 +72,9 @@ static void print_takeover(const struct slot_set *set)
 {
         const char *version = set->previous == SLOT_NONE ? "none" : set->slots[set->previous].version;
 
-        printf("\nConfiguration: nothing is restored (--without-snapshot). Version %s gets that of the running version as "
-               "it "
-               "is,\nwithout any hook: make sure that it can read it. It is sealed before, and comes back with the running "
-               "version.\n",
+        printf("\nConfiguration: nothing is restored (--without-snapshot). Version %s gets that of the running version\n"
+               "as it is, without any hook: make sure that it can read it. It is sealed before, and comes back\n"
+               "with the running version.\n",
                version);
 }
 

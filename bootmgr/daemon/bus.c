@@ -159,14 +159,77 @@ static const sd_bus_vtable operation_vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
-static void announce_manager(bool status, bool operation)
-{
-        const char *names[] = { "Booted",      "Next",       "Previous",      "Generation", "Working",
-                                "FailureJSON", "StatusJSON", "OperationJSON", NULL };
+/* --- asking for properties before they are known --------------------------------------------------------- */
 
-        if (!operation)
-                names[7] = NULL;
-        sd_bus_emit_properties_changed_strv(published, PATH, MANAGER_INTERFACE, (char **)(status ? names : names + 7));
+#define HELD_MAX 64 /* anyone may ask */
+
+static struct {
+        sd_bus_message *messages[HELD_MAX];
+        size_t n;
+} held;
+
+/* Known by `bootmgr status` only. */
+static const char *const of_status[] = { "Booted", "Next", "Previous", "Generation", "StatusJSON" };
+
+static bool is_property_known(const struct manager *m, const char *name)
+{
+        static const char *const ours[] = { "Version", "Working", "FailureJSON" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(ours); i++)
+                if (streq(ours[i], name))
+                        return true;
+        for (size_t i = 0; i < ARRAY_SIZE(of_status); i++)
+                if (streq(of_status[i], name))
+                        return m->status;
+        return m->operation;
+}
+
+/* Whoever starts us to ask something is answered with what is true: not before it is known. Calls of methods wait for
+ * nothing: their tasks look for themselves. */
+static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct manager *m = userdata;
+        const char *name;
+
+        if (m->known || !sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", NULL))
+                return 0;
+        if (sd_bus_message_is_method_call(message, NULL, "Get") && sd_bus_message_read(message, "ss", NULL, &name) >= 0 &&
+            is_property_known(m, name))
+                return 0;
+        if (held.n == HELD_MAX)
+                return sd_bus_reply_method_errorf(message, SD_BUS_ERROR_LIMITS_EXCEEDED,
+                                                  "too many calls at once: try again");
+        held.messages[held.n++] = sd_bus_message_ref(message);
+        manager_look(m);
+        return 1;
+}
+
+static void on_looked(struct manager *m)
+{
+        for (size_t i = 0; i < held.n; i++) {
+                sd_bus_enqueue_for_read(published, held.messages[i]);
+                sd_bus_message_unref(held.messages[i]);
+        }
+        held.n = 0;
+}
+
+/* --- announcing ------------------------------------------------------------------------------------------ */
+
+static void announce_manager(const struct manager *m, bool status, bool operation)
+{
+        const char *names[9] = {};
+        size_t n = 0;
+
+        if (status && m->status)
+                for (size_t i = 0; i < ARRAY_SIZE(of_status); i++)
+                        names[n++] = of_status[i];
+        if (status) {
+                names[n++] = "Working";
+                names[n++] = "FailureJSON";
+        }
+        if (operation)
+                names[n++] = "OperationJSON";
+        sd_bus_emit_properties_changed_strv(published, PATH, MANAGER_INTERFACE, (char **)names);
 }
 
 static void announce_operation(const struct manager *m)
@@ -182,7 +245,7 @@ static void announce_operation(const struct manager *m)
 
 static void on_change(struct manager *m, bool status, bool operation)
 {
-        announce_manager(status, operation);
+        announce_manager(m, status, operation);
         if (operation)
                 announce_operation(m);
 }
@@ -193,7 +256,10 @@ int bus_publish(sd_bus *bus, struct manager *m)
 
         published = bus;
         m->changed = on_change;
-        r = sd_bus_add_object_vtable(bus, NULL, PATH, MANAGER_INTERFACE, manager_vtable, m);
+        m->looked = on_looked;
+        r = sd_bus_add_filter(bus, NULL, on_message, m);
+        if (r >= 0)
+                r = sd_bus_add_object_vtable(bus, NULL, PATH, MANAGER_INTERFACE, manager_vtable, m);
         if (r >= 0)
                 r = sd_bus_add_object_vtable(bus, NULL, OPERATION_PATH, OPERATION_INTERFACE, operation_vtable, m);
         return r < 0 ? r : sd_bus_request_name(bus, NAME, 0);

@@ -3,11 +3,8 @@
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/bus.h"
-
-#define LOOK_TIMEOUT (10 * USEC_PER_SEC)
 
 static int block_signals(sd_event *event)
 {
@@ -23,18 +20,6 @@ static int block_signals(sd_event *event)
         if (sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL) < 0)
                 return -EINVAL;
         return sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
-}
-
-/* Whoever starts us to ask something is answered with what is true: not before it is known. But a disk that
- * does not answer must not keep the daemon from saying so. */
-static int look(struct manager *m)
-{
-        uint64_t deadline = now_monotonic() + LOOK_TIMEOUT;
-        int r = manager_start(m);
-
-        while (r >= 0 && !m->known && now_monotonic() < deadline && sd_event_get_state(m->event) == SD_EVENT_INITIAL)
-                r = sd_event_run(m->event, LOOK_TIMEOUT);
-        return r;
 }
 
 static int run(struct manager *m, sd_bus **bus)
@@ -53,7 +38,7 @@ static int run(struct manager *m, sd_bus **bus)
         if (r >= 0)
                 r = sd_bus_attach_event(*bus, m->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
-                r = look(m);
+                r = manager_start(m);
         if (r >= 0)
                 r = bus_publish(*bus, m);
         if (r < 0)

@@ -10,6 +10,8 @@
 #define ANNOUNCE_INTERVAL (200 * USEC_PER_MSEC)
 #define POLL_INTERVAL     USEC_PER_SEC /* of work that is not ours: nobody tells us how far it is */
 #define READERS_MAX       8            /* each is a process, and anyone may ask */
+#define LOOK_DELAY        USEC_PER_SEC /* work that we were started for goes first */
+#define LOOK_TIMEOUT      (10 * USEC_PER_SEC)
 
 static int start_timer(struct manager *m, sd_event_source **timer, uint64_t delay, sd_event_time_handler_t handler)
 {
@@ -87,10 +89,17 @@ static int on_poll_time(sd_event_source *s, uint64_t usec, void *userdata)
 
 static void refresh(struct manager *m);
 
+static void become_known(struct manager *m)
+{
+        m->look = sd_event_source_disable_unref(m->look);
+        if (!TAKE(m->known, true) && m->looked)
+                m->looked(m);
+}
+
 static void end_refresh(struct manager *m)
 {
-        m->known = true;
         m->refreshing = false;
+        become_known(m);
         if (TAKE(m->refresh_again, false))
                 refresh(m);
         else if (!m->working && (m->others_work || manager_running_step(m)))
@@ -101,8 +110,8 @@ static void on_operation_read(int exit_status, const json_t *last, void *userdat
 {
         struct manager *m = userdata;
 
-        /* A worker that began meanwhile knows better. */
-        if (exit_status == 0 && !m->working)
+        /* A worker that began meanwhile knows better, once it has said something. */
+        if (exit_status == 0 && (!m->working || !m->operation))
                 announce(m, false, replace(&m->operation, last) || m->unannounced);
         end_refresh(m);
 }
@@ -165,6 +174,31 @@ static int on_lock(sd_event_source *s, const struct inotify_event *event, void *
         return 0;
 }
 
+/* A disk that does not answer must not keep us from saying so. */
+static int on_look_timeout(sd_event_source *s, uint64_t usec, void *userdata)
+{
+        become_known(userdata);
+        return 0;
+}
+
+void manager_look(struct manager *m)
+{
+        if (m->known || TAKE(m->looking, true))
+                return;
+        start_timer(m, &m->look, LOOK_TIMEOUT, on_look_timeout);
+        if (!m->refreshing)
+                refresh(m);
+}
+
+static int on_look_time(sd_event_source *s, uint64_t usec, void *userdata)
+{
+        struct manager *m = userdata;
+
+        if (!m->working) /* its end looks */
+                manager_look(m);
+        return 0;
+}
+
 int manager_start(struct manager *m)
 {
         int r = sd_event_add_inotify(m->event, &m->lock, m->run_directory, IN_MODIFY | IN_CLOSE_WRITE | IN_ONLYDIR, on_lock,
@@ -173,14 +207,14 @@ int manager_start(struct manager *m)
         if (r < 0)
                 log_warning("%s cannot be watched: what is done without the daemon is seen late: %s", m->run_directory,
                             error_text(r));
-        refresh(m);
-        return 0;
+        return start_timer(m, &m->look, LOOK_DELAY, on_look_time);
 }
 
 void manager_stop(struct manager *m)
 {
         m->timer = sd_event_source_disable_unref(m->timer);
         m->poll = sd_event_source_disable_unref(m->poll);
+        m->look = sd_event_source_disable_unref(m->look);
         m->lock = sd_event_source_disable_unref(m->lock);
         json_decref(TAKE_PTR(m->status));
         json_decref(TAKE_PTR(m->operation));

@@ -32,14 +32,21 @@ struct manager {
         /* Called when one of the two differs from what it was. At most every 200 ms while work is under way. */
         void (*changed)(struct manager *m, bool status, bool operation);
 
+        /* Called once, when `known` becomes true. */
+        void (*looked)(struct manager *m);
+
+        bool looking; /* manager_look() was called */
         bool refreshing, refresh_again;
         bool unannounced;     /* the operation changed, and the timer will say so */
         uint64_t last_change; /* monotonic µs of the last announcement of the operation */
-        sd_event_source *timer, *poll, *lock;
+        sd_event_source *timer, *poll, *look, *lock;
 };
 
-/* Begins to read what there is, and to watch the run directory. */
+/* Watches the run directory, and after a moment begins to read what there is. Work that is asked for before that does
+ * not wait for it: it reads for itself. */
 int manager_start(struct manager *m);
+/* Begins to read at once: somebody wants to know. After 10 s without an answer it counts as known that nothing is. */
+void manager_look(struct manager *m);
 void manager_stop(struct manager *m);
 
 /* Starts a task for a caller. -EBUSY: a worker is asked for while one of ours is at work. -EUSERS: too many

@@ -63,35 +63,47 @@ static void log_decision(struct machine *m, const struct boot_decision *d)
                           slot_reason_to_string(m->state.set.slots[d->bad_slot].reason));
 }
 
-/* The decision that the initramfs has made already comes out as "nothing to do" here; without its hook it is
- * made now. */
-static int decide(struct machine *m, struct boot_decision *d, struct error *e)
+/* What this boot looks like; *entries is the caller's to free. */
+static struct boot_input look(const struct machine *m, struct loader *loader, struct loader_entry **entries)
 {
-        _cleanup_free_ struct loader_entry *entries = NULL;
         struct boot_input in = { .slot = m->booted,
                                  .generation = m->booted_generation,
                                  .start = m->start,
                                  .now = now_realtime(),
                                  .record_lost = m->state_lost,
                                  .set = m->state.set };
-        struct loader loader;
-        size_t n = 0;
-        int r;
 
         memcpy(in.boot_id, m->boot_id, sizeof(in.boot_id));
+        in.entries_known = loader->ops->list(loader, entries, &in.n_entries, NULL) >= 0;
+        in.entries = *entries;
+        return in;
+}
+
+static int carry_out(struct machine *m, const struct boot_decision *d, struct loader *loader, struct error *e)
+{
+        int r = machine_open_for_writing(m, e);
+
+        return r < 0 ? r
+                     : boot_carry_out(d, &m->disk, &m->place, &m->state, loader, m->config.cmdline, !m->config.etc_overlay,
+                                      e);
+}
+
+/* The decision that the initramfs has made already comes out as "nothing to do" here; without its hook it is
+ * made now. */
+static int decide(struct machine *m, struct boot_decision *d, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        struct boot_input in;
+        struct loader loader;
+        int r;
+
         r = open_loader(m, &loader, e);
         if (r < 0)
                 return r;
-        in.entries_known = loader.ops->list(&loader, &entries, &n, NULL) >= 0;
-        in.entries = entries;
-        in.n_entries = n;
+        in = look(m, &loader, &entries);
         decide_for(&in, d);
-        if (d->save) {
-                r = machine_open_for_writing(m, e);
-                if (r >= 0)
-                        r = boot_carry_out(d, &m->disk, &m->place, &m->state, &loader, m->config.cmdline,
-                                           !m->config.etc_overlay, e);
-        }
+        if (d->save)
+                r = carry_out(m, d, &loader, e);
         loader_close(&loader);
         if (r < 0)
                 return r;
@@ -128,16 +140,11 @@ int operation_settle_switch(struct machine *m, struct error *e)
         struct slot_set *set = &m->state.set;
         struct boot_input in = { .slot = set->operation_from, .now = now_realtime(), .set = *set, .entries_known = true };
         struct boot_decision d;
-        struct loader loader;
         int r;
 
         if (!m->offline || set->phase != SWITCH_SWITCHING || m->booted == set->target)
                 return 0;
-        r = machine_open_loader(m, true, &loader, e);
-        if (r < 0)
-                return r;
-        r = loader.ops->list(&loader, &entries, &in.n_entries, e);
-        loader_close(&loader);
+        r = machine_list_entries(m, &entries, &in.n_entries, e);
         if (r < 0)
                 return r;
         in.entries = entries;
@@ -261,11 +268,9 @@ static void refine_reason(struct machine *m)
         struct slot *from = &set->slots[set->operation_from];
         struct loader loader;
 
-        if (set->operation_reason != REASON_NOT_STARTED || is_all_zero(from->kernel, BOOT_FILE_ID_SIZE) ||
-            machine_open_loader(m, false, &loader, NULL) < 0)
+        if (set->operation_reason != REASON_NOT_STARTED || machine_open_loader(m, false, &loader, NULL) < 0)
                 return;
-        if (loader.ops->check_boot_file(&loader, from->kernel, NULL) < 0 ||
-            (!is_all_zero(from->initrd, BOOT_FILE_ID_SIZE) && loader.ops->check_boot_file(&loader, from->initrd, NULL) < 0))
+        if (loader_check_slot(&loader, from, NULL) < 0)
                 from->reason = set->operation_reason = REASON_BOOT_FILES;
         loader_close(&loader);
 }
@@ -449,27 +454,20 @@ static int step_config(struct run *run, struct error *e)
  * the other to start. */
 static int give_up_slot(struct machine *m, struct run *run, const struct error *why, struct error *e)
 {
-        struct boot_input in = { .slot = m->booted,
-                                 .generation = m->booted_generation,
-                                 .now = now_realtime(),
-                                 .set = m->state.set,
-                                 .root_failed = REASON_MIGRATION };
+        _cleanup_free_ struct loader_entry *entries = NULL;
         struct boot_decision d;
+        struct boot_input in;
         struct loader loader;
         int r;
 
         r = machine_open_loader(m, true, &loader, e);
         if (r < 0)
                 return r;
+        in = look(m, &loader, &entries);
+        in.root_failed = REASON_MIGRATION;
         boot_decide(&in, &d);
-        if (d.action == BOOT_REBOOT) {
-                r = machine_open_for_writing(m, e);
-                if (r >= 0)
-                        r = boot_carry_out(&d, &m->disk, &m->place, &m->state, &loader, m->config.cmdline,
-                                           !m->config.etc_overlay, e);
-        } else {
-                r = -ENOENT; /* nothing else can boot: the degraded target, with the reason */
-        }
+        /* Nothing else can boot: the degraded target, with the reason. */
+        r = d.action == BOOT_REBOOT ? carry_out(m, &d, &loader, e) : -ENOENT;
         loader_close(&loader);
         if (r < 0)
                 return r;

@@ -591,6 +591,12 @@ static int save(const struct boot_decision *d, bool can_write, const struct stat
 {
         struct slot_set before = state->set;
 
+        /* Without an entry the next boot is on the version that was to be left: its configuration unsealed, and no way back
+         * behind it. So it stays a look at the other one, which can be repeated. */
+        if (d->found == BOOT_FOUND_CHOSEN && !can_write) {
+                log_warning("the rollback to slot %c is not begun: the bootloader cannot be told", slot_name(d->switch_to));
+                return 0;
+        }
         state->set = d->set;
         if (d->switch_to != SLOT_NONE && !can_write)
                 keep_switch(&state->set, &before);

@@ -32,6 +32,7 @@
  *
  * A rollback that begins here needs no reboot: the slot gets a new entry, on trial, and this boot is its first try. It
  * has the record's operation with this boot's id, from which the running system makes its steps (operation/at_boot.c).
+ * One that a person chose is not begun where the entry cannot be made: the boot is as BOOT_FOUND_DETOUR.
  *
  * Never: an incomplete or bad slot goes on while another can boot; a loop without an end.
  */

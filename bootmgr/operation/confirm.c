@@ -214,22 +214,6 @@ static int check_owner(struct machine *m, struct error *e)
         return fail_hint(e, "'bootmgr boot-config' says why, and puts it in place once it can");
 }
 
-/* Confirmed already: what somebody took away meanwhile is put back. */
-static void keep_up(struct machine *m)
-{
-        _cleanup_error_ struct error why = {};
-        struct loader loader;
-
-        if (m->booted == SLOT_NONE)
-                return;
-        if (machine_open_loader(m, true, &loader, &why) < 0) {
-                log_warning("%s", why.message ?: "the bootloader cannot be looked after");
-                return;
-        }
-        upkeep(m, &loader);
-        loader_close(&loader);
-}
-
 int operation_confirm(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -240,7 +224,8 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         if (r < 0)
                 return r;
         if (!on_trial(m)) {
-                keep_up(m);
+                if (m->booted != SLOT_NONE) /* confirmed already: what somebody took away meanwhile is put back */
+                        upkeep_alone(m, upkeep);
                 return 0;
         }
         if (m->state.set.operation_state == OPERATION_STAGED)

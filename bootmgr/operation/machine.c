@@ -300,6 +300,19 @@ int machine_open_loader(struct machine *m, bool write, struct loader *ret, struc
                            write, e);
 }
 
+int machine_list_entries(struct machine *m, struct loader_entry **ret, size_t *ret_n, struct error *e)
+{
+        struct loader loader;
+        int r;
+
+        r = machine_open_loader(m, false, &loader, e);
+        if (r < 0)
+                return r;
+        r = loader.ops->list(&loader, ret, ret_n, e);
+        loader_close(&loader);
+        return r;
+}
+
 int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e)
 {
         struct esp esp;

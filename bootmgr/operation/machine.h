@@ -58,6 +58,9 @@ int machine_open_for_writing(struct machine *m, struct error *e);
 
 int machine_open_loader(struct machine *m, bool write, struct loader *ret, struct error *e);
 
+/* Our entries, newest first, as loader->list gives them; *ret is malloc'ed. */
+int machine_list_entries(struct machine *m, struct loader_entry **ret, size_t *ret_n, struct error *e);
+
 /* Room on the ESP in bytes; UINT64_MAX when the loader keeps nothing there. Checks that it can be written. */
 int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e);
 

@@ -38,14 +38,9 @@ static int rebuild(struct machine *m, struct error *e)
         _cleanup_free_ struct loader_entry *entries = NULL;
         struct boot_input in = { .now = now_realtime(), .record_lost = true, .set = m->state.set, .entries_known = true };
         struct boot_decision d;
-        struct loader loader;
         int r;
 
-        r = machine_open_loader(m, false, &loader, e);
-        if (r < 0)
-                return r;
-        r = loader.ops->list(&loader, &entries, &in.n_entries, e);
-        loader_close(&loader);
+        r = machine_list_entries(m, &entries, &in.n_entries, e);
         if (r < 0)
                 return r;
         if (in.n_entries > 0) {

@@ -9,19 +9,6 @@
 #include "operation/upkeep.h"
 #include "slot/kinds.h"
 
-static void tidy_loader(struct machine *m, void (*tidy)(struct machine *m, struct loader *loader))
-{
-        _cleanup_error_ struct error why = {};
-        struct loader loader;
-
-        if (machine_open_loader(m, true, &loader, &why) < 0) {
-                log_warning("%s", why.message ?: "the bootloader cannot be told");
-                return;
-        }
-        tidy(m, &loader);
-        loader_close(&loader);
-}
-
 int operation_abort(struct machine *m, struct error *e)
 {
         _cleanup_operation_ struct operation op = {};
@@ -72,7 +59,7 @@ int operation_finalize(struct machine *m, struct error *e)
         if (r >= 0)
                 r = machine_save(m, e);
         if (r >= 0)
-                tidy_loader(m, upkeep_menu);
+                upkeep_alone(m, upkeep_menu);
         if (r >= 0)
                 log_event(MESSAGE_FINALIZED, NULL, "version %s is final: the way back is given up, the floor is %llu",
                           set->slots[running].version, (unsigned long long)set->floor);

@@ -113,3 +113,16 @@ void upkeep(struct machine *m, struct loader *loader)
         upkeep_menu(m, loader);
         upkeep_firmware(m, loader);
 }
+
+void upkeep_alone(struct machine *m, void (*what)(struct machine *m, struct loader *loader))
+{
+        _cleanup_error_ struct error why = {};
+        struct loader loader;
+
+        if (machine_open_loader(m, true, &loader, &why) < 0) {
+                log_warning("%s", why.message ?: "the bootloader cannot be looked after");
+                return;
+        }
+        what(m, &loader);
+        loader_close(&loader);
+}

@@ -15,6 +15,9 @@ void upkeep_firmware(struct machine *m, struct loader *loader);
 /* The menu's "previous version" alone: when the way back is given up or taken. */
 void upkeep_menu(struct machine *m, struct loader *loader);
 
+/* One of these for who has no loader open. */
+void upkeep_alone(struct machine *m, void (*what)(struct machine *m, struct loader *loader));
+
 /* How many EFI variables upkeep_firmware() would write. Changes nothing, needs no lock. */
 unsigned upkeep_firmware_lacks(struct machine *m, struct loader *loader);
 

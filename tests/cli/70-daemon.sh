@@ -27,6 +27,7 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 cat >bootmgr-image <<END
 #!/bin/sh
+case "\$*" in *status) while [ -e "$W/blind" ]; do sleep 0.02; done ;; esac
 cd "$W" && exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "\$(cat running)" "\$@"
 END
 cat >activate <<END
@@ -359,6 +360,34 @@ fi
 daemon=$(daemon_pid)
 kill "$daemon"
 ok "SIGTERM ends it" until_is 5 "" daemon_pid
+
+# Started for work, while nobody can say yet how the machine stands
+touch blind
+busctl --json=short monitor org.bootmgr1 >signals 2>/dev/null &
+monitor=$!
+sleep 0.3
+ok "work that it is started for waits for nothing" \
+        busctl --timeout=5 call org.bootmgr1 /org/bootmgr1 org.bootmgr1.Manager Upgrade 'sa{sv}' "$W/2.bundle" 1 no-reboot b true
+is "how the work stands is known from the work" 2 "$(busctl --timeout=5 --json=short get-property org.bootmgr1 \
+        /org/bootmgr1 org.bootmgr1.Manager OperationJSON | json 'json.loads(j["data"])["to_version"]')"
+ok "and that it ends" until_is 20 false get Working
+get Booted >booted &
+reader=$!
+manager GetHistory >/dev/null # behind it
+is "what is not known is not made up" "" "$(cat booted)"
+rm blind
+wait $reader
+is "it is answered once it is known" b "$(cat booted)"
+sleep 0.3
+kill $monitor
+wait $monitor 2>/dev/null
+is "no signal made it up either" "b" "$(python3 -c 'import json
+for m in map(json.loads, open("signals")):
+    if m.get("member") == "PropertiesChanged" and "Booted" in m["payload"]["data"][1]:
+        print(m["payload"]["data"][1]["Booted"]["data"])' | sort -u)"
+ok "the upgrade is given up" m abort
+kill "$(daemon_pid)"
+ok "it ends again" until_is 5 "" daemon_pid
 cat >notify.py <<'END'
 import os, socket, subprocess, sys, time
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

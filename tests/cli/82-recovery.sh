@@ -51,6 +51,19 @@ is "nothing is offered: the way back is used up" "" "$(offered)"
 fails 3 no-previous-version "a further rollback" m rollback system
 fails 3 version-refused "an updater that brings 2 again" m upgrade system --automatic 2.bundle
 
+# On an ESP that cannot be written it is no rollback: nothing says that one was made
+if [ "$(id -u)" -eq 0 ] && unshare -m mount --bind esp esp 2>/dev/null; then
+        upgraded || exit 2
+        # shellcheck disable=SC2016
+        read_only() { unshare -m sh -c 'mount --bind esp esp && mount -o remount,bind,ro esp && exec "$@"' sh "$@"; }
+        running=$(options_of bootmgr-previous-a-1.conf)
+        ok "chosen, the ESP read-only: the initramfs" read_only "$RECOVER" --disk disk.img --esp esp --cmdline "$running" boot
+        ok "and the system go on" read_only "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" boot-config
+        is "version 1 has its configuration" one "$(config)"
+        is "there is no rollback" '["UPGRADE", "DONE"]' "$(operation '[j["operation"], j["state"]]')"
+        is "2 is not refused, and 1 is the way back" '[[], "a"]' "$(status '[j["refused_versions"], j["previous"]]')"
+fi
+
 # It does not come up: the version that was left does, with its own
 upgraded || exit 2
 running=$(options_of bootmgr-previous-a-1.conf)

@@ -789,6 +789,7 @@ static void check_begun(const struct case_ *c, enum slot_reason why, bool automa
         ck_assert_mem_eq(set->operation_id, this_boot, 16);
         ck_assert_mem_eq(set->refused, set->slots[1].digest, DIGEST_SIZE);
         ck_assert_int_eq(set->previous, SLOT_NONE);
+        ck_assert(!set->finalized);
 }
 
 START_TEST(a_confirmed_slot_that_does_not_start_is_left)
@@ -796,6 +797,7 @@ START_TEST(a_confirmed_slot_that_does_not_start_is_left)
         struct case_ c;
 
         older_runs(&c, BOOT_START_FALLBACK);
+        c.in.set.finalized = true; /* what is final bounds persons only */
         run(&c, BOOT_FOUND_PASSED, BOOT_CONTINUE);
         check_begun(&c, REASON_NOT_STARTED, true);
         ck_assert_int_eq(c.d.set.slots[1].state, SLOT_BAD);
@@ -1300,6 +1302,25 @@ START_TEST(a_loader_that_cannot_be_told)
         ck_assert_int_eq(state.set.phase, SWITCH_SWITCHED);
         ck_assert_int_eq(state.set.target, 1);
         ck_assert_int_eq(state.set.slots[1].attempts, 1);
+        check_recorded(&state);
+        /* a person's choice goes with this boot, and the way back stays */
+        older_runs(&c, BOOT_START_ROLLBACK);
+        run(&c, BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+        log_set_max_level(LOG_LEVEL_ERROR);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, false, &state, NULL), 0);
+        ck_assert_uint_eq(story.size, 0);
+        ck_assert_uint_eq(state.sequence, 2);
+        ck_assert_int_eq(state.set.previous, 0);
+        ck_assert_int_eq(state.set.operation_state, OPERATION_DONE);
+        check_recorded(&state);
+        /* an automatic one is begun: the slot that does not start is bad all the same */
+        older_runs(&c, BOOT_START_FALLBACK);
+        run(&c, BOOT_FOUND_PASSED, BOOT_CONTINUE);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, false, &state, NULL), 0);
+        ck_assert_uint_eq(story.size, 0);
+        ck_assert_int_eq(state.set.slots[1].state, SLOT_BAD);
+        ck_assert_int_eq(state.set.operation, OPERATION_ROLLBACK);
+        ck_assert_int_eq(state.set.phase, SWITCH_NONE);
         check_recorded(&state);
 }
 END_TEST

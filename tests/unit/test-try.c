@@ -131,6 +131,11 @@ START_TEST(a_root_that_fails)
         in.root_failed = REASON_ROOT_MOUNT;
         boot_decide(&in, &d);
         check_over(&d, REASON_ROOT_MOUNT);
+        /* Found out by the running system, whose boot has used the only try: not what the try ended by. */
+        slot_set_count_attempt(&in.set, 0, in.boot_id);
+        in.root_failed = REASON_MIGRATION;
+        boot_decide(&in, &d);
+        check_over(&d, REASON_MIGRATION);
 }
 END_TEST
 
@@ -144,13 +149,21 @@ START_TEST(what_led_here_has_failed)
         in.set.operation_state = OPERATION_RUNNING;
         in.set.operation_from = in.set.previous = 0;
         in.set.operation_to = 1;
+        in.set.finalized = true;
         boot_decide_try(&in.set, 0, 2, &d);
         ck_assert_int_eq(d.set.operation_state, OPERATION_FAILED);
         ck_assert_int_eq(d.set.operation_reason, REASON_ROOT_MOUNT);
         ck_assert_int_eq(d.set.previous, SLOT_NONE);
+        ck_assert(!d.set.finalized);
         boot_decide_try(&in.set, 1, 2, &d); /* its own slot: it may still come up */
         ck_assert_int_eq(d.set.operation_state, OPERATION_RUNNING);
         ck_assert_int_eq(d.set.previous, 0);
+        ck_assert(d.set.finalized);
+        in.set.operation_state = OPERATION_STAGED; /* nothing went anywhere yet: no shutdown is to go on with it */
+        for (int slot = 0; slot < 2; slot++) {
+                boot_decide_try(&in.set, slot, 2, &d);
+                ck_assert_int_eq(d.set.operation_state, OPERATION_ABORTED);
+        }
 }
 END_TEST
 
