@@ -2,7 +2,6 @@
 #include "operation/boot.h"
 
 #include "base/buf.h"
-#include "base/log.h"
 #include "base/parse.h"
 
 static const char *const found_names[_BOOT_FOUND_MAX] = {
@@ -546,85 +545,4 @@ void boot_decide(const struct boot_input *in, struct boot_decision *ret)
                 decide(in, &d);
         }
         *ret = d;
-}
-
-/* In the order of every switch: SWITCHING is in d->set already and saved; the entry; SWITCHED. */
-static int make_entry(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
-                      struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
-                      struct error *e)
-{
-        const struct slot *slot = &state->set.slots[d->switch_to];
-        struct entry_spec spec = {
-                .generation = state->set.target_generation,
-                .slot = d->switch_to,
-                .version = slot->version,
-                .root_partuuid = disk->slots[d->switch_to].uuid,
-                .kernel = slot->kernel,
-                .initrd = is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE) ? NULL : slot->initrd,
-                .writable_root = writable_root,
-                .extra_cmdline = extra_cmdline,
-        };
-        int r;
-
-        r = loader->ops->switch_to(loader, &spec, d->tries, e);
-        if (r < 0)
-                return r;
-        slot_set_end_switch(&state->set, d->tries);
-        if (d->action == BOOT_CONTINUE)
-                slot_set_count_attempt(&state->set, d->switch_to, d->boot_id);
-        return state_save(place, state, e);
-}
-
-/* As it was before: what was marked stays marked, the switch that cannot follow does not begin. */
-static void keep_switch(struct slot_set *set, const struct slot_set *before)
-{
-        set->phase = before->phase;
-        set->target = before->target;
-        set->target_generation = before->target_generation;
-        set->generation = before->generation;
-        if (set->target != SLOT_NONE && !slot_has_system(&set->slots[set->target]))
-                slot_set_drop_switch(set);
-}
-
-static int save(const struct boot_decision *d, bool can_write, const struct state_place *place, struct state *state,
-                struct error *e)
-{
-        struct slot_set before = state->set;
-
-        /* Without an entry the next boot is on the version that was to be left: its configuration unsealed, and no way back
-         * behind it. So it stays a look at the other one, which can be repeated. */
-        if (d->found == BOOT_FOUND_CHOSEN && !can_write) {
-                log_warning("the rollback to slot %c is not begun: the bootloader cannot be told", slot_name(d->switch_to));
-                return 0;
-        }
-        state->set = d->set;
-        if (d->switch_to != SLOT_NONE && !can_write)
-                keep_switch(&state->set, &before);
-        return state_save(place, state, e);
-}
-
-int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
-                   struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
-                   struct error *e)
-{
-        bool can_write = loader->writable && loader->ops != &loader_none;
-        int r;
-
-        r = d->save ? save(d, can_write, place, state, e) : 0;
-        if (r < 0)
-                return r;
-        if (d->action == BOOT_REBOOT && !can_write)
-                return fail(e, -EROFS, NULL, "slot %c is to boot instead, but the bootloader cannot be told",
-                            slot_name(d->switch_to));
-        if (d->switch_to != SLOT_NONE && can_write) {
-                r = make_entry(d, disk, place, state, loader, extra_cmdline, writable_root, e);
-                if (r < 0)
-                        return r;
-        }
-        if (d->bad_slot != SLOT_NONE && can_write) {
-                r = loader->ops->remove_slot(loader, d->bad_slot, NULL);
-                if (r < 0) /* they are behind the others: not worth the boot */
-                        log_warning("the entries of slot %c stay: %s", slot_name(d->bad_slot), error_text(r));
-        }
-        return 0;
 }
