@@ -53,7 +53,7 @@ struct loader_ops {
         int (*remove_slot)(struct loader *l, int slot, struct error *e);
         /* Removes the entries of this generation; what they name stays. */
         int (*drop)(struct loader *l, uint64_t generation, struct error *e);
-        /* Removes our entries older than `keep` (generations, n of them) and unnamed boot files. */
+        /* Removes our entries of other generations than `keep` (n of them) and unnamed boot files. */
         int (*prune)(struct loader *l, const uint64_t *keep, size_t n, struct error *e);
         /* The menu's entry "previous version" becomes that of this spec (with .rollback), behind all of ours; NULL: there
          * is none. An equal one is kept. */
@@ -88,3 +88,6 @@ int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e
 
 /* The highest generation among our entries, 0 when there is none. */
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e);
+
+/* Removes the boot files that no entry names any more; every entry stays. */
+int loader_prune_files(struct loader *l, struct error *e);

@@ -90,25 +90,6 @@ static int find_entry(struct sdboot *s, const char *text, bool remove, bool *ret
         return r;
 }
 
-/* What only the removed entries named goes: pruning with all of our generations kept. */
-static int prune_files(struct loader *l, struct error *e)
-{
-        _cleanup_free_ struct loader_entry *entries = NULL;
-        _cleanup_free_ uint64_t *keep = NULL;
-        size_t n = 0;
-        int r;
-
-        r = l->ops->list(l, &entries, &n, e);
-        if (r < 0)
-                return r;
-        keep = calloc(MAX(n, 1U), sizeof(*keep));
-        if (!keep)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++)
-                keep[i] = entries[i].generation;
-        return l->ops->prune(l, keep, n, e);
-}
-
 static int check_loader(const struct loader *l, struct error *e)
 {
         if (l->ops == &loader_systemd_boot)
@@ -144,7 +125,7 @@ int rescue_install(struct loader *l, int kernel, int initrd, const char *cmdline
                 r = create_entry(l->priv, text, e);
         if (r >= 0)
                 r = find_entry(l->priv, text, true, &found, e);
-        return r < 0 ? r : prune_files(l, e);
+        return r < 0 ? r : loader_prune_files(l, e);
 }
 
 int rescue_remove(struct loader *l, struct error *e)
@@ -155,5 +136,5 @@ int rescue_remove(struct loader *l, struct error *e)
         r = check_loader(l, e);
         if (r >= 0)
                 r = find_entry(l->priv, NULL, true, &found, e);
-        return r < 0 ? r : prune_files(l, e);
+        return r < 0 ? r : loader_prune_files(l, e);
 }
