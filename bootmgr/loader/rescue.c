@@ -31,7 +31,7 @@ int rescue_find(struct loader *l, struct rescue *ret, struct error *e)
         for (size_t i = 0; i < list.n && r >= 0; i++) {
                 const struct entry *entry = &list.items[i];
 
-                if (!streq(entry->name.id, "bootmgr-rescue"))
+                if (!streq(entry->name.id, RESCUE_ID))
                         continue;
                 strcpy(rescue.file, entry->name.file);
                 rescue.usable = entry->usable && has_initrds(l->priv, entry);

@@ -16,8 +16,6 @@
 #include "loader/sdboot.h"
 #include "slot/kinds.h"
 
-#define RESCUE_ID "bootmgr-rescue"
-
 static int add_file(struct loader *l, int fd, uint8_t id[static BOOT_FILE_ID_SIZE], struct error *e)
 {
         uint8_t digest[DIGEST_SIZE];

@@ -41,7 +41,7 @@ static int remove_others(struct sdboot *s, const char *name, const char *text, b
         for (size_t i = 0; i < list.n && r >= 0; i++) {
                 const struct entry *entry = &list.items[i];
 
-                if (!sdboot_is_menu_entry(entry->name.file, SLOT_NONE))
+                if (sdboot_menu_slot(entry->name.file) == SLOT_NONE)
                         continue;
                 if (text && streq(entry->name.file, name) && has_text(s, entry, text)) {
                         *ret_there = true;

@@ -150,6 +150,11 @@ START_TEST(the_menu_offers_the_previous_version)
         ck_assert_int_eq(would_choose(9, 0, NULL), 0);
         ck_assert_int_eq(loader.ops->prune(&loader, (uint64_t[]){ 8 }, 1, NULL), 0);
         check_entries("bootmgr-8-b.conf bootmgr-previous-a-7.conf");
+        ck_assert_int_eq(rename("esp/loader/entries/bootmgr-8-b.conf", "esp/loader/entries/bootmgr-8-b+0-3.conf"), 0);
+        ck_assert_int_eq(loader.ops->next(&loader, &next, NULL), 0); /* what has no try left is behind it */
+        ck_assert_int_eq(next.slot, 0);
+        ck_assert_uint_eq(next.generation, 7);
+        ck_assert_int_eq(rename("esp/loader/entries/bootmgr-8-b+0-3.conf", "esp/loader/entries/bootmgr-8-b.conf"), 0);
         spec.extra_cmdline = "quiet"; /* another text, and another slot */
         ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
         check_entries("bootmgr-8-b.conf bootmgr-previous-a-7.conf");
