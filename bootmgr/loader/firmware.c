@@ -21,7 +21,7 @@ struct firmware {
         struct load_option partition; /* how the ESP is named */
         uint16_t order[ORDER_MAX + OURS_MAX];
         size_t n_order;
-        uint16_t ours[OURS_MAX]; /* those of ours, as they are found in the order or by their name */
+        uint16_t ours[OURS_MAX]; /* those of ours that the order has */
         size_t n_ours;
         bool dry;
         unsigned changed;
@@ -232,7 +232,26 @@ static int write_order(struct firmware *f, const uint16_t *wanted, size_t n, str
         return write_variable(f, "BootOrder", bytes, size, e);
 }
 
-/* The options are there before the order names them. */
+/* What the order has just lost. Left where they are, they would not be found again, and a variable more would be made
+ * each time that a fallback comes and goes, until the firmware has no room. */
+static int remove_others(struct firmware *f, const uint16_t *wanted, size_t n, struct error *e)
+{
+        for (size_t i = 0; i < f->n_ours && !f->dry; i++) {
+                char file[64];
+                int r;
+
+                if (contains(wanted, n, f->ours[i]))
+                        continue;
+                snprintf(file, sizeof(file), "Boot%04X-" GLOBAL_GUID, f->ours[i]);
+                clear_immutable(f, file);
+                r = io_unlink(f->dir, file, 0);
+                if (r < 0 && r != -ENOENT)
+                        return fail_errno(e, r, "cannot remove the EFI variable Boot%04X", f->ours[i]);
+        }
+        return 0;
+}
+
+/* The options are there before the order names them, and are named no more before they go. */
 static int sync_options(struct firmware *f, const struct firmware_option *wanted, size_t n, struct error *e)
 {
         uint16_t numbers[OURS_MAX];
@@ -246,7 +265,8 @@ static int sync_options(struct firmware *f, const struct firmware_option *wanted
                 if (r < 0)
                         return r;
         }
-        return write_order(f, numbers, n, e);
+        r = write_order(f, numbers, n, e);
+        return r < 0 ? r : remove_others(f, numbers, n, e);
 }
 
 int firmware_sync(const char *efivars, const struct disk *disk, const struct firmware_option *wanted, size_t n, bool dry,

@@ -244,6 +244,35 @@ START_TEST(what_somebody_changed_is_put_right)
 }
 END_TEST
 
+static unsigned count_variables(void)
+{
+        _cleanup_closedir_ DIR *dir = opendir("efivars");
+        struct dirent *entry;
+        unsigned n = 0;
+
+        while ((entry = readdir(dir)))
+                n += *entry->d_name != '.';
+        return n;
+}
+
+/* A fallback that comes and goes, and fewer tries: the firmware's room is small. */
+START_TEST(what_is_not_wanted_goes)
+{
+        put_option("Boot0000", "bootmgr 3", FOREIGN, "\\EFI\\systemd\\systemd-bootx64.efi");
+        put("BootOrder", (uint8_t[]){ 0, 0 }, 2);
+        ck_assert_uint_eq(sync_all(), 4);
+        for (int i = 0; i < 3; i++) {
+                ck_assert_uint_eq(sync_these(wanted, 1, true), 1);
+                ck_assert_uint_eq(count_variables(), 5);
+                ck_assert_uint_eq(sync_these(wanted, 1, false), 1);
+                check_order("0010 0000");
+                ck_assert_uint_eq(count_variables(), 3);
+                ck_assert_uint_eq(sync_all(), 3);
+                check_order("0010 0011 0012 0000");
+        }
+}
+END_TEST
+
 START_TEST(the_fallback_is_the_newest_other)
 {
         static const struct {
@@ -294,6 +323,7 @@ int main(void)
         tcase_add_test(v, they_are_made_once);
         tcase_add_test(v, others_stay_where_they_are);
         tcase_add_test(v, what_somebody_changed_is_put_right);
+        tcase_add_test(v, what_is_not_wanted_goes);
         tcase_add_test(v, the_fallback_is_the_newest_other);
         tcase_add_test(v, without_variables_nothing_is_done);
         suite_add_tcase(s, v);
