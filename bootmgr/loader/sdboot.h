@@ -7,6 +7,7 @@
 
 #define ENTRIES_DIRECTORY "loader/entries"
 #define FILES_DIRECTORY   "bootmgr"
+#define LOADER_GUID       "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f" /* of systemd-boot's EFI variables */
 
 /* loader->priv */
 struct sdboot {
