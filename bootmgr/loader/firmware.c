@@ -13,7 +13,7 @@
 struct firmware {
         const char *efivars;
         struct load_option partition; /* how the ESP is named */
-        uint16_t order[ORDER_MAX + OURS_MAX];
+        uint16_t order[ORDER_MAX];
         size_t n_order;
         uint16_t ours[OURS_MAX]; /* those of ours that the order has */
         size_t n_ours;
@@ -64,15 +64,21 @@ static bool is_ours(const struct firmware *f, const struct load_option *o)
         return startswith(o->description, "bootmgr ") && memcmp(o->guid, f->partition.guid, sizeof(o->guid)) == 0;
 }
 
-static void read_order(struct firmware *f)
+/* What is not read as a whole must not be written: the options of others would be out of it. */
+static int read_order(struct firmware *f, struct error *e)
 {
         _cleanup_free_ char *data = NULL;
-        size_t size;
+        size_t size = 0;
+        int r;
 
-        if (read_variable(f, ORDER, &data, &size) < 0)
-                return;
-        for (size_t i = 0; i + 1 < size && f->n_order < ORDER_MAX; i += 2)
+        r = read_variable(f, ORDER, &data, &size);
+        if (r >= 0 && size > 2 * ORDER_MAX)
+                r = -E2BIG;
+        if (r < 0 && r != -ENOENT)
+                return fail_errno(e, r, "cannot read the EFI variable %s", ORDER);
+        for (size_t i = 0; i + 1 < size; i += 2)
                 f->order[f->n_order++] = get_le16(data + i);
+        return 0;
 }
 
 /* Those of ours that the order has. One that was taken out of it stays where it is: its number is taken. */
@@ -235,7 +241,9 @@ int firmware_sync(const char *efivars, const struct disk *disk, const struct fir
                 return 0;
         if (n > OURS_MAX)
                 return -E2BIG;
-        read_order(&f);
+        r = read_order(&f, e);
+        if (r < 0)
+                return r;
         find_ours(&f);
         r = sync_options(&f, wanted, n, e);
         if (r >= 0 && changed)
