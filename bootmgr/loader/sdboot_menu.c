@@ -8,18 +8,6 @@
 #include "loader/sdboot.h"
 #include "slot/kinds.h"
 
-#if defined(__aarch64__)
-#define LOADER_SUFFIX "aa64"
-#elif defined(__i386__)
-#define LOADER_SUFFIX "ia32"
-#elif defined(__arm__)
-#define LOADER_SUFFIX "arm"
-#elif defined(__riscv)
-#define LOADER_SUFFIX "riscv64"
-#else
-#define LOADER_SUFFIX "x64"
-#endif
-
 static bool has_text(struct sdboot *s, const struct entry *entry, const char *text)
 {
         _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file), *found = NULL;
@@ -115,8 +103,8 @@ static bool add_fallback(const struct entry_list *list, uint64_t generation, str
 
 int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e)
 {
-        static const char *const loaders[] = { "EFI/systemd/systemd-boot" LOADER_SUFFIX ".efi",
-                                               "EFI/BOOT/BOOT" LOADER_SUFFIX ".EFI" };
+        static const char *const loaders[] = { "EFI/systemd/systemd-boot" EFI_MACHINE ".efi",
+                                               "EFI/BOOT/BOOT" EFI_MACHINE ".EFI" };
         static const char *const names[SLOT_MAX_TRIES] = { "bootmgr 1", "bootmgr 2", "bootmgr 3", "bootmgr 4", "bootmgr 5",
                                                            "bootmgr 6", "bootmgr 7", "bootmgr 8", "bootmgr 9" };
         _cleanup_free_ char *path = NULL, *arguments = NULL;

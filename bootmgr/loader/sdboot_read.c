@@ -16,18 +16,6 @@
 #define PINS_MAX      4096
 #define UKI_DIRECTORY "EFI/Linux"
 
-#if defined(__aarch64__)
-#define EFI_MACHINE "aa64"
-#elif defined(__i386__)
-#define EFI_MACHINE "ia32"
-#elif defined(__arm__)
-#define EFI_MACHINE "arm"
-#elif defined(__riscv)
-#define EFI_MACHINE "riscv64"
-#else
-#define EFI_MACHINE "x64"
-#endif
-
 void entry_list_done(struct entry_list *l)
 {
         for (size_t i = 0; i < l->n; i++)
