@@ -257,7 +257,7 @@ static int act(struct recover *c, struct state_place *place, struct state *state
 
 /* On an ESP that cannot be written the loader counts no tries: the record must, so the decision is made all the same,
  * from what can be read. */
-static int open_loader(struct recover *c, struct loader *ret)
+static int open_loader(struct recover *c, bool write, struct loader *ret)
 {
         const struct {
                 const char *name;
@@ -265,7 +265,7 @@ static int open_loader(struct recover *c, struct loader *ret)
         } ways[] = { { loader_systemd_boot.name, true }, { loader_systemd_boot.name, false }, { loader_none.name, false } };
         int r = 0;
 
-        for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        for (size_t i = write ? 0 : 1; i < ARRAY_SIZE(ways); i++) {
                 _cleanup_error_ struct error why = {};
 
                 r = loader_open(ret, ways[i].name, &c->disk, c->esp, c->disk_path ? NULL : EFIVARS, ways[i].write, &why);
@@ -274,6 +274,12 @@ static int open_loader(struct recover *c, struct loader *ret)
                 log_warning("%s", why.message ?: error_text(r));
         }
         return r;
+}
+
+/* Most boots change no entry, and need not mark the ESP as in use and as clean again. */
+static bool changes_entries(const struct boot_decision *d)
+{
+        return d->action != BOOT_CONTINUE || d->switch_to != SLOT_NONE || d->bad_slot != SLOT_NONE;
 }
 
 static int run_decision(struct recover *c, enum slot_reason root_failed, struct error *e)
@@ -304,12 +310,18 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
         if (in.record_lost)
                 slot_set_init(&state.set, MAX(c->disk.n_slots, 2));
         if (r >= 0 || in.record_lost)
-                r = open_loader(c, &loader);
+                r = open_loader(c, false, &loader);
         if (r >= 0) {
                 in.set = state.set;
                 in.entries_known = loader.ops->list(&loader, &entries, &in.n_entries, NULL) >= 0;
                 in.entries = entries;
                 boot_decide(&in, &d);
+                if (changes_entries(&d)) {
+                        loader_close(&loader);
+                        r = open_loader(c, true, &loader);
+                }
+        }
+        if (r >= 0) {
                 r = act(c, &place, &state, &d, &loader, e);
                 loader_close(&loader);
         }
