@@ -49,13 +49,12 @@ static int create_entry(struct sdboot *s, const char *text, struct error *e)
         int r = -EEXIST;
 
         for (int done = 0; r == -EEXIST && done < 10; done++) {
-                char path[64];
+                char name[64];
 
-                snprintf(path, sizeof(path), ENTRIES_DIRECTORY "/" RESCUE_ID "+0-%d.conf", done);
-                r = file_create(s->esp.fd, path, text, strlen(text), 0644);
+                snprintf(name, sizeof(name), RESCUE_ID "+0-%d.conf", done);
+                r = sdboot_create_entry(s, name, text, strlen(text), e);
         }
-        return r < 0 ? fail(e, r, &kind_esp_unusable, "cannot write the rescue entry on %s: %s", s->esp.where, error_text(r))
-                     : 0;
+        return r == -EEXIST ? fail(e, r, &kind_esp_unusable, "%s has too many rescue entries", s->esp.where) : r;
 }
 
 /* Whether an entry with exactly this text is there; `remove` unlinks all others. */
@@ -116,9 +115,7 @@ int rescue_install(struct loader *l, int kernel, int initrd, const char *cmdline
         if (strlen(text) > ENTRY_SIZE_MAX)
                 return fail(e, -E2BIG, &kind_usage, "the rescue entry would have %zu bytes, more than %d", strlen(text),
                             ENTRY_SIZE_MAX);
-        r = mkdir_parents(((struct sdboot *)l->priv)->esp.fd, ENTRIES_DIRECTORY, 0755);
-        if (r >= 0)
-                r = find_entry(l->priv, text, false, &found, e);
+        r = find_entry(l->priv, text, false, &found, e);
         if (r >= 0 && !found)
                 r = create_entry(l->priv, text, e);
         if (r >= 0)
