@@ -256,18 +256,7 @@ int entry_parse(const char *file, const char *text, size_t size, struct entry *r
 
 bool entry_is_for_machine(const struct entry *e)
 {
-#if defined(__x86_64__)
-        const char *ours = "x64";
-#elif defined(__aarch64__)
-        const char *ours = "aa64";
-#elif defined(__i386__)
-        const char *ours = "ia32";
-#elif defined(__arm__)
-        const char *ours = "arm";
-#else
-        const char *ours = e->architecture;
-#endif
-        return !e->architecture || streq(e->architecture, ours);
+        return !e->architecture || streq(e->architecture, EFI_MACHINE);
 }
 
 void entry_done(struct entry *e)

@@ -9,6 +9,21 @@
 #define ENTRY_SIZE_MAX 512   /* of ours: one sector */
 #define ENTRY_READ_MAX 65536 /* of foreign ones */
 
+/* This machine, as systemd-boot and the UEFI specification write it: in `architecture`, in BOOTX64.EFI. */
+#if defined(__aarch64__)
+#define EFI_MACHINE "aa64"
+#elif defined(__i386__)
+#define EFI_MACHINE "ia32"
+#elif defined(__arm__)
+#define EFI_MACHINE "arm"
+#elif defined(__riscv)
+#define EFI_MACHINE "riscv64"
+#elif defined(__loongarch64)
+#define EFI_MACHINE "loongarch64"
+#else
+#define EFI_MACHINE "x64"
+#endif
+
 /* A file name below loader/entries (or EFI/Linux), taken apart: "bootmgr-8-b+2-1.conf". */
 struct entry_name {
         char file[ENTRY_NAME_MAX]; /* as it lies there */

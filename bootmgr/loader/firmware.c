@@ -1,27 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "loader/firmware.h"
 
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
-
-#include "base/file.h"
-#include "base/io.h"
-#include "slot/kinds.h"
+#include "loader/efivar.h"
 
 #define GLOBAL_GUID "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-#define ATTRIBUTES  UINT32_C(7) /* non-volatile, seen by boot services and by the running system */
-#define PREFIX      4           /* efivarfs: the attributes, then the value */
+#define ORDER       "BootOrder-" GLOBAL_GUID
+#define CURRENT     "BootCurrent-" GLOBAL_GUID
+#define NAME_SIZE   sizeof(CURRENT) /* the longest */
 #define ORDER_MAX   256
 #define OURS_MAX    16
 
 struct firmware {
-        int dir;
-        const struct disk *disk;
+        const char *efivars;
         struct load_option partition; /* how the ESP is named */
-        uint16_t order[ORDER_MAX + OURS_MAX];
+        uint16_t order[ORDER_MAX];
         size_t n_order;
-        uint16_t ours[OURS_MAX]; /* those of ours, as they are found in the order or by their name */
+        uint16_t ours[OURS_MAX]; /* those of ours that the order has */
         size_t n_ours;
         bool dry;
         unsigned changed;
@@ -29,86 +23,39 @@ struct firmware {
 
 static int read_variable(struct firmware *f, const char *name, char **ret, size_t *ret_size)
 {
-        char file[64];
-        size_t size;
-        char *data;
-        int r;
-
-        snprintf(file, sizeof(file), "%s-" GLOBAL_GUID, name);
-        r = file_read(f->dir, file, PREFIX + LOAD_OPTION_MAX, &data, &size);
-        if (r < 0)
-                return r;
-        if (size < PREFIX) {
-                free(data);
-                return -EBADMSG;
-        }
-        *ret = data;
-        *ret_size = size - PREFIX;
-        return 0;
+        return efivar_read(f->efivars, name, LOAD_OPTION_MAX, ret, ret_size);
 }
 
-/* efivarfs makes what it does not know immutable. */
-static void make_mutable(int fd)
-{
-        int flags = 0;
-
-        if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 || !(flags & FS_IMMUTABLE_FL))
-                return;
-        flags &= ~FS_IMMUTABLE_FL;
-        if (ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0)
-                return; /* the write will say so */
-}
-
-static void clear_immutable(struct firmware *f, const char *file)
-{
-        _cleanup_close_ int fd = io_open(f->dir, file, O_RDONLY, 0);
-
-        if (fd >= 0)
-                make_mutable(fd);
-}
-
-/* One write(2) is one SetVariable(): the firmware replaces the value as a whole. In a plain directory (tests) a shorter
- * value must not leave the end of the longer one. */
 static int write_variable(struct firmware *f, const char *name, const void *data, size_t size, struct error *e)
 {
         _cleanup_free_ char *old = NULL;
-        _cleanup_close_ int fd = -1;
-        _cleanup_buf_ struct buf b = {};
-        char file[64];
         size_t old_size;
         int r;
 
-        if (read_variable(f, name, &old, &old_size) >= 0 && old_size == size && memcmp(old + PREFIX, data, size) == 0)
+        if (read_variable(f, name, &old, &old_size) >= 0 && old_size == size && memcmp(old, data, size) == 0)
                 return 0;
         f->changed++;
         if (f->dry)
                 return 0;
-        snprintf(file, sizeof(file), "%s-" GLOBAL_GUID, name);
-        clear_immutable(f, file);
-        buf_append(&b, (uint8_t[PREFIX]){ ATTRIBUTES }, PREFIX);
-        buf_append(&b, data, size);
-        if (b.failed)
-                return -ENOMEM;
-        fd = io_open(f->dir, file, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-        r = fd < 0 ? fd : io_pwrite(fd, b.data, b.size, 0);
+        r = efivar_write(f->efivars, name, data, size);
         return r < 0 ? fail_errno(e, r, "cannot write the EFI variable %s", name) : 0;
 }
 
-static void option_name(uint16_t number, char name[static 16])
+static void option_name(uint16_t number, char name[static NAME_SIZE])
 {
-        snprintf(name, 16, "Boot%04X", number);
+        snprintf(name, NAME_SIZE, "Boot%04X-" GLOBAL_GUID, number);
 }
 
 static int read_option(struct firmware *f, uint16_t number, struct load_option *ret)
 {
         _cleanup_free_ char *data = NULL;
-        char name[16];
+        char name[NAME_SIZE];
         size_t size;
         int r;
 
         option_name(number, name);
         r = read_variable(f, name, &data, &size);
-        return r < 0 ? r : load_option_parse(data + PREFIX, size, ret);
+        return r < 0 ? r : load_option_parse(data, size, ret);
 }
 
 /* Ours: named so, and on this ESP. Those of another disk with bootmgr on it are not. */
@@ -117,15 +64,21 @@ static bool is_ours(const struct firmware *f, const struct load_option *o)
         return startswith(o->description, "bootmgr ") && memcmp(o->guid, f->partition.guid, sizeof(o->guid)) == 0;
 }
 
-static void read_order(struct firmware *f)
+/* What is not read as a whole must not be written: the options of others would be out of it. */
+static int read_order(struct firmware *f, struct error *e)
 {
         _cleanup_free_ char *data = NULL;
-        size_t size;
+        size_t size = 0;
+        int r;
 
-        if (read_variable(f, "BootOrder", &data, &size) < 0)
-                return;
-        for (size_t i = 0; i + 1 < size && f->n_order < ORDER_MAX; i += 2)
-                f->order[f->n_order++] = get_le16(data + PREFIX + i);
+        r = read_variable(f, ORDER, &data, &size);
+        if (r >= 0 && size > 2 * ORDER_MAX)
+                r = -E2BIG;
+        if (r < 0 && r != -ENOENT)
+                return fail_errno(e, r, "cannot read the EFI variable %s", ORDER);
+        for (size_t i = 0; i + 1 < size; i += 2)
+                f->order[f->n_order++] = get_le16(data + i);
+        return 0;
 }
 
 /* Those of ours that the order has. One that was taken out of it stays where it is: its number is taken. */
@@ -142,7 +95,7 @@ static void find_ours(struct firmware *f)
 static bool is_free(struct firmware *f, uint16_t number, const uint16_t *taken, size_t n)
 {
         _cleanup_free_ char *data = NULL;
-        char name[16];
+        char name[NAME_SIZE];
         size_t size;
 
         for (size_t i = 0; i < n; i++)
@@ -178,7 +131,7 @@ static int write_option(struct firmware *f, uint16_t number, const struct firmwa
 {
         struct load_option o = f->partition; /* borrows what is wanted */
         _cleanup_buf_ struct buf b = {};
-        char name[16];
+        char name[NAME_SIZE];
         int r;
 
         o.description = (char *)wanted->description;
@@ -208,9 +161,9 @@ static size_t find_place(struct firmware *f)
         for (size_t i = 0; i < f->n_order; i++)
                 if (contains(f->ours, f->n_ours, f->order[i]))
                         return i;
-        if (read_variable(f, "BootCurrent", &data, &size) >= 0 && size == 2)
+        if (read_variable(f, CURRENT, &data, &size) >= 0 && size == 2)
                 for (size_t i = 0; i < f->n_order; i++)
-                        if (f->order[i] == get_le16(data + PREFIX))
+                        if (f->order[i] == get_le16(data))
                                 return i;
         return 0;
 }
@@ -229,10 +182,28 @@ static int write_order(struct firmware *f, const uint16_t *wanted, size_t n, str
                 put_le16(bytes + size, f->order[i]);
                 size += 2;
         }
-        return write_variable(f, "BootOrder", bytes, size, e);
+        return write_variable(f, ORDER, bytes, size, e);
 }
 
-/* The options are there before the order names them. */
+/* What the order has just lost. Left where they are, they would not be found again, and a variable more would be made
+ * each time that a fallback comes and goes, until the firmware has no room. */
+static int remove_others(struct firmware *f, const uint16_t *wanted, size_t n, struct error *e)
+{
+        for (size_t i = 0; i < f->n_ours && !f->dry; i++) {
+                char name[NAME_SIZE];
+                int r;
+
+                if (contains(wanted, n, f->ours[i]))
+                        continue;
+                option_name(f->ours[i], name);
+                r = efivar_remove(f->efivars, name);
+                if (r < 0)
+                        return fail_errno(e, r, "cannot remove the EFI variable %s", name);
+        }
+        return 0;
+}
+
+/* The options are there before the order names them, and are named no more before they go. */
 static int sync_options(struct firmware *f, const struct firmware_option *wanted, size_t n, struct error *e)
 {
         uint16_t numbers[OURS_MAX];
@@ -246,7 +217,8 @@ static int sync_options(struct firmware *f, const struct firmware_option *wanted
                 if (r < 0)
                         return r;
         }
-        return write_order(f, numbers, n, e);
+        r = write_order(f, numbers, n, e);
+        return r < 0 ? r : remove_others(f, numbers, n, e);
 }
 
 int firmware_sync(const char *efivars, const struct disk *disk, const struct firmware_option *wanted, size_t n, bool dry,
@@ -254,23 +226,24 @@ int firmware_sync(const char *efivars, const struct disk *disk, const struct fir
 {
         const struct partition *esp = &disk->esp;
         unsigned sector = disk->sector_size ?: 512;
-        struct firmware f = { .disk = disk,
+        struct firmware f = { .efivars = efivars,
                               .dry = dry,
                               .partition = { .attributes = LOAD_OPTION_ACTIVE,
                                              .partition = esp->number,
                                              .start = esp->offset / sector,
                                              .size = esp->size / sector } };
-        _cleanup_close_ int dir = efivars ? dir_open(AT_FDCWD, efivars) : -ENOENT;
         int r;
 
         if (changed)
                 *changed = 0;
-        if (dir < 0 || n == 0 || !esp->present || efi_guid_parse(esp->uuid, f.partition.guid) < 0)
+        if (!efivars || access(efivars, F_OK) < 0 || n == 0 || !esp->present ||
+            efi_guid_parse(esp->uuid, f.partition.guid) < 0)
                 return 0;
         if (n > OURS_MAX)
                 return -E2BIG;
-        f.dir = dir;
-        read_order(&f);
+        r = read_order(&f, e);
+        if (r < 0)
+                return r;
         find_ours(&f);
         r = sync_options(&f, wanted, n, e);
         if (r >= 0 && changed)

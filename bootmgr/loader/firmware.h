@@ -9,7 +9,7 @@
  *                              for ever
  *
  * They stand together, in this order, where the machine was booted from. Variables are worn out by writing: equal ones
- * are kept, others of ours are written over. */
+ * are kept, others of ours are written over, and those that are not wanted any more are removed. */
 #pragma once
 
 #include "loader/load_option.h"

@@ -52,3 +52,21 @@ int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e)
                 *ret = n ? entries[0].generation : 0; /* newest first */
         return r;
 }
+
+int loader_prune_files(struct loader *l, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        _cleanup_free_ uint64_t *keep = NULL;
+        size_t n = 0;
+        int r;
+
+        r = l->ops->list(l, &entries, &n, e);
+        if (r < 0)
+                return r;
+        keep = calloc(MAX(n, 1U), sizeof(*keep));
+        if (!keep)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                keep[i] = entries[i].generation;
+        return l->ops->prune(l, keep, n, e);
+}

@@ -45,15 +45,16 @@ struct loader_ops {
         /* Makes the entry, durable on return. tries 0: not counted. The commit of a switch. -ENOENT when the files it
          * would name are not there. */
         int (*switch_to)(struct loader *l, const struct entry_spec *spec, int tries, struct error *e);
-        /* Which of our entries boots next: index into list(), or -1 (a foreign one or none). */
-        int (*next)(struct loader *l, struct loader_entry *ret, struct error *e); /* 0 found, -ENOENT */
+        /* Which entry of a slot boots next: one of list(), or the menu's, which comes after all of them. -ENOENT: a foreign
+         * one or none. */
+        int (*next)(struct loader *l, struct loader_entry *ret, struct error *e);
         /* The entry of this generation loses its counter. Idempotent. */
         int (*confirm)(struct loader *l, uint64_t generation, struct error *e);
         /* Removes our entries of a slot, the menu's too; boot files no entry names go with the next prune. */
         int (*remove_slot)(struct loader *l, int slot, struct error *e);
         /* Removes the entries of this generation; what they name stays. */
         int (*drop)(struct loader *l, uint64_t generation, struct error *e);
-        /* Removes our entries older than `keep` (generations, n of them) and unnamed boot files. */
+        /* Removes our entries of other generations than `keep` (n of them) and unnamed boot files. */
         int (*prune)(struct loader *l, const uint64_t *keep, size_t n, struct error *e);
         /* The menu's entry "previous version" becomes that of this spec (with .rollback), behind all of ours; NULL: there
          * is none. An equal one is kept. */
@@ -61,8 +62,7 @@ struct loader_ops {
         /* The firmware's boot options (loader/firmware.h): this loader, as often as there are tries, then the entry of
          * this generation by itself; 0: none. *changed as there. */
         int (*firmware)(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e);
-        /* Things a person should know: a pin, lost firmware entries, a leftover temporary file. Appends
-         * lines to `notes`. */
+        /* Things a person should know, e.g. that something else will boot, or a pin. Appends lines to `notes`. */
         int (*inspect)(struct loader *l, struct buf *notes, struct error *e);
 };
 
@@ -88,3 +88,6 @@ int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e
 
 /* The highest generation among our entries, 0 when there is none. */
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e);
+
+/* Removes the boot files that no entry names any more; every entry stays. */
+int loader_prune_files(struct loader *l, struct error *e);

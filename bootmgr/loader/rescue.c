@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "loader/rescue.h"
 
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
-
-#include "base/file.h"
+#include "loader/efivar.h"
 #include "loader/sdboot.h"
 #include "slot/kinds.h"
 
-#define VARIABLE "LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+#define ONE_SHOT "LoaderEntryOneShot-" LOADER_GUID
 
 static bool has_initrds(struct sdboot *s, const struct entry *entry)
 {
@@ -31,7 +27,7 @@ int rescue_find(struct loader *l, struct rescue *ret, struct error *e)
         for (size_t i = 0; i < list.n && r >= 0; i++) {
                 const struct entry *entry = &list.items[i];
 
-                if (!streq(entry->name.id, "bootmgr-rescue"))
+                if (!streq(entry->name.id, RESCUE_ID))
                         continue;
                 strcpy(rescue.file, entry->name.file);
                 rescue.usable = entry->usable && has_initrds(l->priv, entry);
@@ -44,41 +40,19 @@ int rescue_find(struct loader *l, struct rescue *ret, struct error *e)
         return r < 0 ? r : -ENOENT;
 }
 
-/* efivarfs makes what it does not know immutable; a variable that is not there has no flags. */
-static int open_variable(const char *path)
-{
-        int fd = open(path, O_RDONLY | O_CLOEXEC), flags = 0;
-
-        if (fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_IMMUTABLE_FL)) {
-                flags &= ~FS_IMMUTABLE_FL;
-                if (ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0) {
-                        fd_close(fd);
-                        return -errno;
-                }
-        }
-        fd_close(fd);
-        fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-        return fd < 0 ? -errno : fd;
-}
-
 int rescue_boot_next(struct loader *l, const struct rescue *rescue, struct error *e)
 {
-        _cleanup_free_ char *path = l->efivars ? xasprintf("%s/" VARIABLE, l->efivars) : NULL;
-        uint8_t data[4 + 2 * ENTRY_NAME_MAX] = { 7 }; /* non-volatile, for boot services and at run time */
+        uint8_t data[2 * ENTRY_NAME_MAX];
         size_t n = strlen(rescue->file) + 1;
-        _cleanup_close_ int fd = -1;
-        ssize_t written;
+        int r;
 
-        if (!path) {
+        if (!l->efivars) {
                 fail(e, -ENODEV, NULL, "the firmware's variables cannot be written");
                 return fail_hint(e, "choose 'Rescue' in the boot menu: hold the space bar down while the machine starts");
         }
         for (size_t i = 0; i < n; i++)
-                put_le16(data + 4 + 2 * i, (uint16_t)(rescue->file[i] >= 'A' && rescue->file[i] <= 'Z' ? rescue->file[i] + 32
-                                                                                                       : rescue->file[i]));
-        fd = open_variable(path);
-        if (fd < 0)
-                return fail_errno(e, fd, "cannot write the EFI variable LoaderEntryOneShot");
-        written = write(fd, data, 4 + 2 * n); /* one write is one setting */
-        return written < 0 ? fail_errno(e, -errno, "cannot write the EFI variable LoaderEntryOneShot") : 0;
+                put_le16(data + 2 * i, (uint16_t)(rescue->file[i] >= 'A' && rescue->file[i] <= 'Z' ? rescue->file[i] + 32
+                                                                                                   : rescue->file[i]));
+        r = efivar_write(l->efivars, ONE_SHOT, data, 2 * n);
+        return r < 0 ? fail_errno(e, r, "cannot write the EFI variable LoaderEntryOneShot") : 0;
 }

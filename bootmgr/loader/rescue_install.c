@@ -16,8 +16,6 @@
 #include "loader/sdboot.h"
 #include "slot/kinds.h"
 
-#define RESCUE_ID "bootmgr-rescue"
-
 static int add_file(struct loader *l, int fd, uint8_t id[static BOOT_FILE_ID_SIZE], struct error *e)
 {
         uint8_t digest[DIGEST_SIZE];
@@ -51,13 +49,12 @@ static int create_entry(struct sdboot *s, const char *text, struct error *e)
         int r = -EEXIST;
 
         for (int done = 0; r == -EEXIST && done < 10; done++) {
-                char path[64];
+                char name[64];
 
-                snprintf(path, sizeof(path), ENTRIES_DIRECTORY "/" RESCUE_ID "+0-%d.conf", done);
-                r = file_create(s->esp.fd, path, text, strlen(text), 0644);
+                snprintf(name, sizeof(name), RESCUE_ID "+0-%d.conf", done);
+                r = sdboot_create_entry(s, name, text, strlen(text), e);
         }
-        return r < 0 ? fail(e, r, &kind_esp_unusable, "cannot write the rescue entry on %s: %s", s->esp.where, error_text(r))
-                     : 0;
+        return r == -EEXIST ? fail(e, r, &kind_esp_unusable, "%s has too many rescue entries", s->esp.where) : r;
 }
 
 /* Whether an entry with exactly this text is there; `remove` unlinks all others. */
@@ -90,25 +87,6 @@ static int find_entry(struct sdboot *s, const char *text, bool remove, bool *ret
         return r;
 }
 
-/* What only the removed entries named goes: pruning with all of our generations kept. */
-static int prune_files(struct loader *l, struct error *e)
-{
-        _cleanup_free_ struct loader_entry *entries = NULL;
-        _cleanup_free_ uint64_t *keep = NULL;
-        size_t n = 0;
-        int r;
-
-        r = l->ops->list(l, &entries, &n, e);
-        if (r < 0)
-                return r;
-        keep = calloc(MAX(n, 1U), sizeof(*keep));
-        if (!keep)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++)
-                keep[i] = entries[i].generation;
-        return l->ops->prune(l, keep, n, e);
-}
-
 static int check_loader(const struct loader *l, struct error *e)
 {
         if (l->ops == &loader_systemd_boot)
@@ -137,14 +115,12 @@ int rescue_install(struct loader *l, int kernel, int initrd, const char *cmdline
         if (strlen(text) > ENTRY_SIZE_MAX)
                 return fail(e, -E2BIG, &kind_usage, "the rescue entry would have %zu bytes, more than %d", strlen(text),
                             ENTRY_SIZE_MAX);
-        r = mkdir_parents(((struct sdboot *)l->priv)->esp.fd, ENTRIES_DIRECTORY, 0755);
-        if (r >= 0)
-                r = find_entry(l->priv, text, false, &found, e);
+        r = find_entry(l->priv, text, false, &found, e);
         if (r >= 0 && !found)
                 r = create_entry(l->priv, text, e);
         if (r >= 0)
                 r = find_entry(l->priv, text, true, &found, e);
-        return r < 0 ? r : prune_files(l, e);
+        return r < 0 ? r : loader_prune_files(l, e);
 }
 
 int rescue_remove(struct loader *l, struct error *e)
@@ -155,5 +131,5 @@ int rescue_remove(struct loader *l, struct error *e)
         r = check_loader(l, e);
         if (r >= 0)
                 r = find_entry(l->priv, NULL, true, &found, e);
-        return r < 0 ? r : prune_files(l, e);
+        return r < 0 ? r : loader_prune_files(l, e);
 }

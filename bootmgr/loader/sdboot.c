@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "base/parse.h"
 #include "base/version.h"
 #include "slot/kinds.h"
 
@@ -48,6 +49,13 @@ static void title_version(const struct entry *entry, char version[static SLOT_VE
                 memcpy(version, entry->title, (size_t)(end - entry->title));
         if (!version_valid(version))
                 memset(version, 0, SLOT_VERSION_SIZE);
+}
+
+int sdboot_menu_slot(const char *file)
+{
+        const char *name = startswith(file, MENU_ENTRY);
+
+        return name && name[0] && name[1] == '-' ? slot_from_name((char[]){ name[0], '\0' }) : SLOT_NONE;
 }
 
 static struct loader_entry to_loader_entry(const struct entry *entry)
@@ -232,6 +240,7 @@ static int sdboot_switch_to(struct loader *l, const struct entry_spec *spec, int
 static int sdboot_next(struct loader *l, struct loader_entry *ret, struct error *e)
 {
         _cleanup_entries_ struct entry_list list = {};
+        struct loader_entry next;
         struct loader_pins pins;
         int chosen, r;
 
@@ -240,9 +249,17 @@ static int sdboot_next(struct loader *l, struct loader_entry *ret, struct error 
                 return r;
         chosen = entry_choose(list.items, list.n, &pins, NULL);
         loader_pins_done(&pins);
-        if (chosen < 0 || !list.items[chosen].name.ours)
+        if (chosen < 0)
                 return -ENOENT;
-        *ret = to_loader_entry(&list.items[chosen]);
+        next = to_loader_entry(&list.items[chosen]);
+        if (!list.items[chosen].name.ours) {
+                next.slot = sdboot_menu_slot(list.items[chosen].name.file);
+                if (parse_u64(list.items[chosen].version ?: "", &next.generation) < 0)
+                        next.generation = 0;
+        }
+        if (next.slot == SLOT_NONE)
+                return -ENOENT;
+        *ret = next;
         return 0;
 }
 
@@ -358,13 +375,6 @@ static int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e
         return r < 0 ? fail_errno(e, r, "cannot flush " ENTRIES_DIRECTORY) : 0;
 }
 
-bool sdboot_is_menu_entry(const char *file, int slot)
-{
-        const char *name = startswith(file, MENU_ENTRY);
-
-        return name && (slot == SLOT_NONE || (name[0] == slot_name(slot) && name[1] == '-'));
-}
-
 static int sdboot_drop(struct loader *l, uint64_t generation, struct error *e)
 {
         struct sdboot *s = l->priv;
@@ -388,8 +398,9 @@ static int sdboot_remove_slot(struct loader *l, int slot, struct error *e)
         r = sdboot_read_entries(s, &list, e);
         for (size_t i = 0; i < list.n && r >= 0; i++) {
                 const struct entry_name *name = &list.items[i].name;
+                int of = name->ours ? name->slot : sdboot_menu_slot(name->file);
 
-                if (name->ours ? name->slot != slot : !sdboot_is_menu_entry(name->file, slot))
+                if (of == SLOT_NONE || of != slot)
                         continue;
                 r = sdboot_unlink_entry(s, &list.items[i], e);
                 removed++;
@@ -453,6 +464,13 @@ static int sdboot_prune(struct loader *l, const uint64_t *keep, size_t n, struct
         return r < 0 ? r : prune_files(s, e);
 }
 
+static const char *what_else(const struct entry *entry)
+{
+        if (sdboot_menu_slot(entry->name.file) != SLOT_NONE)
+                return "the menu's previous version";
+        return streq(entry->name.id, RESCUE_ID) ? "the rescue system" : "not ours";
+}
+
 static int sdboot_inspect(struct loader *l, struct buf *notes, struct error *e)
 {
         _cleanup_entries_ struct entry_list list = {};
@@ -465,8 +483,8 @@ static int sdboot_inspect(struct loader *l, struct buf *notes, struct error *e)
                 return r;
         chosen = entry_choose(list.items, list.n, &pins, &why);
         if (chosen >= 0 && !list.items[chosen].name.ours)
-                buf_printf(notes, "systemd-boot will start the entry %s, which is not ours: it is %s\n",
-                           list.items[chosen].name.id, why);
+                buf_printf(notes, "systemd-boot will start the entry %s, which is %s: it is %s\n",
+                           list.items[chosen].name.id, what_else(&list.items[chosen]), why);
         else if (chosen >= 0 && !startswith(why, "first"))
                 buf_printf(notes, "the entry %s is %s: it would boot again and again, whatever its tries\n",
                            list.items[chosen].name.id, why);

@@ -7,6 +7,7 @@
 
 #define ENTRIES_DIRECTORY "loader/entries"
 #define FILES_DIRECTORY   "bootmgr"
+#define LOADER_GUID       "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f" /* of systemd-boot's EFI variables */
 
 /* loader->priv */
 struct sdboot {
@@ -31,9 +32,11 @@ int sdboot_open_directory(struct sdboot *s, const char *path, DIR **ret);
 bool sdboot_is_named(const struct entry_list *l, const char *path);
 
 /* The menu's "previous version": its file is MENU_ENTRY, slot, "-", generation, ".conf". Not one of ours to list(), which
- * knows what boots by itself. SLOT_NONE: of any slot. */
+ * knows what boots by itself as long as that has a try left. The slot, or SLOT_NONE: it is another entry. */
 #define MENU_ENTRY "bootmgr-previous-"
-bool sdboot_is_menu_entry(const char *file, int slot);
+int sdboot_menu_slot(const char *file);
+
+#define RESCUE_ID "bootmgr-rescue"
 
 int sdboot_create_entry(struct sdboot *s, const char *name, const char *text, size_t size, struct error *e);
 int sdboot_unlink_entry(struct sdboot *s, const struct entry *entry, struct error *e);

@@ -8,18 +8,6 @@
 #include "loader/sdboot.h"
 #include "slot/kinds.h"
 
-#if defined(__aarch64__)
-#define LOADER_SUFFIX "aa64"
-#elif defined(__i386__)
-#define LOADER_SUFFIX "ia32"
-#elif defined(__arm__)
-#define LOADER_SUFFIX "arm"
-#elif defined(__riscv)
-#define LOADER_SUFFIX "riscv64"
-#else
-#define LOADER_SUFFIX "x64"
-#endif
-
 static bool has_text(struct sdboot *s, const struct entry *entry, const char *text)
 {
         _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file), *found = NULL;
@@ -41,7 +29,7 @@ static int remove_others(struct sdboot *s, const char *name, const char *text, b
         for (size_t i = 0; i < list.n && r >= 0; i++) {
                 const struct entry *entry = &list.items[i];
 
-                if (!sdboot_is_menu_entry(entry->name.file, SLOT_NONE))
+                if (sdboot_menu_slot(entry->name.file) == SLOT_NONE)
                         continue;
                 if (text && streq(entry->name.file, name) && has_text(s, entry, text)) {
                         *ret_there = true;
@@ -115,8 +103,8 @@ static bool add_fallback(const struct entry_list *list, uint64_t generation, str
 
 int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e)
 {
-        static const char *const loaders[] = { "EFI/systemd/systemd-boot" LOADER_SUFFIX ".efi",
-                                               "EFI/BOOT/BOOT" LOADER_SUFFIX ".EFI" };
+        static const char *const loaders[] = { "EFI/systemd/systemd-boot" EFI_MACHINE ".efi",
+                                               "EFI/BOOT/BOOT" EFI_MACHINE ".EFI" };
         static const char *const names[SLOT_MAX_TRIES] = { "bootmgr 1", "bootmgr 2", "bootmgr 3", "bootmgr 4", "bootmgr 5",
                                                            "bootmgr 6", "bootmgr 7", "bootmgr 8", "bootmgr 9" };
         _cleanup_free_ char *path = NULL, *arguments = NULL;

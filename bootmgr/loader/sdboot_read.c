@@ -8,25 +8,13 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "loader/efivar.h"
 #include "loader/uki.h"
 #include "slot/kinds.h"
 
-#define LOADER_GUID   "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 #define ENTRIES_MAX   512
 #define PINS_MAX      4096
 #define UKI_DIRECTORY "EFI/Linux"
-
-#if defined(__aarch64__)
-#define EFI_MACHINE "aa64"
-#elif defined(__i386__)
-#define EFI_MACHINE "ia32"
-#elif defined(__arm__)
-#define EFI_MACHINE "arm"
-#elif defined(__riscv)
-#define EFI_MACHINE "riscv64"
-#else
-#define EFI_MACHINE "x64"
-#endif
 
 void entry_list_done(struct entry_list *l)
 {
@@ -190,18 +178,18 @@ static int add_automatic(struct sdboot *s, struct entry_list *list)
         return 0;
 }
 
-/* A variable of systemd-boot as efivarfs shows it: 4 bytes of attributes, then UTF-16LE. Only ASCII can
- * name an entry of ours; anything else becomes '?', which matches like any other character. */
+/* A variable of systemd-boot: UTF-16LE. Only ASCII can name an entry of ours; anything else becomes '?', which matches
+ * like any other character. */
 static char *read_variable(const char *efivars, const char *name)
 {
-        _cleanup_free_ char *path = xasprintf("%s/%s-" LOADER_GUID, efivars, name), *data = NULL;
+        _cleanup_free_ char *data = NULL;
         char *text;
         size_t size, n = 0;
 
-        if (!path || file_read(AT_FDCWD, path, PINS_MAX, &data, &size) < 0 || size < 6)
+        if (efivar_read(efivars, name, PINS_MAX, &data, &size) < 0)
                 return NULL;
-        text = calloc(1, size);
-        for (size_t i = 4; text && i + 1 < size; i += 2) {
+        text = calloc(1, size / 2 + 1);
+        for (size_t i = 0; text && i + 1 < size; i += 2) {
                 uint16_t c = get_le16(data + i);
 
                 if (c == 0)
@@ -225,9 +213,9 @@ static void read_pins(struct loader *l, struct loader_pins *pins)
         if (!l->efivars || access(l->efivars, F_OK) < 0)
                 return;
         pins->efi_readable = true;
-        pins->efi_default = read_variable(l->efivars, "LoaderEntryDefault");
-        pins->efi_saved = read_variable(l->efivars, "LoaderEntryLastBooted");
-        pins->efi_oneshot = read_variable(l->efivars, "LoaderEntryOneShot");
+        pins->efi_default = read_variable(l->efivars, "LoaderEntryDefault-" LOADER_GUID);
+        pins->efi_saved = read_variable(l->efivars, "LoaderEntryLastBooted-" LOADER_GUID);
+        pins->efi_oneshot = read_variable(l->efivars, "LoaderEntryOneShot-" LOADER_GUID);
 }
 
 int sdboot_read_choice(struct loader *l, struct entry_list *ret, struct loader_pins *pins, struct error *e)

@@ -187,22 +187,11 @@ void drop_reserve(struct machine *m)
 
 static int remove_old_entries(struct run *run, struct error *e)
 {
-        _cleanup_free_ struct loader_entry *entries = NULL;
-        _cleanup_free_ uint64_t *keep = NULL;
-        size_t n = 0;
         int r;
 
         r = run->loader.ops->remove_slot(&run->loader, run->op.to_slot, e);
         if (r >= 0)
-                r = run->loader.ops->list(&run->loader, &entries, &n, e);
-        if (r < 0)
-                return r;
-        keep = calloc(MAX(n, 1U), sizeof(*keep));
-        if (!keep)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++)
-                keep[i] = entries[i].generation;
-        r = run->loader.ops->prune(&run->loader, keep, n, e);
+                r = loader_prune_files(&run->loader, e);
         if (r >= 0)
                 upkeep_firmware(run->m, &run->loader);
         return r;

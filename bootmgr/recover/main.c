@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* bootmgr-recover: what the initramfs runs.
  *
- *      boot         before the root is mounted: decide, count the attempt, switch away from what cannot boot
- *      try          before the root is mounted, where nothing could be run after that failed: whether it can be
+ *      boot [try]   before the root is mounted: decide, count the attempt, switch away from what cannot boot; with "try"
+ *                   also from a root that cannot be mounted: for an initramfs that runs nothing once that has failed
  *      mount ROOT   after it is mounted: a root without an init is left; else data, the slot's /etc (not with a writable
  *                   root, "rw": it has its own)
  *      failed [ROOT]  the root cannot be mounted; or it is, at ROOT, and its system cannot be started
@@ -257,7 +257,7 @@ static int act(struct recover *c, struct state_place *place, struct state *state
 
 /* On an ESP that cannot be written the loader counts no tries: the record must, so the decision is made all the same,
  * from what can be read. */
-static int open_loader(struct recover *c, struct loader *ret)
+static int open_loader(struct recover *c, bool write, struct loader *ret)
 {
         const struct {
                 const char *name;
@@ -265,7 +265,7 @@ static int open_loader(struct recover *c, struct loader *ret)
         } ways[] = { { loader_systemd_boot.name, true }, { loader_systemd_boot.name, false }, { loader_none.name, false } };
         int r = 0;
 
-        for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        for (size_t i = write ? 0 : 1; i < ARRAY_SIZE(ways); i++) {
                 _cleanup_error_ struct error why = {};
 
                 r = loader_open(ret, ways[i].name, &c->disk, c->esp, c->disk_path ? NULL : EFIVARS, ways[i].write, &why);
@@ -274,6 +274,12 @@ static int open_loader(struct recover *c, struct loader *ret)
                 log_warning("%s", why.message ?: error_text(r));
         }
         return r;
+}
+
+/* Most boots change no entry, and need not mark the ESP as in use and as clean again. */
+static bool changes_entries(const struct boot_decision *d)
+{
+        return d->action != BOOT_CONTINUE || d->switch_to != SLOT_NONE || d->bad_slot != SLOT_NONE;
 }
 
 static int run_decision(struct recover *c, enum slot_reason root_failed, struct error *e)
@@ -304,12 +310,18 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
         if (in.record_lost)
                 slot_set_init(&state.set, MAX(c->disk.n_slots, 2));
         if (r >= 0 || in.record_lost)
-                r = open_loader(c, &loader);
+                r = open_loader(c, false, &loader);
         if (r >= 0) {
                 in.set = state.set;
                 in.entries_known = loader.ops->list(&loader, &entries, &in.n_entries, NULL) >= 0;
                 in.entries = entries;
                 boot_decide(&in, &d);
+                if (changes_entries(&d)) {
+                        loader_close(&loader);
+                        r = open_loader(c, true, &loader);
+                }
+        }
+        if (r >= 0) {
                 r = act(c, &place, &state, &d, &loader, e);
                 loader_close(&loader);
         }
@@ -323,15 +335,25 @@ static enum slot_reason why_failed(const char *root)
         return root && is_mount_point(root) ? REASON_INIT : REASON_ROOT_MOUNT;
 }
 
-static int run_try(struct recover *c, struct error *e)
+static bool root_works(const struct recover *c, struct error *e)
 {
-        _cleanup_error_ struct error why = {};
         _cleanup_free_ char *root = cmdline_get(c->cmdline, "root");
         const char *node = c->slot == SLOT_NONE ? "" : c->disk.slots[c->slot].node;
         bool is_partition = root && startswith(root, "PARTUUID="); /* what lies behind another name is not ours to judge */
 
-        if (!*node || !is_partition || root_can_be_mounted(node, &why))
-                return 0;
+        return !*node || !is_partition || root_can_be_mounted(node, e);
+}
+
+/* The attempt is counted before the root is tried: what is on it may stop the kernel. A decision that could not be made
+ * lets the boot go on, so the root is tried all the same. */
+static int run_boot(struct recover *c, bool try_root, struct error *e)
+{
+        _cleanup_error_ struct error why = {};
+        int r = run_decision(c, REASON_NONE, e);
+
+        if (!try_root || root_works(c, &why))
+                return r;
+        error_done(e);
         log_error("the root of slot %c cannot be used: %s", slot_name(c->slot), why.message ?: "it cannot be mounted");
         return run_decision(c, REASON_ROOT_MOUNT, e);
 }
@@ -352,7 +374,7 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
 
 static int usage(void)
 {
-        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] boot | try | "
+        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] boot [try] | "
                         "mount ROOT | failed [ROOT]\n");
         return 2;
 }
@@ -361,7 +383,7 @@ int main(int argc, char **argv)
 {
         struct recover c = { .slot = SLOT_NONE };
         struct error e = {};
-        const char *verb;
+        const char *verb, *word;
         int i, r;
 
         for (i = 1; i + 1 < argc && startswith(argv[i], "--"); i += 2) {
@@ -377,15 +399,17 @@ int main(int argc, char **argv)
                         return usage();
         }
         verb = i < argc ? argv[i] : "";
-        if (!streq(verb, "boot") && !streq(verb, "try") && !streq(verb, "failed") && !(streq(verb, "mount") && i + 1 < argc))
+        word = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!(streq(verb, "boot") && (!word || streq(word, "try"))) && !streq(verb, "failed") &&
+            !(streq(verb, "mount") && word))
                 return usage();
         r = open_machine(&c, streq(verb, "mount"), &e);
         if (r >= 0 && streq(verb, "mount"))
-                r = run_mount(&c, argv[i + 1], &e);
-        else if (r >= 0 && streq(verb, "try"))
-                r = run_try(&c, &e);
+                r = run_mount(&c, word, &e);
+        else if (r >= 0 && streq(verb, "failed"))
+                r = run_decision(&c, why_failed(word), &e);
         else if (r >= 0)
-                r = run_decision(&c, streq(verb, "failed") ? why_failed(argv[i + 1]) : REASON_NONE, &e);
+                r = run_boot(&c, word, &e);
         if (r < 0)
                 log_error("%s: %s", verb, e.message ?: error_text(r));
         error_done(&e);

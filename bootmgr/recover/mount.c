@@ -16,24 +16,35 @@
 #define TRANSIENT_ETC "/run/bootmgr/etc" /* operation/at_boot.c and units/resume look for it */
 #define DATA          "data"
 #define BOOTMGR       DATA "/bootmgr"
-
 #define TRY_DIRECTORY "/run/bootmgr/root"
+
+#define MACHINE_ID_SIZE 34
+
+/* A random UUID and a newline, as machine-id(5) wants it. */
+static int new_machine_id(char text[static MACHINE_ID_SIZE])
+{
+        uint8_t id[16];
+        int r = random_id(id);
+
+        if (r < 0)
+                return r;
+        id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
+        id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+        hex_encode(id, sizeof(id), text);
+        strcat(text, "\n");
+        return 0;
+}
 
 static int make_machine_id(int root)
 {
-        uint8_t id[16];
-        char text[34];
+        char text[MACHINE_ID_SIZE];
         int r;
 
         if (faccessat(root, BOOTMGR "/machine-id", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
                 return 0;
-        r = random_id(id);
+        r = new_machine_id(text);
         if (r < 0)
                 return r;
-        id[6] = (uint8_t)((id[6] & 0x0f) | 0x40); /* a random UUID, as machine-id(5) wants it */
-        id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-        hex_encode(id, sizeof(id), text);
-        strcat(text, "\n");
         r = file_create(root, BOOTMGR "/machine-id", text, strlen(text), 0444);
         return r == -EEXIST ? 0 : r;
 }
@@ -86,21 +97,16 @@ static int mount_etc(int slot, const char *root, struct error *e)
 static int mount_transient_etc(const char *root, struct error *e)
 {
         _cleanup_free_ char *target = xasprintf("%s/etc", root), *options = NULL;
-        char text[34];
-        uint8_t id[16];
+        char text[MACHINE_ID_SIZE];
         int r;
 
         r = mkdir_parents(AT_FDCWD, TRANSIENT_ETC "/upper", 0755);
         if (r >= 0)
                 r = mkdir_parents(AT_FDCWD, TRANSIENT_ETC "/work", 0755);
         if (r >= 0)
-                r = random_id(id);
+                r = new_machine_id(text);
         if (r < 0)
                 return fail_errno(e, r, "cannot prepare " TRANSIENT_ETC);
-        id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
-        id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-        hex_encode(id, sizeof(id), text);
-        strcat(text, "\n");
         r = file_replace_volatile(AT_FDCWD, TRANSIENT_ETC "/upper/machine-id", text, strlen(text), 0444);
         if (r < 0)
                 return fail_errno(e, r, "cannot write " TRANSIENT_ETC "/upper/machine-id");

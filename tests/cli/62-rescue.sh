@@ -32,10 +32,12 @@ is "and its confirmation leave it alone" true "$(status 'j["rescue"]["usable"]')
 mv "esp/bootmgr/$(sha256sum <ri2 | cut -c1-32)" kept
 is "a missing file is told" false "$(status 'j["rescue"]["usable"]')"
 mv kept "esp/bootmgr/$(sha256sum <ri2 | cut -c1-32)"
-# 3 in a, 2 in b. Exhausted entries of ours still come before it. (The menu's way back has no counter: it is out of the way here.)
-rm esp/loader/entries/bootmgr-previous-*
+# 3 in a, 2 in b. Exhausted entries of ours still come before it; the menu's way back has no counter and comes before those.
 mv esp/loader/entries/bootmgr-3-a.conf esp/loader/entries/bootmgr-3-a+0-3.conf
 mv esp/loader/entries/bootmgr-2-b.conf esp/loader/entries/bootmgr-2-b+0-3.conf
+is "what has a try left is the menu's way back" b "$(status 'j["next"]')"
+has "status says what that is" "bootmgr-previous-b-2, which is the menu's previous version" "$(status 'j["notes"]')"
+rm esp/loader/entries/bootmgr-previous-*
 is "exhausted ones of ours too" a "$(status 'j["next"]')"
 rm esp/loader/entries/bootmgr-[23]-*
 
@@ -43,6 +45,7 @@ rm esp/loader/entries/bootmgr-[23]-*
 one=$running
 running="bootmgr.slot=b" m slot mark-bad -q a && running=$one m slot mark-bad -q b || exit 2
 is "nothing of ours boots" null "$(status 'j["next"]')"
+has "but the rescue system" "bootmgr-rescue, which is the rescue system" "$(status 'j["notes"]')"
 running=$rescue
 ok "an upgrade from the rescue system" m upgrade system -q 2.bundle
 is "writes the slot that does not own the configuration, on trial" '["bad", "trial"]' "$(states)"

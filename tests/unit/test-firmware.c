@@ -244,6 +244,52 @@ START_TEST(what_somebody_changed_is_put_right)
 }
 END_TEST
 
+/* An order that cannot be read may hold options of others. */
+START_TEST(an_order_that_is_not_understood_stays)
+{
+        _cleanup_free_ uint8_t *long_order = calloc(257, 2);
+        struct error e = {};
+
+        put("BootOrder", long_order, 2 * 257);
+        ck_assert_int_eq(firmware_sync("efivars", &disk, wanted, 3, false, NULL, NULL), -E2BIG);
+        ck_assert_int_eq(file_replace(AT_FDCWD, "efivars/BootOrder" GUID, "xx", 2, 0644), 0);
+        ck_assert_int_eq(firmware_sync("efivars", &disk, wanted, 3, false, NULL, &e), -EBADMSG);
+        ck_assert_ptr_nonnull(strstr(e.message, "cannot read the EFI variable BootOrder"));
+        error_done(&e);
+        put("BootOrder", long_order, 2 * 256);
+        ck_assert_uint_eq(sync_all(), 4);
+}
+END_TEST
+
+static unsigned count_variables(void)
+{
+        _cleanup_closedir_ DIR *dir = opendir("efivars");
+        struct dirent *entry;
+        unsigned n = 0;
+
+        while ((entry = readdir(dir)))
+                n += *entry->d_name != '.';
+        return n;
+}
+
+/* A fallback that comes and goes, and fewer tries: the firmware's room is small. */
+START_TEST(what_is_not_wanted_goes)
+{
+        put_option("Boot0000", "bootmgr 3", FOREIGN, "\\EFI\\systemd\\systemd-bootx64.efi");
+        put("BootOrder", (uint8_t[]){ 0, 0 }, 2);
+        ck_assert_uint_eq(sync_all(), 4);
+        for (int i = 0; i < 3; i++) {
+                ck_assert_uint_eq(sync_these(wanted, 1, true), 1);
+                ck_assert_uint_eq(count_variables(), 5);
+                ck_assert_uint_eq(sync_these(wanted, 1, false), 1);
+                check_order("0010 0000");
+                ck_assert_uint_eq(count_variables(), 3);
+                ck_assert_uint_eq(sync_all(), 3);
+                check_order("0010 0011 0012 0000");
+        }
+}
+END_TEST
+
 START_TEST(the_fallback_is_the_newest_other)
 {
         static const struct {
@@ -294,6 +340,8 @@ int main(void)
         tcase_add_test(v, they_are_made_once);
         tcase_add_test(v, others_stay_where_they_are);
         tcase_add_test(v, what_somebody_changed_is_put_right);
+        tcase_add_test(v, an_order_that_is_not_understood_stays);
+        tcase_add_test(v, what_is_not_wanted_goes);
         tcase_add_test(v, the_fallback_is_the_newest_other);
         tcase_add_test(v, without_variables_nothing_is_done);
         suite_add_tcase(s, v);

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/sha256.h"
 #include "loader/loader.h"
+#include "loader/rescue.h"
 #include "slot/kinds.h"
 
 /* Check has a macro of this name. */
@@ -66,14 +67,21 @@ static void open_it(void)
         ck_assert_msg(r == 0, "%s", e.message);
 }
 
-static int add_file(const char *text, uint8_t digest[static DIGEST_SIZE], struct error *e)
+static int file_with(const char *text)
 {
         char path[] = "file-XXXXXX";
-        int fd = mkstemp(path), r;
+        int fd = mkstemp(path);
 
         ck_assert_int_ge(fd, 0);
         unlink(path);
         ck_assert_int_eq(io_pwrite(fd, text, strlen(text), 0), 0);
+        return fd;
+}
+
+static int add_file(const char *text, uint8_t digest[static DIGEST_SIZE], struct error *e)
+{
+        int fd = file_with(text), r;
+
         ck_assert_int_eq(sha256_fd(fd, 0, UINT64_MAX, digest), 0);
         r = loader.ops->add_boot_file(&loader, fd, strlen(text), digest, digest, e);
         fd_close(fd);
@@ -150,6 +158,11 @@ START_TEST(the_menu_offers_the_previous_version)
         ck_assert_int_eq(would_choose(9, 0, NULL), 0);
         ck_assert_int_eq(loader.ops->prune(&loader, (uint64_t[]){ 8 }, 1, NULL), 0);
         check_entries("bootmgr-8-b.conf bootmgr-previous-a-7.conf");
+        ck_assert_int_eq(rename("esp/loader/entries/bootmgr-8-b.conf", "esp/loader/entries/bootmgr-8-b+0-3.conf"), 0);
+        ck_assert_int_eq(loader.ops->next(&loader, &next, NULL), 0); /* what has no try left is behind it */
+        ck_assert_int_eq(next.slot, 0);
+        ck_assert_uint_eq(next.generation, 7);
+        ck_assert_int_eq(rename("esp/loader/entries/bootmgr-8-b+0-3.conf", "esp/loader/entries/bootmgr-8-b.conf"), 0);
         spec.extra_cmdline = "quiet"; /* another text, and another slot */
         ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
         check_entries("bootmgr-8-b.conf bootmgr-previous-a-7.conf");
@@ -731,6 +744,64 @@ START_TEST(a_call_that_fails_leaves_the_old_entries)
 }
 END_TEST
 
+static int install_rescue(int kernel, int initrd)
+{
+        return rescue_install(&loader, kernel, initrd, "quiet", NULL);
+}
+
+/* Whatever fails, a whole rescue entry is there; a second try leaves the new one alone. */
+START_TEST(the_rescue_entry_is_replaced)
+{
+        _cleanup_close_ int kernel = file_with("kernel"), initrd = file_with("older"), newer = file_with("newer");
+        struct rescue older, rescue;
+        int last = 1;
+
+        for (int at = 1; at <= last; at++) {
+                ck_assert_int_eq(system("rm -rf esp/loader"), 0);
+                ck_assert_int_eq(install_rescue(kernel, initrd), 0);
+                ck_assert_int_eq(rescue_find(&loader, &older, NULL), 0);
+                spy(at, -EIO);
+                install_rescue(kernel, newer);
+                last = MAX(last, calls < at ? 0 : at + 1);
+                io_set_ops(NULL);
+                ck_assert_int_eq(rescue_find(&loader, &rescue, NULL), 0);
+                ck_assert_msg(rescue.usable, "call %d: %s", at, story.data);
+                ck_assert_int_eq(install_rescue(kernel, newer), 0);
+                check_names("esp/loader/entries", "bootmgr-rescue+0-1.conf");
+                ck_assert_int_eq(rescue_find(&loader, &rescue, NULL), 0);
+                ck_assert(rescue.usable && memcmp(rescue.initrd, older.initrd, BOOT_FILE_ID_SIZE) != 0);
+        }
+        ck_assert_int_gt(last, 10);
+        buf_done(&story);
+}
+END_TEST
+
+/* As systemd-boot 252 reads it: attributes, then the entry's file name in lower case, UTF-16 with its NUL. */
+START_TEST(the_rescue_entry_boots_next)
+{
+        static const char name[] = "bootmgr-rescue+0-0.conf";
+        _cleanup_free_ char *data = NULL;
+        _cleanup_close_ int kernel = file_with("kernel"), initrd = file_with("initrd");
+        struct loader_entry next;
+        struct rescue rescue;
+        size_t size;
+
+        ck_assert_int_eq(install_rescue(kernel, initrd), 0);
+        ck_assert_int_eq(rescue_find(&loader, &rescue, NULL), 0);
+        put("efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f",
+            "something longer than what is written over it");
+        ck_assert_int_eq(rescue_boot_next(&loader, &rescue, NULL), 0);
+        ck_assert_int_eq(
+                file_read(AT_FDCWD, "efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", 4096, &data, &size),
+                0);
+        ck_assert_uint_eq(size, 4 + 2 * sizeof(name));
+        ck_assert_mem_eq(data, "\7\0\0\0", 4);
+        for (size_t i = 0; i < sizeof(name); i++)
+                ck_assert_uint_eq(get_le16(data + 4 + 2 * i), (uint8_t)name[i]);
+        ck_assert_int_eq(loader.ops->next(&loader, &next, NULL), -ENOENT);
+}
+END_TEST
+
 /* The plain name was made, and its last flush failed: the counted one goes only after a flush that worked. */
 START_TEST(a_confirmation_flushes_what_an_earlier_one_made)
 {
@@ -855,6 +926,8 @@ int main(void)
         tcase_add_test(t, the_order_of_the_removals);
         tcase_add_test(t, the_order_of_a_boot_file);
         tcase_add_loop_test(t, a_call_that_fails_leaves_the_old_entries, 0, 4);
+        tcase_add_test(t, the_rescue_entry_is_replaced);
+        tcase_add_test(t, the_rescue_entry_boots_next);
         tcase_add_test(t, a_confirmation_flushes_what_an_earlier_one_made);
         tcase_add_test(t, an_esp_that_cannot_be_used);
         tcase_add_test(t, an_entries_directory_that_is_none);
