@@ -359,6 +359,41 @@ static int make_up_seal(struct run *run, struct error *e)
         return MIN(run_step(run, "SNAPSHOT_CONFIG", seal_late, e), 0);
 }
 
+/* Whether the shutdown that led here left the slot by an operation, which sealed it. */
+static bool was_left_by_operation(const struct machine *m, int slot)
+{
+        const struct slot_set *set = &m->state.set;
+
+        return set->operation != OPERATION_NONE && set->operation_from == slot && set->operation_to == m->booted &&
+               set->operation_state == OPERATION_RUNNING;
+}
+
+/* A slot that nobody switched away from: a person chose this one in the boot menu. What is there is that slot's own, and is
+ * sealed as such before it makes way, so that the slot has it again when it boots next. Nothing runs yet that could write.
+ * What cannot be gone back to is kept as discarded only. */
+static int seal_former(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        _cleanup_snapshot_ struct snapshot s = {};
+        struct owner owner;
+        struct slot *former;
+        int r;
+
+        if (m->snapshots.data < 0)
+                return 0;
+        r = owner_read(m->snapshots.data, &owner, e);
+        if (r < 0 || owner.phase != OWNER_OWNED || owner.slot == m->booted || owner.slot >= m->state.set.n_slots)
+                return r;
+        former = &m->state.set.slots[owner.slot];
+        if (!slot_is_selectable(former) || !streq(former->version, owner.version) || was_left_by_operation(m, owner.slot))
+                return 0;
+        r = snapshot_take(&m->snapshots, m->config.shared, owner.slot, former->version, former->generation, NULL, &s, e);
+        if (r < 0)
+                return r;
+        memcpy(former->snapshot, s.digest, DIGEST_SIZE);
+        return machine_save(m, e);
+}
+
 static bool any_snapshot(const struct slot_set *set)
 {
         for (int i = 0; i < set->n_slots; i++)
@@ -507,6 +542,8 @@ int operation_at_boot(struct machine *m, struct observer *o, struct error *e)
                 r = reconcile(m, &run, e);
         if (r >= 0)
                 r = make_up_seal(&run, e);
+        if (r >= 0)
+                r = seal_former(&run, e);
         if (r < 0)
                 return r;
         name = run.op.kind == OPERATION_UPGRADE ? "MIGRATE_CONFIG" : "RESTORE_CONFIG";
