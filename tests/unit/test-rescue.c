@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/io.h"
 #include "loader/entry.h"
 #include "slot/kinds.h"
 
@@ -20,7 +21,8 @@ static struct loader loader;
 static void setup(void)
 {
         scratch_begin();
-        ck_assert_int_eq(system("mkdir -p esp/loader/entries efivars; echo k >kernel; echo i >initrd; : >empty"), 0);
+        ck_assert_int_eq(
+                system("mkdir -p esp/loader/entries efivars; echo k >kernel; echo i >initrd; echo o >other; : >empty"), 0);
         ck_assert_int_eq(loader_open(&loader, "systemd-boot", &disk, "esp", "efivars", true, NULL), 0);
 }
 
@@ -82,6 +84,45 @@ START_TEST(what_a_power_cut_left_goes)
 }
 END_TEST
 
+static char story[256];
+
+static int spy_fsync(int fd)
+{
+        strcat(story, "f");
+        return io_system_ops.fsync(fd);
+}
+
+static int spy_rename(int olddir, const char *old, int newdir, const char *new, unsigned flags)
+{
+        strcat(story, strstr(new, "bootmgr-rescue") ? "E" : "B");
+        return io_system_ops.rename(olddir, old, newdir, new, flags);
+}
+
+static int spy_unlink(int dirfd, const char *path, int flags)
+{
+        strcat(story, strstr(path, "bootmgr-rescue") ? "e" : "b");
+        return io_system_ops.unlink(dirfd, path, flags);
+}
+
+/* E: the new entry gets its name; e: the old one goes; b: a boot file goes; f: a flush. Never an entry without its files. */
+START_TEST(the_order_of_an_exchange)
+{
+        struct io_ops ops = io_system_ops;
+        char *made, *gone;
+
+        ck_assert_int_eq(install("kernel", "initrd", "", NULL), 0);
+        ops.fsync = spy_fsync;
+        ops.rename = spy_rename;
+        ops.unlink = spy_unlink;
+        io_set_ops(&ops);
+        ck_assert_int_eq(install("kernel", "other", "", NULL), 0);
+        io_set_ops(NULL);
+        made = strchr(story, 'E');
+        ck_assert_msg(made && (gone = strchr(made, 'e')) && strchr(gone, 'b'), "%s", story);
+        ck_assert_msg(memchr(made, 'f', (size_t)(gone - made)) && startswith(gone, "ef"), "%s", story);
+}
+END_TEST
+
 /* The name as systemd-boot lists it, in lower case, UTF-16 with its NUL, behind the variable's attributes. */
 START_TEST(it_boots_next)
 {
@@ -118,6 +159,7 @@ int main(void)
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, what_cannot_be_installed);
         tcase_add_test(t, what_a_power_cut_left_goes);
+        tcase_add_test(t, the_order_of_an_exchange);
         tcase_add_test(t, it_boots_next);
         suite_add_tcase(s, t);
         runner = srunner_create(s);
