@@ -37,6 +37,7 @@ has "is made longer" "tries again in 10 seconds" "$(cat page)"
 running="$b bootmgr.retry=20s"
 ok "power off" choose 4 boot
 ok "other keys do nothing" choose "x91" boot
+is "but show the page again" 3 "$(grep -c 'Press a number' page)"
 is "the entries are what they were" "bootmgr-2-b.conf" "$(entries)"
 is "the slots too" '["bad", "bad"]' "$(states)"
 
