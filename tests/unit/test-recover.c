@@ -32,7 +32,7 @@ static void check_choices(const struct page_input *in, const char *expected)
         page_make(in, &page);
         for (size_t i = 0; i < page.n; i++) {
                 const struct choice *c = &page.choices[i];
-                char number[8];
+                char number[32];
 
                 found[i] = c->kind == CHOICE_TRY ? slot_name(c->slot) : letters[c->kind];
                 snprintf(number, sizeof(number), "\n  %zu  ", i + 1);
