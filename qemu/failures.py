@@ -181,7 +181,7 @@ class Line:
     def fails(self, what, bundle, reason, where, starts, do=None, console=None, good=True):
         """An upgrade to that bundle fails. do(command): instead of running the command that upgrades and waiting."""
         s, box = self.s, self.box
-        before, slot, mark = box.configuration(), box.status()['booted'], self._console_size()
+        before, slot, mark = box.configuration(), box.status()['booted'], box.guest.console_size()
         s.note('%s, on version %s' % (what, self.version))
         with self.served(bundle) as command:
             if do:
@@ -199,14 +199,15 @@ class Line:
         self._explained(what, reason, where)
         s.equal(what + ': the version that failed is marked bad', box.slot(other)['state'], 'bad')
         if console:
-            s.ok(what + ': on the console: ' + console, re.search(console, self._console(mark)), self._console(mark)[-1500:])
+            shown = box.guest.console(mark)
+            s.ok(what + ': on the console: ' + console, re.search(console, shown), shown[-1500:])
         self._no_loop(what, mark, starts)
         if good:
             self.upgrades(what)
 
     def succeeds(self, what, bundle, starts):
         """An upgrade that is disturbed and succeeds all the same; then an operator goes back."""
-        s, box, mark = self.s, self.box, self._console_size()
+        s, box, mark = self.s, self.box, self.box.guest.console_size()
         before, slot = box.configuration(), box.status()['booted']
         s.note('%s, on version %s' % (what, self.version))
         with self.served(bundle) as command:
@@ -225,7 +226,7 @@ class Line:
         s, box, old = self.s, self.box, self.version
         before, slot = box.configuration(), box.status()['booted']
         self.upgrades(what)
-        mark, new, self.version = self._console_size(), self.version, old
+        mark, new, self.version = box.guest.console_size(), self.version, old
         box.sh('echo changed >/data/appliance/config/extra')
         self.put('/run/systemd/system/%s.service' % unit, '[Unit]\nOnFailure=rollback.target\n[Service]\nExecStart=/bin/false\n', '644')
         self.goes_down('systemctl daemon-reload; systemctl start --no-block %s.service' % unit)
@@ -247,7 +248,7 @@ class Line:
         self.s.has('%s: and where: %s' % (what, where), text, where)
 
     def _no_loop(self, what, mark, starts):
-        self.s.equal('%s: the machine started %d times' % (what, starts), len(re.findall(r'BdsDxe: starting', self._console(mark))), starts)
+        self.s.equal('%s: the machine started %d times' % (what, starts), self.box.guest.console(mark).count('BdsDxe: starting'), starts)
         self.s.equal('%s: and is as it should be' % what, self.box.sh('systemctl --failed --plain --no-legend'), '')
 
     def upgrades(self, what):
@@ -281,12 +282,3 @@ class Line:
                 if found == [version, 'active']:
                     return
         raise scenario.ScenarioError('version %s is not back within %d s' % (version, RETURN_SECONDS))
-
-    def _console_size(self):
-        return os.path.getsize(self.box.guest.path('console.log'))
-
-    def _console(self, mark):
-        with open(self.box.guest.path('console.log'), 'rb') as file:
-            file.seek(mark)
-            return file.read().decode(errors='replace')
-

@@ -18,7 +18,6 @@ import hashlib
 import io
 import json
 import os
-import socket
 import sys
 import time
 
@@ -273,22 +272,6 @@ class Machine:
         self.scenario.equal('version 2 runs, is confirmed', [self.appliance()['version'], self.slot('b')['state']], ['2', 'confirmed'])
         self.sh("sed -i 's/45/60/' /data/appliance/config/settings; echo 2 >/data/appliance/config/new-in-2")
         return of_one, self.configuration()
-
-    def press(self, keys):
-        """Keys at the console."""
-        directory = os.open(self.guest.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect('/proc/self/fd/%d/console.sock' % directory)
-                for key in keys:
-                    connection.sendall(key.encode())
-                    time.sleep(1)
-        finally:
-            os.close(directory)
-
-    def console(self):
-        with open(self.guest.path('console.log'), errors='replace') as file:
-            return file.read()
 
     def boot_options(self):
         """The firmware's boot options in their order: [(name, arguments)]."""

@@ -37,6 +37,7 @@ has "is made longer" "tries again in 10 seconds" "$(cat page)"
 running="$b bootmgr.retry=20s"
 ok "power off" choose 4 boot
 ok "other keys do nothing" choose "x91" boot
+is "but show the page again" 3 "$(grep -c 'Press a number' page)"
 is "the entries are what they were" "bootmgr-2-b.conf" "$(entries)"
 is "the slots too" '["bad", "bad"]' "$(states)"
 
@@ -74,9 +75,24 @@ next_boot
 ok "whose entry was lost: 2 is started" recover boot
 is "a is bad" '["bad", "bad"]' "$(states)"
 
+# A try that cannot be made: nothing is to follow from it
+kernel=esp/bootmgr/$(sha256sum <kernel-1 | cut -c1-32)
+generation=$(status 'j["generation"]')
+before=$(entries)
+running=$b
+mv "$kernel" gone
+ok "one without its kernel" choose 2 boot
+has "cannot be done" "It cannot be done: " "$(cat page)"
+is "no entry is made" "$before" "$(entries)"
+is "a is as bad as it was" '["bad", "bad"]' "$(states)"
+is "a generation that was given out is not given out again" $((generation + 1)) "$(status 'j["generation"]')"
+mv gone "$kernel"
+
 # A try that comes up
 running=$b
+cp kept esp/loader/entries/bootmgr-50-b+0-3.conf
 ok "a fourth" choose 2 boot
+has "above every entry, also one that the record knows nothing of" "bootmgr-51-a\+1-0.conf" "$(entries)"
 boots
 is "comes up and is confirmed" '["confirmed", "bad"]' "$(states)"
 has "as version 1" '"1"' "$(status '[s["version"] for s in j["slots"]]')"
@@ -91,4 +107,13 @@ ok "the root of a fails" choose "" failed
 has "the page says so" "slot b: incomplete" "$(cat page)"
 has_not "and does not offer it" "try slot b" "$(cat page)"
 has "nothing else is left" "no slot can be booted" "$(cat page)"
+
+# The rescue system, and one whose files are gone
+content "rescue initrd" 30000 >ri && m rescue install -q --kernel kernel-1 --initrd ri || exit 2
+ok "it is chosen" choose 2 failed
+has "where it is offered" "2  start the rescue system" "$(cat page)"
+has "but the firmware cannot be told here, and there is another way" "It cannot be done: .*The way out: choose 'Rescue' in the boot menu" "$(cat page)"
+rm "esp/bootmgr/$(sha256sum <ri | cut -c1-32)"
+ok "once more" choose "" failed
+has_not "it is not offered without its files" "rescue" "$(cat page)"
 finish

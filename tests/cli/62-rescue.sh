@@ -63,6 +63,18 @@ is "it goes into the other slot" '["trial", "confirmed"]' "$(states)"
 boots
 is "and boots" '["confirmed", "confirmed"]' "$(states)"
 
+# Neither record nor entries, and only one place that tells which generations there were
+for known in owner operations; do
+        mkdir saved && cp -a --sparse=always disk.img esp data saved || exit 2
+        lose_record
+        rm esp/loader/entries/bootmgr-[0-9]*
+        [ $known = owner ] && rm -r data/operations || rm data/owner
+        running=$rescue
+        ok "with nothing but data/$known" m upgrade system -q 1.bundle
+        has "generations go on" "^bootmgr-6-" "$(entries)"
+        rm -r disk.img esp data && mv saved/* . && rmdir saved || exit 2
+done
+
 # Neither record nor entries
 lose_record
 rm esp/loader/entries/bootmgr-[0-9]*
@@ -78,6 +90,10 @@ m upgrade system -q 3.bundle
 running=$rescue
 ok "an operation on trial is given up" m upgrade system -q 2.bundle
 is "and says so" '["IN_PROGRESS", "FAILED"]' "$(m show upgrade history --json | json '[o["state"] for o in (j if isinstance(j, list) else j["operations"])[:2]]')"
+boots
+m upgrade clear -q && m upgrade system -q --no-reboot 3.bundle || exit 2
+running=$rescue
+ok "one that waits for a shutdown too" m upgrade system -q 1.bundle
 ok "remove" m rescue remove
 is "there is none again" null "$(status 'j["rescue"]')"
 ok "remove again" m rescue remove

@@ -141,6 +141,10 @@ rm esp/loader/entries/*
 ok "all were deleted: the next confirmation" m confirm
 is "makes them again" "bootmgr-1-a.conf bootmgr-3-b.conf" "$(entries)"
 is "and the menu's" bootmgr-previous-a-1.conf "$(offered)"
+running=$(options_of bootmgr-1-a.conf)
+rm esp/loader/entries/bootmgr-3-b.conf
+ok "a confirmation of slot a, before a boot has looked at what is newer" m confirm
+is "leaves that to it" "bootmgr-1-a.conf" "$(entries)"
 running="$(options_of bootmgr-1-a.conf) bootmgr.fallback=1"
 rm esp/loader/entries/*
 next_boot

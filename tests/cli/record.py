@@ -5,19 +5,15 @@
     record.py new-boot IMAGE    no boot was counted yet: the boot id is the kernel's, so a new boot is played like this
     record.py lose IMAGE        no copy is readable
 """
+import os
 import struct
 import sys
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '../../qemu'))
+from reader import crc32c                                       # noqa: E402
+
 COPY, HEADER, SLOTS, SLOT_SIZE, LAST_BOOT = 4096, 32, 128, 208, 176
-
-
-def crc32c(data):
-    crc = 0xffffffff
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
 
 
 def forget_boot(copy):

@@ -281,24 +281,30 @@ static int after_staged(struct machine *m, struct error *e)
         return m->state.set.operation_state == OPERATION_STAGED ? 0 : wrong(e, "nothing is staged");
 }
 
-static int after_confirm(struct machine *m, struct error *e)
+/* No entry of that slot has as many tries left, or more; -1: none at all is there. */
+static int check_no_entry(struct machine *m, int slot, int tries_left, struct error *e)
 {
         _cleanup_free_ struct loader_entry *entries = NULL;
         struct loader l;
         size_t n = 0;
         int r;
 
-        if (m->booted == SLOT_NONE || m->state.set.slots[m->booted].state != SLOT_CONFIRMED)
-                return wrong(e, "the slot is not recorded as confirmed");
         r = machine_open_loader(m, true, &l, e);
         if (r < 0)
                 return r;
         r = l.ops->list(&l, &entries, &n, e);
         loader_close(&l);
         for (size_t i = 0; r >= 0 && i < n; i++)
-                if (entries[i].slot == m->booted && entries[i].tries_left >= 0)
-                        return wrong(e, "the counted entry is there still");
+                if (entries[i].slot == slot && entries[i].tries_left >= tries_left)
+                        return wrong(e, "an entry is there still");
         return r;
+}
+
+static int after_confirm(struct machine *m, struct error *e)
+{
+        if (m->booted == SLOT_NONE || m->state.set.slots[m->booted].state != SLOT_CONFIRMED)
+                return wrong(e, "the slot is not recorded as confirmed");
+        return check_no_entry(m, m->booted, 0, e);
 }
 
 static int after_finalize(struct machine *m, struct error *e)
@@ -311,22 +317,8 @@ static int after_finalize(struct machine *m, struct error *e)
 
 static int after_mark_bad(struct machine *m, struct error *e)
 {
-        _cleanup_free_ struct loader_entry *entries = NULL;
-        struct loader l;
-        size_t n = 0;
-        int r;
-
-        if (m->state.set.slots[0].state != SLOT_BAD)
-                return wrong(e, "the slot is not marked bad");
-        r = machine_open_loader(m, true, &l, e);
-        if (r < 0)
-                return r;
-        r = l.ops->list(&l, &entries, &n, e);
-        loader_close(&l);
-        for (size_t i = 0; r >= 0 && i < n; i++)
-                if (entries[i].slot == 0)
-                        return wrong(e, "the bad slot has an entry still");
-        return r;
+        return m->state.set.slots[0].state == SLOT_BAD ? check_no_entry(m, 0, -1, e)
+                                                       : wrong(e, "the slot is not marked bad");
 }
 
 static int after_mark_good(struct machine *m, struct error *e)

@@ -382,11 +382,10 @@ static int no_fsync(int fd)
         return 0;
 }
 
-void record_undo_begin(struct trace *t)
+/* The system's calls, but nothing waits for a disk. */
+static void begin(struct trace *t)
 {
         ops = io_system_ops;
-        ops.pwrite = undo_pwrite;
-        ops.zero = undo_zero;
         ops.fsync = no_fsync;
         ops.write_back = record_write_back;
         ops.allocate = record_allocate;
@@ -394,9 +393,16 @@ void record_undo_begin(struct trace *t)
         io_set_ops(&ops);
 }
 
+void record_undo_begin(struct trace *t)
+{
+        begin(t);
+        ops.pwrite = undo_pwrite;
+        ops.zero = undo_zero;
+}
+
 void record_begin(struct trace *t)
 {
-        ops = io_system_ops;
+        begin(t);
         ops.open = record_open;
         ops.pwrite = record_pwrite;
         ops.fsync = record_fsync;
@@ -409,11 +415,7 @@ void record_begin(struct trace *t)
         ops.symlink = record_symlink;
         ops.mknod = record_mknod;
         ops.attribute = record_attribute;
-        ops.write_back = record_write_back;
-        ops.allocate = record_allocate;
         ops.written = record_written;
-        now = t;
-        io_set_ops(&ops);
 }
 
 void record_end(void)

@@ -339,6 +339,7 @@ static int put_frame(const char *name, const void *data, size_t size, int window
 
         ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, window);
         ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, window == 0);
+        ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 1);
         n = ZSTD_compress2(c, frame, room, data, size);
         ck_assert(!ZSTD_isError(n));
         ck_assert_int_eq(pwrite(fd, frame, n, 0), (ssize_t)n);
@@ -381,23 +382,17 @@ START_TEST(test_memory_is_bounded)
 }
 END_TEST
 
-/* GNU.sparse 1.0: the list stands before the data, and says how long it is. */
-START_TEST(test_endless_list_of_extents)
+/* A file and the pax records that are about it, as the two headers of a tar; returns where its `size` bytes begin. */
+static char *put_headers(char *tar, const char *records, int size)
 {
-        enum { LIST = 100 << 20 };
-        static const char record[] = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n25 GNU.sparse.name=tree/f\n"
-                                     "28 GNU.sparse.realsize=4096\n";
-        char *tar = calloc(1, LIST + 16 * 512), *p = tar;
-        struct rlimit limit, before;
-        struct buf out = {};
-        int fd;
+        char *p = tar;
 
         for (int i = 0; i < 2; i++, p += 512) {
                 unsigned sum = 0;
 
                 snprintf(p, 100, "x");
                 memcpy(p + 100, "0000644\0000000000\0000000000", 24);
-                snprintf(p + 124, 12, "%011o", i ? LIST : (int)sizeof(record) - 1);
+                snprintf(p + 124, 12, "%011o", i ? size : (int)strlen(records));
                 memcpy(p + 136, "00000000000", 12);
                 memset(p + 148, ' ', 8);
                 p[156] = i ? '0' : 'x';
@@ -406,10 +401,108 @@ START_TEST(test_endless_list_of_extents)
                         sum += (uint8_t)p[k];
                 snprintf(p + 148, 8, "%06o", sum);
                 if (i == 0) {
-                        memcpy(p + 512, record, sizeof(record) - 1);
-                        p += 512;
+                        memcpy(p + 512, records, strlen(records));
+                        p += (strlen(records) + 511) / 512 * 512;
                 }
         }
+        return p;
+}
+
+/* What libarchive reads, leaves out, or makes of it what it likes: extents that go back, records and names that are
+ * none, attributes that no file may get. */
+static const struct {
+        const char *records;
+        bool good;
+} pax[] = {
+        { "24 SCHILY.xattr.user.a=\n", true },
+        { "24 GNU.sparse.size=2048\n26 GNU.sparse.numblocks=2\n"
+          "33 GNU.sparse.map=0,512,1024,512\n",
+          true },
+        { "24 GNU.sparse.size=2048\n26 GNU.sparse.numblocks=2\n"
+          "33 GNU.sparse.map=1024,512,0,512\n",
+          false },
+        { "11 novalue\n", false },
+        { "11 uname=\377\n", false },
+        { "31 SCHILY.xattr.security.evm=x\n", false },
+        { "35 SCHILY.xattr.system.something=x\n", false },
+        { "20 path=tree/../out\n", false },
+};
+
+START_TEST(test_pax_records)
+{
+        _cleanup_free_ char *tar = calloc(1, 8 * 512);
+        size_t length = 0, stated = 0;
+        struct buf out = {};
+        int fd;
+
+        for (const char *p = pax[_i].records; *p; p += stated, length += stated)
+                ck_assert_msg((stated = strtoul(p, NULL, 10)) > 0 && p[stated - 1] == '\n', "at %zu", length);
+        memset(put_headers(tar, pax[_i].records, 1024), 'x', 1024);
+        fd = put_frame("pax", tar, 8 * 512, 0);
+        if (pax[_i].good)
+                ck_assert_msg(read_all(fd, &out) == 0, "%s", out.data);
+        else
+                ck_assert_int_eq(read_all(fd, &out), -EBADMSG);
+        close(fd);
+        buf_done(&out);
+}
+END_TEST
+
+/* One attribute with a value that no file can have. */
+START_TEST(test_attribute_has_a_bound)
+{
+        for (size_t more = 0; more < 2; more++) {
+                size_t value = XATTR_VALUE_MAX + more, size = value + 64;
+                _cleanup_free_ char *tar = calloc(1, size + 8 * 512), *records = calloc(1, size);
+                struct buf out = {};
+                char *end;
+                int fd;
+
+                end = records + snprintf(records, size, "%zu SCHILY.xattr.user.a=", value + 27);
+                memset(end, 'v', value);
+                end[value] = '\n';
+                ck_assert_uint_eq(strlen(records), value + 27);
+                put_headers(tar, records, 0);
+                fd = put_frame("attribute", tar, size + 8 * 512, 0);
+                ck_assert_int_eq(read_all(fd, &out), more ? -EBADMSG : 0);
+                close(fd);
+                buf_done(&out);
+        }
+}
+END_TEST
+
+/* All of the tar can be read, but what follows of its frame is missing. */
+START_TEST(test_frame_without_its_end)
+{
+        _cleanup_free_ char *tar = calloc(1, 4 * 512);
+        struct buf out = {};
+        struct stat st;
+        int fd;
+
+        put_headers(tar, "24 SCHILY.xattr.user.a=\n", 0);
+        fd = put_frame("end", tar, 3 * 512, 0);
+        ck_assert_int_eq(read_all(fd, &out), 0);
+        ck_assert_int_eq(fstat(fd, &st), 0);
+        ck_assert_int_eq(ftruncate(fd, st.st_size - 1), 0); /* of its checksum */
+        ck_assert_int_eq(read_all(fd, &out), -EBADMSG);
+        close(fd);
+        buf_done(&out);
+}
+END_TEST
+
+/* GNU.sparse 1.0: the list stands before the data, and says how long it is. */
+START_TEST(test_endless_list_of_extents)
+{
+        enum { LIST = 100 << 20 };
+        char *tar = calloc(1, LIST + 16 * 512), *p;
+        struct rlimit limit, before;
+        struct buf out = {};
+        int fd;
+
+        p = put_headers(tar,
+                        "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n25 GNU.sparse.name=tree/f\n"
+                        "28 GNU.sparse.realsize=4096\n",
+                        LIST);
         p += snprintf(p, 32, "99999999\n");
         for (int i = 0; i + 4 < LIST - 32; i += 4)
                 memcpy(p + i, "0\n0\n", 4);
@@ -649,6 +742,9 @@ int main(void)
         tcase_add_test(t, test_not_hostile);
         tcase_add_test(t, test_bombs);
         tcase_add_test(t, test_memory_is_bounded);
+        tcase_add_loop_test(t, test_pax_records, 0, ARRAY_SIZE(pax));
+        tcase_add_test(t, test_attribute_has_a_bound);
+        tcase_add_test(t, test_frame_without_its_end);
         tcase_add_test(t, test_endless_list_of_extents);
         tcase_add_test(t, test_digest_at_the_end);
         tcase_add_loop_test(t, test_acl, 0, ARRAY_SIZE(acls));

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/process.h"
+#include "base/text.h"
 
 #include <check.h>
 #undef fail
@@ -377,6 +378,54 @@ START_TEST(programs_run)
 }
 END_TEST
 
+/* Whatever the caller has on its stdin, ignores or blocks. */
+START_TEST(programs_begin_afresh)
+{
+        static const struct {
+                const char *script, *output;
+                int status;
+        } cases[] = { { "cat", "", 0 }, { "kill -PIPE $$; echo alive", "", 141 }, { "kill -TERM $$; echo alive", "", 143 } };
+        sigset_t blocked;
+        int fds[2];
+
+        ck_assert_int_eq(pipe(fds), 0);
+        ck_assert_int_eq(write(fds[1], "typed", 5), 5);
+        close(fds[1]);
+        ck_assert_int_eq(dup2(fds[0], STDIN_FILENO), STDIN_FILENO);
+        ck_assert(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
+        sigemptyset(&blocked);
+        sigaddset(&blocked, SIGTERM);
+        ck_assert_int_eq(sigprocmask(SIG_BLOCK, &blocked, NULL), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                _cleanup_process_ struct process_result result = {};
+
+                run(cases[i].script, 20 * USEC_PER_SEC, &result);
+                ck_assert_str_eq(result.output, cases[i].output);
+                ck_assert_int_eq(result.exit_status, cases[i].status);
+        }
+}
+END_TEST
+
+/* However far the characters of two and three bytes are pushed. */
+START_TEST(lines_are_cut_between_characters)
+{
+        for (int pushed = 0; pushed < 5; pushed++) {
+                _cleanup_free_ char *line = NULL;
+                struct buf b = {};
+
+                buf_printf(&b, "before\n%.*s", pushed, "xxxxx");
+                while (b.size < 3 * PROCESS_LINE_MAX)
+                        buf_puts(&b, "ä€");
+                line = process_last_line(b.data);
+                ck_assert(text_is_printable(line, strlen(line)));
+                ck_assert_uint_le(strlen(line), PROCESS_LINE_MAX);
+                ck_assert_uint_gt(strlen(line), PROCESS_LINE_MAX - 3);
+                ck_assert_str_eq(line + strlen(line) - strlen("…"), "…");
+                buf_done(&b);
+        }
+}
+END_TEST
+
 START_TEST(output_is_bounded)
 {
         _cleanup_process_ struct process_result result = {};
@@ -478,6 +527,8 @@ int main(void)
         suite_add_tcase(s, t);
         tcase_set_timeout(p, 60);
         tcase_add_test(p, programs_run);
+        tcase_add_test(p, programs_begin_afresh);
+        tcase_add_test(p, lines_are_cut_between_characters);
         tcase_add_test(p, output_is_bounded);
         tcase_add_loop_test(p, time_is_bounded, 0, 4);
         tcase_add_test(p, who_ignores_sigterm_is_killed);

@@ -57,6 +57,8 @@ START_TEST(bytes_are_those_of_the_specification)
         ck_assert_mem_eq(parsed.guid, o.guid, 16);
         ck_assert_uint_eq(parsed.size, o.size);
         ck_assert_uint_eq(parsed.start, o.start);
+        ck_assert_uint_eq(parsed.partition, o.partition);
+        ck_assert_uint_eq(parsed.attributes, o.attributes);
         load_option_done(&parsed);
         buf_done(&b);
 }
@@ -88,6 +90,52 @@ START_TEST(damage_is_survived)
 }
 END_TEST
 
+/* One byte of the above is another. */
+START_TEST(other_shapes_are_told_from_damage)
+{
+        static const struct {
+                size_t at;
+                uint8_t byte;
+                int result;
+        } rows[] = {
+                { 4, 0xff, -EINVAL },                          /* the path is longer than all of it */
+                { 4, 0x4e, -EINVAL },                          /* it ends before its end node */
+                { 6, 0x1f, -ENOTSUP },  { 7, 0x01, -ENOTSUP }, /* beyond ASCII */
+                { 16, 0x03, -ENOTSUP },                        /* a network card */
+                { 18, 0x29, -ENOTSUP },                        /* a partition's node of another length */
+                { 56, 0x01, -ENOTSUP },                        /* a partition of an MBR */
+                { 57, 0x01, -ENOTSUP },                        /* named by its signature */
+                { 60, 0x03, -EINVAL },                         /* a node without its own header */
+                { 60, 0xff, -EINVAL },  { 92, 'x', -EINVAL },  /* a path without a NUL */
+                { 94, 0x04, -ENOTSUP },                        /* something behind the file */
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct load_option o = { .size = 77 };
+                uint8_t copy[sizeof(real)];
+                int r;
+
+                memcpy(copy, real, sizeof(real));
+                copy[rows[i].at] = rows[i].byte;
+                r = load_option_parse(copy, sizeof(copy), &o);
+                ck_assert_msg(r == rows[i].result, "byte %zu: %d", rows[i].at, r);
+                ck_assert_uint_eq(o.size, 77);
+        }
+}
+END_TEST
+
+START_TEST(size_has_a_bound)
+{
+        _cleanup_free_ uint8_t *copy = calloc(1, LOAD_OPTION_MAX + 1);
+        struct load_option o;
+
+        memcpy(copy, real, sizeof(real));
+        ck_assert_int_eq(load_option_parse(copy, LOAD_OPTION_MAX + 1, &o), -EINVAL);
+        ck_assert_int_eq(load_option_parse(copy, LOAD_OPTION_MAX, &o), 0);
+        load_option_done(&o);
+}
+END_TEST
+
 START_TEST(what_cannot_be_written_is_refused)
 {
         _cleanup_free_ char *longest = malloc(LOAD_OPTION_MAX);
@@ -100,6 +148,12 @@ START_TEST(what_cannot_be_written_is_refused)
         o.arguments = longest;
         ck_assert_int_eq(load_option_format(&o, &b), -E2BIG);
         o.arguments = (char *)"quiet\xc3\xa4";
+        ck_assert_int_eq(load_option_format(&o, &b), -EINVAL);
+        o = real_option();
+        o.description = (char *)"b\xc3\xb6se";
+        ck_assert_int_eq(load_option_format(&o, &b), -EINVAL);
+        o = real_option();
+        o.path = (char *)"\\EFI\n";
         ck_assert_int_eq(load_option_format(&o, &b), -EINVAL);
         ck_assert_uint_eq(b.size, 0);
         ck_assert_int_eq(efi_guid_parse("4f551100-77ff-49c1-beb0-279596370b1", guid), -EINVAL);
@@ -141,6 +195,16 @@ static void put_option(const char *name, const char *description, const char *es
         ck_assert_int_eq(load_option_format(&o, &b), 0);
         put(name, b.data, b.size);
         buf_done(&b);
+}
+
+static void check_bytes(const char *name, const void *expected, size_t n)
+{
+        _cleanup_free_ char *path = xasprintf("efivars/%s" GUID, name), *data = NULL;
+        size_t size;
+
+        ck_assert_int_eq(file_read(AT_FDCWD, path, 4096, &data, &size), 0);
+        ck_assert_uint_eq(size, n);
+        ck_assert_mem_eq(data, expected, n);
 }
 
 /* "0010 0011 …" */
@@ -211,6 +275,44 @@ START_TEST(they_are_made_once)
         ck_assert_uint_eq(sync_all(), 0);
         ck_assert_uint_eq(sync_these(wanted, 3, true), 0);
         ck_assert_uint_eq(writes, 4);
+}
+END_TEST
+
+/* Attributes of the variable, then the option as the specification has it, with the partition in the disk's own sectors. */
+START_TEST(what_is_written)
+{
+        static const struct firmware_option one = { "boot", "\\EFI\\BOOT\\X.EFI", "ro" };
+        uint8_t expected[4 + sizeof(real)] = { 7 };
+
+        memcpy(expected + 4, real, sizeof(real));
+        ck_assert_uint_eq(sync_these(&one, 1, false), 2);
+        check_bytes("Boot0010", expected, sizeof(expected));
+        check_bytes("BootOrder", (uint8_t[]){ 7, 0, 0, 0, 0x10, 0 }, 6);
+        ck_assert_int_eq(unlink("efivars/Boot0010" GUID), 0);
+        disk.sector_size = 4096;
+        disk.esp.offset *= 8;
+        disk.esp.size *= 8;
+        ck_assert_uint_eq(sync_these(&one, 1, false), 2); /* the order still names what is gone: its number is taken */
+        check_bytes("Boot0011", expected, sizeof(expected));
+        check_order("0011 0010");
+}
+END_TEST
+
+static ssize_t no_pwrite(int fd, const void *buf, size_t n, uint64_t offset)
+{
+        return -ENOSPC;
+}
+
+START_TEST(a_write_that_fails_is_told)
+{
+        struct io_ops full = io_system_ops;
+        struct error e = {};
+
+        full.pwrite = no_pwrite;
+        io_set_ops(&full);
+        ck_assert_int_eq(firmware_sync("efivars", &disk, wanted, 3, false, NULL, &e), -ENOSPC);
+        ck_assert_ptr_nonnull(strstr(e.message, "Boot0010"));
+        error_done(&e);
 }
 END_TEST
 
@@ -290,6 +392,64 @@ START_TEST(what_is_not_wanted_goes)
 }
 END_TEST
 
+START_TEST(ours_stay_where_somebody_put_them)
+{
+        ck_assert_uint_eq(sync_all(), 4);
+        put("BootOrder", (uint8_t[]){ 5, 0, 0x10, 0, 0x11, 0, 0x12, 0, 6, 0 }, 10);
+        ck_assert_uint_eq(sync_all(), 0);
+        put("BootOrder", (uint8_t[]){ 5, 0, 0x10, 0, 0x11, 0, 0x12, 0, 0x12, 0 }, 10); /* the end of it too many */
+        ck_assert_uint_eq(sync_all(), 1);
+        check_order("0005 0010 0011 0012");
+}
+END_TEST
+
+/* Variables without a value are none, but their names are taken. */
+START_TEST(damaged_variables)
+{
+        ck_assert_int_eq(file_replace(AT_FDCWD, "efivars/Boot0010" GUID, "\7", 1, 0644), 0);
+        ck_assert_uint_eq(sync_all(), 4);
+        check_order("0011 0012 0013");
+        check_bytes("Boot0010", "\7", 1);
+}
+END_TEST
+
+/* As many of others as an order may have, and more of ours than there may be. */
+START_TEST(too_many)
+{
+        static const struct firmware_option all[17] = {};
+        uint8_t numbers[2 * 256] = {};
+        struct buf expected = {};
+        char name[16];
+
+        for (uint16_t i = 0; i < 20; i++) {
+                snprintf(name, sizeof(name), "Boot%04X", 0x20 + i);
+                put_option(name, "bootmgr old", ESP, "\\old.efi");
+                put_le16(numbers + 2 * i, (uint16_t)(0x20 + i));
+        }
+        put("BootOrder", numbers, 40);
+        ck_assert_uint_eq(sync_all(), 4);
+        check_order("0010 0011 0012 0030 0031 0032 0033");
+        ck_assert_uint_eq(sync_all(), 1);
+        check_order("0010 0011 0012");
+
+        ck_assert_int_eq(firmware_sync("efivars", &disk, all, ARRAY_SIZE(all), false, NULL, NULL), -E2BIG);
+        buf_puts(&expected, "0010 0011 0012");
+        for (uint16_t i = 0; i < 256; i++) {
+                put_le16(numbers + 2 * i, (uint16_t)(0x100 + i));
+                buf_printf(&expected, " %04x", 0x100 + i);
+        }
+        for (int i = 0x10; i < 0x13; i++) {
+                _cleanup_free_ char *path = xasprintf("efivars/Boot%04X" GUID, i);
+
+                ck_assert_int_eq(unlink(path), 0);
+        }
+        put("BootOrder", numbers, sizeof(numbers));
+        ck_assert_uint_eq(sync_all(), 4);
+        check_order(expected.data);
+        buf_done(&expected);
+}
+END_TEST
+
 START_TEST(the_fallback_is_the_newest_other)
 {
         static const struct {
@@ -334,11 +494,18 @@ int main(void)
 
         tcase_add_test(t, bytes_are_those_of_the_specification);
         tcase_add_test(t, damage_is_survived);
+        tcase_add_test(t, other_shapes_are_told_from_damage);
+        tcase_add_test(t, size_has_a_bound);
         tcase_add_test(t, what_cannot_be_written_is_refused);
         suite_add_tcase(s, t);
         tcase_add_checked_fixture(v, setup, teardown);
         tcase_add_test(v, they_are_made_once);
+        tcase_add_test(v, what_is_written);
+        tcase_add_test(v, a_write_that_fails_is_told);
         tcase_add_test(v, others_stay_where_they_are);
+        tcase_add_test(v, ours_stay_where_somebody_put_them);
+        tcase_add_test(v, damaged_variables);
+        tcase_add_test(v, too_many);
         tcase_add_test(v, what_somebody_changed_is_put_right);
         tcase_add_test(v, an_order_that_is_not_understood_stays);
         tcase_add_test(v, what_is_not_wanted_goes);

@@ -301,6 +301,43 @@ START_TEST(it_is_read_back)
                 ck_assert_int_eq(io_pwrite(root.fd, &saved, 1, OFFSET + at), 0);
         }
         ck_ok(install_check_slot(&root, place.data, 1, m->digest, NULL, e));
+        open_slot(); /* all of it is something else */
+        ck_refused_saying(install_verify(b, &t, NULL, e), kind_content, "first at offset 0");
+        range_close(&root);
+}
+END_TEST
+
+static unsigned reads[2]; /* through the page cache, past it; by several threads */
+static bool reads_fail;
+
+static ssize_t count_pread(int fd, void *data, size_t n, uint64_t offset)
+{
+        __atomic_add_fetch(&reads[(fcntl(fd, F_GETFL) & O_DIRECT) != 0], 1, __ATOMIC_RELAXED);
+        return reads_fail ? -EIO : io_system_ops.pread(fd, data, n, offset);
+}
+
+/* What the page cache says is not what the next boot finds. Only the end of the root, which is no whole block, has to be
+ * read through it. */
+START_TEST(it_is_read_from_the_device)
+{
+        int direct = open(in_dir("."), O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+        struct install_target t = target();
+        _cleanup_bundle_ struct bundle *b = NULL;
+        struct io_ops ops = io_system_ops;
+        unsigned whole = ROOT_SIZE / CHUNK;
+
+        open_slot();
+        ck_ok(install("bundle", &b, e));
+        ops.pread = count_pread;
+        io_set_ops(&ops);
+        reads_fail = false;
+        ck_ok(install_verify(b, &t, NULL, e));
+        ck_assert_uint_eq(reads[1], direct < 0 ? 0 : whole); /* not every file system can */
+        ck_assert_uint_eq(reads[0] + reads[1], whole + (ROOT_SIZE % CHUNK != 0));
+        reads_fail = true;
+        ck_assert_int_eq(install_verify(b, &t, NULL, NULL), -EIO);
+        io_set_ops(NULL);
+        fd_close(direct);
         range_close(&root);
 }
 END_TEST
@@ -471,6 +508,7 @@ int main(void)
         tcase_add_test(t, what_was_kept_goes_first);
         tcase_add_loop_test(t, every_cut, 0, 2);
         tcase_add_test(t, it_is_read_back);
+        tcase_add_test(t, it_is_read_from_the_device);
         tcase_add_loop_test(t, what_is_kept_on_data_is_not_trusted, 0, CHANGES);
         tcase_add_test(t, what_is_refused_before_the_first_byte);
         tcase_add_test(t, what_cannot_be_made);

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/io.h"
 #include "base/sha256.h"
+#include "loader/load_option.h"
 #include "loader/loader.h"
 #include "loader/rescue.h"
 #include "slot/kinds.h"
@@ -151,6 +152,14 @@ START_TEST(the_menu_offers_the_previous_version)
         ck_assert_int_eq(file_read(AT_FDCWD, "esp/loader/entries/bootmgr-previous-a-7.conf", 512, &text, NULL), 0);
         ck_assert_ptr_nonnull(strstr(text, "title Previous version: 1.0 (slot a)\nversion 7\nsort-key bootmgr-previous\n"));
         ck_assert_ptr_nonnull(strstr(text, " bootmgr.generation=7 " ROLLBACK_WORD "\n"));
+        for (size_t i = 0; i < 2; i++) { /* a power cut has left a part of it; somebody wrote behind it */
+                _cleanup_free_ char *other = i ? xasprintf("%slinux /x\n", text) : strndup(text, 40), *again = NULL;
+
+                put("esp/loader/entries/bootmgr-previous-a-7.conf", other);
+                ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+                ck_assert_int_eq(file_read(AT_FDCWD, "esp/loader/entries/bootmgr-previous-a-7.conf", 512, &again, NULL), 0);
+                ck_assert_str_eq(again, text);
+        }
         ck_assert_int_eq(loader.ops->list(&loader, &list, &n, NULL), 0);
         ck_assert_uint_eq(n, 2);
         ck_assert_int_eq(loader.ops->next(&loader, &next, NULL), 0);
@@ -179,28 +188,70 @@ START_TEST(the_menu_offers_the_previous_version)
 }
 END_TEST
 
+#define GLOBAL_GUID "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+static void check_option(const char *name, const char *description, const char *path, const char *arguments)
+{
+        _cleanup_free_ char *file = xasprintf("efivars/%s" GLOBAL_GUID, name), *data = NULL;
+        _cleanup_load_option_ struct load_option o = {};
+        size_t size;
+
+        ck_assert_int_eq(file_read(AT_FDCWD, file, 4096, &data, &size), 0);
+        ck_assert_int_eq(load_option_parse(data + 4, size - 4, &o), 0);
+        ck_assert_str_eq(o.description, description);
+        ck_assert_str_eq(o.path, path);
+        ck_assert_str_eq(o.arguments ?: "", arguments);
+}
+
+/* How many variables are, or would be, written. */
+static unsigned tell_firmware(uint64_t fallback, int tries, bool dry)
+{
+        unsigned changed = 99;
+
+        ck_assert_int_eq(loader.ops->firmware(&loader, fallback, tries, dry, &changed, NULL), 0);
+        return changed;
+}
+
+static const char systemd_boot[] = "\\EFI\\systemd\\systemd-bootx64.efi";
+
 /* Only what is on this ESP, and only with an entry that could be started. */
 START_TEST(the_firmware_is_told)
 {
-        unsigned changed;
+        _cleanup_free_ char *kernel = NULL, *arguments = NULL, *file = NULL;
+        char kernel_file[BOOT_FILE_PATH_SIZE], kernel_id[33], initrd_id[33];
 
+        hex_encode(digest_of_kernel, BOOT_FILE_ID_SIZE, kernel_id);
+        hex_encode(digest_of_initrd, BOOT_FILE_ID_SIZE, initrd_id);
+        boot_file_path(digest_of_kernel, kernel_file);
         ck_assert_int_eq(switch_to(7, 0, 0, NULL), 0);
-        ck_assert_int_eq(loader.ops->firmware(&loader, 7, 3, true, &changed, NULL), 0);
-        ck_assert_uint_eq(changed, 0); /* this disk has no ESP partition */
+        ck_assert_uint_eq(tell_firmware(7, 3, true), 0); /* this disk has no ESP partition */
         disk.esp = (struct partition){ .present = true,
                                        .number = 1,
                                        .offset = 1 << 20,
                                        .size = 1 << 27,
                                        .uuid = "4f551100-77ff-49c1-beb0-279596370b19" };
-        ck_assert_int_eq(loader.ops->firmware(&loader, 7, 3, true, &changed, NULL), 0);
-        ck_assert_uint_eq(changed, 0); /* no loader lies there: who knows what starts it */
-        ck_assert_int_eq(mkdir("esp/EFI", 0755), 0);
-        ck_assert_int_eq(mkdir("esp/EFI/systemd", 0755), 0);
-        ck_assert_int_eq(file_create(AT_FDCWD, "esp/EFI/systemd/systemd-bootx64.efi", "x", 1, 0644), 0);
-        ck_assert_int_eq(loader.ops->firmware(&loader, 7, 3, true, &changed, NULL), 0);
-        ck_assert_uint_eq(changed, 5); /* three starts, the fallback, the order */
-        ck_assert_int_eq(loader.ops->firmware(&loader, 6, 2, true, &changed, NULL), 0);
-        ck_assert_uint_eq(changed, 3);
+        ck_assert_uint_eq(tell_firmware(7, 3, true), 0); /* no loader lies there: who knows what starts it */
+        put("esp/EFI/systemd/systemd-bootx64.efi", "x");
+        ck_assert_uint_eq(tell_firmware(7, 3, true), 5); /* three starts, the fallback, the order */
+        ck_assert_uint_eq(tell_firmware(6, 2, true), 3);
+        ck_assert_uint_eq(tell_firmware(7, 3, false), 5);
+        ck_assert_uint_eq(tell_firmware(7, 3, true), 0);
+        check_option("Boot0010", "bootmgr 1", systemd_boot, "");
+        check_option("Boot0012", "bootmgr 3", systemd_boot, "");
+        kernel = xasprintf("\\bootmgr\\%s", kernel_id);
+        arguments = xasprintf("initrd=\\bootmgr\\%s root=PARTUUID=11111111-2222-3333-4444-555555555555 ro gpt panic=10 "
+                              "bootmgr.slot=a bootmgr.generation=7 " FALLBACK_WORD,
+                              initrd_id);
+        check_option("Boot0013", "bootmgr fallback", kernel, arguments);
+        put("esp/EFI/BOOT/BOOTx64.EFI", "x");
+        ck_assert_uint_eq(tell_firmware(7, 3, false), 2);
+        check_option("Boot0014", "bootmgr removable", "\\EFI\\BOOT\\BOOTx64.EFI", "");
+        ck_assert_uint_eq(tell_firmware(7, 0, true), 1);           /* one start at least */
+        ck_assert_uint_eq(tell_firmware(7, INT_MAX, true), 6 + 1); /* nine at most */
+        ck_assert_uint_eq(tell_firmware(6, 3, true), 1);           /* no such entry */
+        file = xasprintf("esp/%s", kernel_file);
+        ck_assert_int_eq(unlink(file), 0);
+        ck_assert_uint_eq(tell_firmware(7, 3, true), 1); /* one that nobody could start */
         disk.esp = (struct partition){};
 }
 END_TEST
@@ -585,6 +636,29 @@ START_TEST(the_order_of_a_confirmation)
 }
 END_TEST
 
+/* The menu never offers two: what it says no more is gone for good before the other one is made. */
+START_TEST(the_order_of_the_menu)
+{
+        struct entry_spec spec;
+
+        two_entries();
+        spec = spec_of(7, 0);
+        spec.rollback = true;
+        ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+        spy(0, 0);
+        ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+        check_story("");
+        spec.generation = 9;
+        spy(0, 0);
+        ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
+        check_story("unlink(bootmgr-previous-a-7.conf) fsync-dir create write fsync fsync-dir "
+                    "rename(bootmgr-previous-a-9.conf) fsync fsync-dir ");
+        spy(0, 0);
+        ck_assert_int_eq(loader.ops->offer(&loader, NULL, NULL), 0);
+        check_story("unlink(bootmgr-previous-a-9.conf) fsync-dir ");
+}
+END_TEST
+
 static bool is_whole(const char *name)
 {
         _cleanup_free_ char *path = xasprintf("esp/loader/entries/%s", name), *text = NULL;
@@ -922,6 +996,7 @@ int main(void)
         tcase_add_test(t, the_order_of_a_switch);
         tcase_add_test(t, the_order_of_the_first_switch);
         tcase_add_test(t, the_order_of_a_confirmation);
+        tcase_add_test(t, the_order_of_the_menu);
         tcase_add_test(t, confirms_beside_a_remnant);
         tcase_add_test(t, the_order_of_the_removals);
         tcase_add_test(t, the_order_of_a_boot_file);

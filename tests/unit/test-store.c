@@ -136,14 +136,16 @@ START_TEST(each_flag_and_none_has_its_own_bit)
         struct state a = sample(), b;
         uint8_t copy[STATE_COPY_SIZE];
 
-        for (int flags = 0; flags < 4; flags++) {
+        for (int flags = 0; flags < 8; flags++) {
                 a.set.operation_automatic = flags & 1;
                 a.set.finalized = flags & 2;
+                a.set.once = flags & 4;
                 state_encode(&a, copy);
                 ck_assert_int_eq(copy[HEADER + 7], flags);
                 ck_assert_int_eq(state_decode(copy, &b), 0);
                 ck_assert_int_eq(b.set.operation_automatic, flags & 1);
-                ck_assert_int_eq(b.set.finalized, flags >> 1);
+                ck_assert_int_eq(b.set.finalized, flags >> 1 & 1);
+                ck_assert_int_eq(b.set.once, flags >> 2);
         }
         a.set.previous = a.set.target = a.set.operation_from = a.set.operation_to = SLOT_NONE;
         a.set.phase = SWITCH_NONE;
@@ -468,22 +470,22 @@ START_TEST(what_was_rebuilt_wins_over_what_comes_back)
 }
 END_TEST
 
-/* A newer program wrote the copy `newer` in a format of its own, later or earlier than ours. */
+/* A newer program wrote the copy `newer` in a format of its own: earlier than ours, later, or nobody can tell. */
 START_TEST(a_newer_format_is_not_undone)
 {
         int newer = _i % 2;
-        bool later = _i / 2;
+        uint64_t sequence = (uint64_t[]){ 0, 9, newer ? 1 : 2 }[_i / 2];
         struct state s = formatted();
         struct error e = {};
         uint8_t copy[STATE_COPY_SIZE];
 
         get_copy(newer, copy);
         put_le16(copy + 8, 2);
-        put_le64(copy + 16, later ? 9 : 0);
+        put_le64(copy + 16, sequence);
         seal(copy);
         put_copy(newer, copy);
         s.sequence = 77;
-        if (!later) {
+        if (sequence == 0) {
                 ck_assert_int_eq(state_load(&place, &s, &e), 0);
                 ck_assert_int_eq(s.copy, !newer);
                 ck_assert_int_eq(s.n_valid, 1);
@@ -519,6 +521,21 @@ START_TEST(unknown_trailing_bytes_are_kept)
         ck_assert_uint_eq(s.n_extra, n);
         for (size_t i = 0; i < n; i++)
                 ck_assert_int_eq(s.extra[i], (uint8_t)(7 + i));
+}
+END_TEST
+
+/* Bytes that are no header say nothing of a sequence, however high. */
+START_TEST(what_never_was_a_record_says_nothing)
+{
+        uint8_t copy[STATE_COPY_SIZE];
+        struct state s;
+
+        memset(copy, 0x11, sizeof(copy));
+        put_le64(copy + 16, UINT64_C(1) << 61);
+        put_copy(0, copy);
+        put_copy(1, copy);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        ck_assert_uint_lt(s.sequence, UINT64_C(1) << 61);
 }
 END_TEST
 
@@ -600,6 +617,18 @@ END_TEST
 
 /* The first flush, the write, the flush, the read-back fail; the write also torn at every 512 bytes: the other copy is
  * valid. */
+START_TEST(a_new_record_with_one_copy_is_none)
+{
+        struct state a = sample();
+
+        for (int at = 0; at < 6; at += 3) {
+                break_call(at, -EIO, 0); /* the write of the first, of the second */
+                ck_assert_int_eq(state_format(&place, &a.set, NULL), -EIO);
+                ck_assert_int_gt(fault.calls, at);
+        }
+}
+END_TEST
+
 START_TEST(a_failed_write_leaves_the_other_copy)
 {
         static const int errors[] = { -EIO, -ENOSPC, -EROFS };
@@ -731,10 +760,12 @@ int main(void)
         tcase_add_loop_test(t, both_lost, 0, 4);
         tcase_add_loop_test(t, what_was_rebuilt_wins_over_what_comes_back, 0, 3);
         tcase_add_loop_test(t, rebuilding_where_one_place_is_broken, 0, 2);
-        tcase_add_loop_test(t, a_newer_format_is_not_undone, 0, 4);
+        tcase_add_loop_test(t, a_newer_format_is_not_undone, 0, 6);
         tcase_add_loop_test(t, unknown_trailing_bytes_are_kept, 0, 3);
+        tcase_add_test(t, what_never_was_a_record_says_nothing);
         tcase_add_test(t, what_is_broken_is_not_written);
         tcase_add_test(t, saving_is_write_flush_read_back);
+        tcase_add_test(t, a_new_record_with_one_copy_is_none);
         tcase_add_loop_test(t, a_failed_write_leaves_the_other_copy, 0, 12);
         tcase_add_test(t, a_lying_disk_is_found_out);
         tcase_add_loop_test(t, an_unreadable_copy_counts_as_invalid, 0, 2);

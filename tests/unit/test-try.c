@@ -85,6 +85,8 @@ START_TEST(every_end_is_an_end)
         ck_assert_int_eq(slot_set_check(&d.set, NULL), 0);
         ck_assert_uint_eq(d.set.target_generation, 3);
         ck_assert_int_eq(d.tries, 1);
+        boot_decide_try(&in.set, 0, 9, &after);
+        ck_assert_uint_eq(after.set.target_generation, 10); /* above every entry, too */
 
         after = next(&d.set, 1, &old, 1, 1); /* cut before the entry */
         check_over(&after, REASON_ROOT_MOUNT);
@@ -159,6 +161,13 @@ START_TEST(what_led_here_has_failed)
         ck_assert_int_eq(d.set.operation_state, OPERATION_RUNNING);
         ck_assert_int_eq(d.set.previous, 0);
         ck_assert(d.set.finalized);
+        for (int to = 1; to < SLOT_MAX; to += SLOT_MAX - 2) { /* nothing is known of where it went */
+                in.set.slots[1].reason = REASON_NONE;
+                in.set.slots[SLOT_MAX - 1].reason = REASON_INIT;
+                in.set.operation_to = to;
+                boot_decide_try(&in.set, 0, 2, &d);
+                ck_assert_int_eq(d.set.operation_reason, REASON_TRIES_EXHAUSTED);
+        }
         in.set.operation_state = OPERATION_STAGED; /* nothing went anywhere yet: no shutdown is to go on with it */
         for (int slot = 0; slot < 2; slot++) {
                 boot_decide_try(&in.set, slot, 2, &d);
