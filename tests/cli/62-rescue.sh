@@ -68,7 +68,7 @@ for known in owner operations; do
         mkdir saved && cp -a --sparse=always disk.img esp data saved || exit 2
         lose_record
         rm esp/loader/entries/bootmgr-[0-9]*
-        [ $known = owner ] && rm -r data/operations || rm data/owner
+        if [ $known = owner ]; then rm -r data/operations; else rm data/owner; fi
         running=$rescue
         ok "with nothing but data/$known" m upgrade system -q 1.bundle
         has "generations go on" "^bootmgr-6-" "$(entries)"

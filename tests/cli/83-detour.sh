@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # A person picks the other version's own entry in the boot menu, and later the first one again: that is no rollback, nothing is
 # recorded as one, and each version has the configuration that it had last.
+# shellcheck disable=SC2317 # picks is called through ok
 . "$(dirname "$0")/lib.sh"
 RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}
 
