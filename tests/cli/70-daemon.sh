@@ -9,13 +9,14 @@
 . "$(dirname "$0")/lib.sh"
 
 bootmgrd=$(dirname "$BOOTMGR")/bootmgrd
+# For a daemon that looks when the last of it lets go of the lock: it must find the new command line.
+boots() { choose_next && echo "$running" >running && boot_up; }
 bundle 1 && bundle 2 --chunk-size 64K && bundle 3 --chunk-size 64K && bundle 4 || exit 2
 mkdir run
 make_machine
 mv disk.img run/ # an image is its own lock: here the daemon sees it taken and left
 ln -s run/disk.img .
 m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
-echo "$running" >running
 
 # --- a bus, a polkit, and a daemon that the bus starts ---
 
@@ -97,6 +98,16 @@ until_is() {
         shift 2
         while [ "$("$@" 2>/dev/null)" != "$expected" ]; do
                 [ "$(date +%s)" -lt "$limit" ] || return 1
+                sleep 0.05
+        done
+}
+# Writes what passes on the bus to `signals`, from now on: until it listens, nothing comes of asking the bus.
+monitor_bus() {
+        : >signals
+        busctl --json=short monitor >signals 2>/dev/null &
+        monitor=$!
+        until [ -s signals ]; do
+                busctl list >/dev/null
                 sleep 0.05
         done
 }
@@ -241,9 +252,7 @@ hand_over() { # FILE: through the daemon, with the program waiting as $cli
 }
 step_state() { m show upgrade status --json | json "j['steps'][$1]['state']"; }
 
-busctl --json=short monitor org.bootmgr1 >signals 2>/dev/null &
-monitor=$!
-sleep 0.3
+monitor_bus
 hand_over 3.bundle
 is "the daemon works" true "$(get Working)"
 is "in a process of its own" "$(daemon_pid)" "$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$(worker_pid)/status")"
@@ -265,7 +274,6 @@ touch go
 ok "it ends" until_is 30 false get Working
 is "it is switched" '["a", "trial"]' "$(status '[j["next"], j["slots"][0]["state"]]')"
 boots || flunk "3 boots"
-echo "$running" >running
 ok "the daemon learns what was done without it" until_is 10 a get Booted
 wait $watcher
 is "a second terminal: exit status" 0 $?
@@ -273,10 +281,7 @@ has "a second terminal saw it" '^WRITE_IMAGE +done' "$(cat watch.out)"
 wait $watcher2
 is "a second terminal without rights saw it, too" '["IN_PROGRESS", "DONE"]' \
         "$(python3 -c 'import json; l = [json.loads(x) for x in open("watch.json")]; print(json.dumps([l[0]["state"], l[-1]["state"]]))')"
-sleep 0.3
-kill $monitor
-wait $monitor 2>/dev/null
-python3 - >seen 2>&1 <<'END'
+cat >seen.py <<'END'
 import json
 steps, states = [], []
 for line in open("signals"):
@@ -287,7 +292,10 @@ for line in open("signals"):
         states.append(m["payload"]["data"][1]["State"]["data"])
 print("steps", "WRITE_IMAGE" in steps, "states", "IN_PROGRESS" in states, states[-1])
 END
-is "the signals" "steps True states True DONE" "$(cat seen)"
+until_is 5 "steps True states True DONE" python3 seen.py
+is "the signals" "steps True states True DONE" "$(python3 seen.py)"
+kill $monitor
+wait $monitor 2>/dev/null
 
 # --- killing ---
 
@@ -319,7 +327,6 @@ touch go
 wait $cli
 is "kill -9 of the daemon: the program sees the end" '[0, "4"]' "[$?, \"$(json 'j["to_version"]' <cli.out)\"]"
 boots || flunk "4 boots"
-echo "$running" >running
 is "kill -9 of the daemon: 4 runs" b "$(status 'j["booted"]')"
 ok "kill -9 of the daemon: the new one knows the end" until_is 10 DONE operation State
 
@@ -333,10 +340,10 @@ is "kill -9 of both: the new daemon knows" FAILED "$(operation State)"
 is "kill -9 of both: the old version runs" '["b", "b"]' "$(status '[j["booted"], j["next"]]')"
 ok "a second try succeeds, by somebody whom polkit allows it" unprivileged upgrade system readable.bundle
 has "he is told of the loss beforehand" 'gone as a way back' "$(cat err)"
-boots && echo "$running" >running
+boots
 is "3 runs" '["a", "b"]' "$(status '[j["booted"], j["previous"]]')"
 ok "and back, through the daemon" m rollback system
-boots && echo "$running" >running
+boots
 is "4 runs again" b "$(status 'j["booted"]')"
 
 hand_over 2.bundle
@@ -363,9 +370,7 @@ ok "SIGTERM ends it" until_is 5 "" daemon_pid
 
 # Started for work, while nobody can say yet how the machine stands
 touch blind
-busctl --json=short monitor org.bootmgr1 >signals 2>/dev/null &
-monitor=$!
-sleep 0.3
+monitor_bus
 ok "work that it is started for waits for nothing" \
         busctl --timeout=5 call org.bootmgr1 /org/bootmgr1 org.bootmgr1.Manager Upgrade 'sa{sv}' "$W/2.bundle" 1 no-reboot b true
 is "how the work stands is known from the work" 2 "$(busctl --timeout=5 --json=short get-property org.bootmgr1 \
@@ -378,13 +383,16 @@ is "what is not known is not made up" "" "$(cat booted)"
 rm blind
 wait $reader
 is "it is answered once it is known" b "$(cat booted)"
-sleep 0.3
+cat >seen.py <<'END'
+import json
+values = {m["payload"]["data"][1]["Booted"]["data"] for m in map(json.loads, open("signals"))
+          if m.get("member") == "PropertiesChanged" and "Booted" in m["payload"]["data"][1]}
+print(*sorted(map(str, values)))
+END
+until_is 5 b python3 seen.py
+is "no signal made it up either" b "$(python3 seen.py)"
 kill $monitor
 wait $monitor 2>/dev/null
-is "no signal made it up either" "b" "$(python3 -c 'import json
-for m in map(json.loads, open("signals")):
-    if m.get("member") == "PropertiesChanged" and "Booted" in m["payload"]["data"][1]:
-        print(m["payload"]["data"][1]["Booted"]["data"])' | sort -u)"
 ok "the upgrade is given up" m abort
 kill "$(daemon_pid)"
 ok "it ends again" until_is 5 "" daemon_pid

@@ -150,11 +150,15 @@ m() {
 }
 
 # What the machine would boot now, as systemd-boot and the kernel would say it; then the units' work.
-boots() {
+boots() { choose_next && boot_up; }
+
+choose_next() {
         entry=$(next_entry)
         running=$(sed -n 's/^options *//p' "esp/loader/entries/$entry")
-        m boot-config -q && m check-health -q && m confirm -q
 }
+
+boot_up() { m boot-config -q && m check-health -q && m confirm -q; }
+
 # The newest of our entries that has tries left (foreign ones are not among these tests).
 next_entry() {
         find esp/loader/entries -name 'bootmgr-*.conf' ! -name '*+0-*' -printf '%f\n' | sort -t- -k2,2n | tail -n 1
