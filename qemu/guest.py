@@ -23,6 +23,7 @@ import sys
 import time
 
 import host
+import qmp
 from agent import Agent, AgentError, AgentLost
 
 DEFAULTS = {
@@ -30,8 +31,6 @@ DEFAULTS = {
     'write_log': None, 'qemu': [],
 }
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,63}')
-RESTARTS = re.compile(rb'(reboot: Restarting system|Rebooting in \d+ seconds\.\.)\s*$')       # the last that a system says
-HELP_AGAIN_SECONDS = 15                 # the firmware's first character comes within 3 s on an idle host
 BOOTED = ('running', 'degraded')        # what systemctl says once all jobs of the boot have ended
 
 
@@ -55,7 +54,6 @@ class Guest:
         self.name = name
         self.directory = os.path.join(host.GUESTS, name)
         self.agent = Agent(self.directory, self._agent_listens)
-        self._helped = 0, 0.0                   # the size of its console's log when the firmware was helped, and when that was
         self.state = self._load()
 
     def path(self, name):
@@ -200,8 +198,9 @@ class Guest:
         state = self.state
         accel = host.accelerator()
         code, _ = host.firmware()
+        keeper = [] if accel == host.KVM else [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), 'keeper.py')]
         return [
-            host.need(host.QEMU, 'qemu-system-x86'), '-name', self.name, '-nodefaults', '-no-user-config', '-display', 'none',
+            *keeper, host.need(host.QEMU, 'qemu-system-x86'), '-name', self.name, '-nodefaults', '-no-user-config', '-display', 'none',
             *host.MACHINE, '-accel', accel, '-cpu', 'host' if accel == host.KVM else 'qemu64',
             '-m', str(state['mem']), '-smp', str(state['cpus']),
             '-drive', 'if=pflash,unit=0,format=raw,readonly=on,file=' + _comma(code),
@@ -249,10 +248,9 @@ class Guest:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(10)
                 connection.connect('/proc/self/fd/%d/qmp.sock' % directory)
-                with connection.makefile('rwb', buffering=0) as stream:
-                    stream.readline()
-                    _qmp_ask(stream, 'qmp_capabilities', {})
-                    return _qmp_ask(stream, command, arguments)
+                return qmp.Monitor(connection).ask(command, **arguments)
+        except (qmp.Refused, qmp.Gone) as error:
+            raise GuestError(str(error)) from None
         finally:
             os.close(directory)
 
@@ -281,7 +279,6 @@ class Guest:
         deadline = time.monotonic() + timeout
         while (shown := self.console(offset)).count(text) < count:
             self.must_run()
-            self._help_firmware()
             if time.monotonic() > deadline:
                 raise GuestError('guest %s did not show %r %d times within %d s' % (self.name, text, count, timeout))
             time.sleep(0.5)
@@ -324,7 +321,6 @@ class Guest:
                 seen = 'boot %s has not finished' % boot_id
                 system = self.run(['systemctl', 'is-system-running', '--wait'], connect_timeout=3, timeout=left).text.strip()
             except AgentError:
-                self._help_firmware()
                 time.sleep(0.2)
                 continue
             if system in BOOTED:
@@ -336,45 +332,6 @@ class Guest:
             time.sleep(0.3)
         raise GuestError('guest %s did not boot within %d s: %s; `qemu/vm console %s` shows its console'
                          % (self.name, timeout, seen, self.name))
-
-    def _help_firmware(self):
-        """After a warm reset QEMU keeps what it has translated of the system before. Pages that hold some of it are written many times
-        as slowly, for ever; where that is the firmware's interrupt stack, its timer leaves no time for anything else. So what was
-        translated is thrown away. A guest cannot tell."""
-        if host.accelerator() == host.KVM:
-            return
-        try:
-            with open(self.path('console.log'), 'rb') as log:
-                size = os.fstat(log.fileno()).st_size
-                log.seek(-min(200, size), os.SEEK_END)
-                if not RESTARTS.search(log.read()):
-                    return
-        except OSError:
-            return
-        if self._helped[0] != size or time.monotonic() - self._helped[1] > HELP_AGAIN_SECONDS:
-            self._helped = size, time.monotonic()
-            self._drop_translations()
-
-    def _drop_translations(self):
-        """There is no command for it. QEMU does it before it steps a single instruction for a debugger."""
-        monitor = 'human-monitor-command'
-        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self.qmp(monitor, **{'command-line': 'gdbserver unix:gdb.sock,server=on,wait=off'})
-            with socket.socket(socket.AF_UNIX) as debugger:
-                debugger.settimeout(10)
-                debugger.connect('/proc/self/fd/%d/gdb.sock' % directory)
-                for packet in (b'$?#3f', b'$s#73', b'$D#44'):
-                    debugger.sendall(packet)
-                    while b'#' not in debugger.recv(4096):
-                        pass
-                    debugger.sendall(b'+')
-            self.qmp(monitor, **{'command-line': 'gdbserver none'})
-            self.qmp('cont')
-        except (OSError, GuestError):
-            pass                # it went away meanwhile; who waits for it finds out
-        finally:
-            os.close(directory)
 
     def wait_off(self, timeout=120):
         if not self._await_end(timeout):
@@ -406,14 +363,3 @@ def _unlink(path):
         os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def _qmp_ask(stream, command, arguments):
-    stream.write(json.dumps({'execute': command, 'arguments': arguments}).encode() + b'\n')
-    while line := stream.readline():
-        answer = json.loads(line)
-        if 'error' in answer:
-            raise GuestError('QEMU refused %s: %s' % (command, answer['error']['desc']))
-        if 'return' in answer:
-            return answer['return']
-    raise GuestError('QEMU closed its monitor')
