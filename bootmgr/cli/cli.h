@@ -29,11 +29,6 @@ struct cli *cli_from(struct verb_args *args);
  * machine, is not asked. */
 bool cli_names_machine(const struct verb_args *args);
 
-/* Safe to close. */
-#define MACHINE_CLOSED                                                                                                      \
-        ((struct machine){                                                                                                  \
-                .place = { .fd = { -1, -1 } }, .snapshots = { .data = -1, .root = -1 }, .lock = -1, .booted = SLOT_NONE })
-
 /* machine_open() with the global options. */
 int cli_open_machine(struct verb_args *args, struct machine *ret, struct error *e);
 

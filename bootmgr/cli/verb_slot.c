@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* slot list, activate, mark-good, mark-bad. */
+/* slot list, activate, mark-good, mark-bad, verify. */
 #include "cli/verb_slot.h"
 
 #include "cli/bar.h"
@@ -7,6 +7,8 @@
 #include "cli/go_on.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "operation/content.h"
+#include "slot/kinds.h"
 
 #define DIGEST_SHOWN 16 /* digits of a digest in a table */
 
@@ -104,4 +106,30 @@ int verb_slot_mark_good(struct verb_args *args, struct error *e)
 int verb_slot_mark_bad(struct verb_args *args, struct error *e)
 {
         return mark(args, slot_mark_bad_by_operator, e);
+}
+
+int verb_slot_verify(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_buf_ struct buf good = {};
+        bool background = verb_has(args, "background");
+        int slot = SLOT_NONE, r = 0;
+
+        if (args->n_positional > 0)
+                r = cli_slot(args->positional[0], &slot, e);
+        if (r >= 0)
+                r = cli_open_machine(args, &m, e);
+        if (r < 0)
+                return r;
+        if (slot == SLOT_NONE)
+                slot = m.state.set.previous;
+        if (slot == SLOT_NONE)
+                return cli_done(cli, "there is no previous version whose slot could be read");
+        r = content_verify(&m, slot, background ? CONTENT_ROOT : CONTENT_ALL, &good, e);
+        if (r < 0 && background && e->kind == &kind_busy) {
+                error_done(e);
+                return cli_done(cli, "an operation is at work: it reads what it needs");
+        }
+        return r < 0 ? r : cli_done(cli, "slot %c: %s", slot_name(slot), good.data);
 }

@@ -61,6 +61,11 @@ static const struct verb_option activate_options[] = {
         {},
 };
 
+static const struct verb_option slot_verify_options[] = {
+        { "background", NULL, NULL }, /* the root only, and nothing while an operation is at work */
+        {},
+};
+
 static const struct verb_option diff_options[] = {
         { "no-text", NULL, "only the names of what differs" },
         {},
@@ -118,6 +123,8 @@ const struct verb cli_verbs[] = {
         { "slot mark-good", "SLOT", 1, 1, NULL, "confirm a slot, or take back that it is bad", .run = verb_slot_mark_good },
         { "slot mark-bad", "SLOT", 1, 1, NULL, "never boot a slot again until it is written anew",
           .run = verb_slot_mark_bad },
+        { "slot verify", "[SLOT]", 0, 1, slot_verify_options,
+          "read a slot (default: the previous) and compare it with what was installed", .run = verb_slot_verify },
         { "snapshot list", NULL, 0, 0, NULL, "the sealed configurations", .run = verb_snapshot_list },
         { "snapshot diff", "[ID]", 0, 1, diff_options, "what differs from a snapshot (default: of the previous slot)",
           .run = verb_snapshot_diff },

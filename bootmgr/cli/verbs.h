@@ -21,6 +21,7 @@ int verb_slot_list(struct verb_args *args, struct error *e);
 int verb_slot_activate(struct verb_args *args, struct error *e);
 int verb_slot_mark_good(struct verb_args *args, struct error *e);
 int verb_slot_mark_bad(struct verb_args *args, struct error *e);
+int verb_slot_verify(struct verb_args *args, struct error *e);
 int verb_snapshot_list(struct verb_args *args, struct error *e);
 int verb_snapshot_diff(struct verb_args *args, struct error *e);
 int verb_snapshot_verify(struct verb_args *args, struct error *e);

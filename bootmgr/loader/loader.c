@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "loader/loader.h"
 
+#include <pthread.h>
+
 #include "slot/kinds.h"
 
 static const struct loader_ops *const loaders[] = { &loader_systemd_boot, &loader_none };
@@ -30,15 +32,44 @@ void loader_close(struct loader *l)
         l->priv = NULL;
 }
 
+struct file_check {
+        struct loader *loader;
+        const uint8_t *id;
+        struct error why;
+        int r;
+};
+
+static void *check_file(void *userdata)
+{
+        struct file_check *c = userdata;
+
+        if (!is_all_zero(c->id, BOOT_FILE_ID_SIZE))
+                c->r = c->loader->ops->check_boot_file(c->loader, c->id, &c->why);
+        return NULL;
+}
+
+/* Side by side: hashing is what takes the time. */
 int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e)
 {
-        int r = 0;
+        struct file_check kernel = { .loader = l, .id = slot->kernel }, initrd = { .loader = l, .id = slot->initrd };
+        struct file_check *failed;
+        pthread_t thread;
 
-        if (!is_all_zero(slot->kernel, BOOT_FILE_ID_SIZE))
-                r = l->ops->check_boot_file(l, slot->kernel, e);
-        if (r >= 0 && !is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE))
-                r = l->ops->check_boot_file(l, slot->initrd, e);
-        return r;
+        if (pthread_create(&thread, NULL, check_file, &initrd) == 0) {
+                check_file(&kernel);
+                pthread_join(thread, NULL);
+        } else {
+                check_file(&kernel);
+                check_file(&initrd);
+        }
+        failed = kernel.r < 0 ? &kernel : &initrd;
+        if (failed->r < 0 && e && !e->code) {
+                *e = failed->why;
+                failed->why = (struct error){};
+        }
+        error_done(&kernel.why);
+        error_done(&initrd.why);
+        return failed->r;
 }
 
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e)

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "operation/check.h"
 
-#include <fcntl.h>
-
 #include "base/buf.h"
 #include "base/version.h"
-#include "image/install.h"
+#include "operation/content.h"
 #include "operation/operation.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
@@ -80,45 +78,11 @@ static int check_bootable(struct context *c, struct buf *good, struct error *e)
         return 0;
 }
 
-static int check_boot_files(struct context *c, struct error *e)
-{
-        struct error why = {};
-        struct loader loader;
-        int r;
-
-        r = machine_open_loader(c->m, true, &loader, e);
-        if (r < 0)
-                return r;
-        r = loader_check_slot(&loader, c->slot, &why);
-        loader_close(&loader);
-        if (r < 0)
-                fail(e, r, &kind_previous_altered, "the boot files of slot %c are not what was installed: %s",
-                     slot_name(c->previous), why.message ?: error_text(r));
-        error_done(&why);
-        return r;
-}
-
 static int check_content(struct context *c, struct buf *good, struct error *e)
 {
-        struct range root;
-        int r;
+        int r = content_check(c->m, c->previous, CONTENT_REUSE, good, e);
 
-        r = check_boot_files(c, e);
-        if (r < 0)
-                return fail_hint(e, "install a version with 'bootmgr upgrade system'");
-        if (!c->m->config.etc_overlay) {
-                buf_puts(good, "kernel and initrd are what was installed (the root is writable and cannot be checked)");
-                return 0;
-        }
-        r = range_open(&c->m->disk, &c->m->disk.slots[c->previous], O_RDONLY, &root, e);
-        if (r < 0)
-                return r;
-        r = install_check_slot(&root, c->m->snapshots.data, c->previous, c->slot->digest, NULL, e);
-        range_close(&root);
-        if (r < 0)
-                return fail_hint(e, "install a version with 'bootmgr upgrade system'");
-        buf_puts(good, "kernel, initrd and root are what was installed");
-        return 0;
+        return r < 0 ? fail_hint(e, "install a version with 'bootmgr upgrade system'") : 0;
 }
 
 int check_slot_snapshot(struct machine *m, int slot, struct buf *good, struct error *e)

@@ -37,6 +37,11 @@ struct machine {
         int lock;                        /* held when >= 0 */
 };
 
+/* Safe to close. */
+#define MACHINE_CLOSED                                                                                                      \
+        ((struct machine){                                                                                                  \
+                .place = { .fd = { -1, -1 } }, .snapshots = { .data = -1, .root = -1 }, .lock = -1, .booted = SLOT_NONE })
+
 /* Opens everything for reading. A missing data directory is not an error here: see data_error. */
 int machine_open(const struct machine_options *options, struct machine *ret, struct error *e);
 void machine_close(struct machine *m);

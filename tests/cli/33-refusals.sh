@@ -19,6 +19,8 @@ refused() { # KIND WHAT COMMAND; STATUS= when it is not 3
         is "$what_refused: unchanged" "$before" "$(fingerprint)"
 }
 
+refused slot-not-bootable "slot verify of an empty slot" m slot verify b
+
 # Bundles
 "$BOOTMGR" bundle keygen -q stranger
 create() { "$BOOTMGR" bundle create -q --version 9 --compatible test-box --root root-1 --kernel kernel-1 --initrd initrd-1 "$@"; }
@@ -76,12 +78,22 @@ ok "the rollback is possible" m rollback system --dry-run
 poke() { python3 -c 'import sys
 f = open(sys.argv[1], "r+b"); o = int(sys.argv[2])
 f.seek(o); b = f.read(1); f.seek(o); f.write(bytes([b[0] ^ 1]))' "$1" "$2"; }
+ok "slot verify" m slot verify
+has "slot verify says of what" '^slot a: kernel and initrd are what was installed, the root is what was installed$' "$(cat out)"
+ok "slot verify, in an image nothing counts as read" m slot verify
+has_not "slot verify reads again" 'not written to since' "$(cat out)"
 poke disk.img $((root_a + 500000))
+refused previous-altered "slot verify: a changed byte in its root" m slot verify
+has "slot verify names the place" 'slot a .* first at offset' "$(json 'j["message"]' <out)"
+fails 3 previous-altered "slot verify --background finds it too" m slot verify --background
+ok "the slot that runs is another one" m slot verify b
 refused previous-altered "a changed byte in its root" m rollback system
 poke disk.img $((root_a + 500000))
 kernel=$(sed -n 's/^linux *//p' esp/loader/entries/bootmgr-1-a.conf)
 poke "esp/$kernel" 100
 refused previous-altered "a changed byte in its kernel" m rollback system
+fails 3 previous-altered "slot verify finds it too" m slot verify a
+ok "slot verify --background leaves the ESP alone" m slot verify --background
 poke "esp/$kernel" 100
 snapshot=$(m snapshot list --json | json 'j[0]["id"]')
 poke "data/snapshots/$snapshot.tar.zst" 30
@@ -101,6 +113,8 @@ printf 'default bootmgr-2-b*\n' >esp/loader/loader.conf
 refused loader-would-not-choose "a pin" m rollback system
 rm esp/loader/loader.conf
 mv aside-owner data/owner
+fails 2 usage "slot verify of no slot" m slot verify h
+fails 2 usage "slot verify of no name" m slot verify 1
 fails 3 snapshot-missing "no such snapshot" m snapshot export ffff out.tar.zst
 m slot mark-bad -q a || exit 2
 refused previous-not-bootable "a bad slot" m rollback system
@@ -117,6 +131,9 @@ refused below-floor "an upgrade below the floor" m upgrade system 3.bundle
 # At work already
 exec 9<disk.img
 flock 9
+fails 3 operation-in-progress "slot verify beside another operation" m slot verify a 9>&-
+ok "slot verify --background leaves it to that" m slot verify --background 9>&-
+has "it says so" 'an operation is at work' "$(cat out)"
 refused operation-in-progress "another process" m upgrade system 2.bundle
 refused operation-in-progress "another process, finalize" m finalize
 ok "status needs no lock" m status
