@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* bootmgr-recover: what the initramfs runs.
  *
+ *      start [try]  begin with "boot" beside what else is done until then: it need not wait for all devices, and little is
+ *                   left to wait for
  *      boot [try]   before the root is mounted: decide, count the attempt, switch away from what cannot boot; with "try"
  *                   also from a root that cannot be mounted: for an initramfs that runs nothing once that has failed
  *      mount ROOT   after it is mounted: a root without an init is left; else data, the slot's /etc (not with a writable
@@ -11,7 +13,9 @@
  * status: 0 go on; 1 it could not do its work; it does not return when the machine is to start again. */
 #include <fcntl.h>
 #include <linux/reboot.h>
+#include <sys/file.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/buf.h"
@@ -24,6 +28,8 @@
 #include "recover/recovery.h"
 
 #define RUN_DIRECTORY "/run/bootmgr"
+#define STARTED       RUN_DIRECTORY "/recover.lock" /* held by what "start" has begun */
+#define DECIDED       RUN_DIRECTORY "/decided"      /* that has ended well */
 #define EFIVARS       "/sys/firmware/efi/efivars"
 #define DISK_TIMEOUT  (10 * USEC_PER_SEC)
 #define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again, unless bootmgr.retry= says another time … */
@@ -50,6 +56,20 @@ static void find_slot(struct recover *c)
                 c->generation = 0;
 }
 
+/* A disk is there before its partitions are. */
+static bool has_nodes(const struct disk *disk)
+{
+        const struct partition *all[] = { &disk->esp, &disk->state, &disk->data };
+
+        for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+                if (*all[i]->node && access(all[i]->node, F_OK) < 0)
+                        return false;
+        for (int i = 0; i < disk->n_slots; i++)
+                if (*disk->slots[i].node && access(disk->slots[i].node, F_OK) < 0)
+                        return false;
+        return true;
+}
+
 /* There may be no udev, and disks appear when they like. */
 static int find_disk(struct recover *c, struct error *e)
 {
@@ -62,10 +82,10 @@ static int find_disk(struct recover *c, struct error *e)
         for (;;) {
                 int r = disk_find(&spec, &c->disk, e);
 
-                if (r >= 0 || c->disk_path || now_monotonic() > deadline)
+                if ((r >= 0 && has_nodes(&c->disk)) || c->disk_path || now_monotonic() > deadline)
                         return r;
                 error_done(e);
-                nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+                nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
         }
 }
 
@@ -145,16 +165,15 @@ static void write_result(struct recover *c, const struct boot_decision *d)
                 file_replace_volatile(AT_FDCWD, RUN_DIRECTORY "/boot", b.data, b.size, 0644);
 }
 
-/* How long the mounts took goes behind what the decision left. */
-static void write_mount_time(const struct recover *c, uint64_t data_usec)
+/* How long things took goes behind what the decision left. */
+static void write_time(const char *name, uint64_t usec)
 {
         _cleanup_close_ int fd = open(RUN_DIRECTORY "/boot", O_WRONLY | O_APPEND | O_CLOEXEC);
         char line[96];
-        int n = snprintf(line, sizeof(line), "mount_usec=%llu\nmount_data_usec=%llu\n",
-                         (unsigned long long)(now_monotonic() - c->start), (unsigned long long)data_usec);
+        int n = snprintf(line, sizeof(line), "%s=%llu\n", name, (unsigned long long)usec);
 
         if (fd >= 0 && write(fd, line, (size_t)n) < 0)
-                log_debug("the time of the mounts is not kept: %s", error_text(-errno));
+                log_debug("%s is not kept: %s", name, error_text(-errno));
 }
 
 static int mount_all(const struct recover *c, const char *root, struct error *e)
@@ -165,8 +184,10 @@ static int mount_all(const struct recover *c, const char *root, struct error *e)
         if (c->slot == SLOT_NONE || cmdline_has(c->cmdline, "rw"))
                 return 0;
         r = mount_slot(&c->disk, c->slot, root, &data_usec, e);
-        if (r >= 0)
-                write_mount_time(c, data_usec);
+        if (r >= 0) {
+                write_time("mount_usec", now_monotonic() - c->start);
+                write_time("mount_data_usec", data_usec);
+        }
         return r;
 }
 
@@ -358,6 +379,45 @@ static int run_boot(struct recover *c, bool try_root, struct error *e)
         return run_decision(c, REASON_ROOT_MOUNT, e);
 }
 
+/* What "start" has begun, waited for. Not begun, or not ended well: it is still to be done. */
+static bool is_done(struct recover *c)
+{
+        _cleanup_close_ int fd = c->disk_path ? -1 : open(STARTED, O_RDWR | O_CLOEXEC);
+        uint64_t start = now_monotonic();
+
+        if (fd < 0 || flock(fd, LOCK_EX) < 0 || access(DECIDED, F_OK) < 0)
+                return false;
+        write_time("wait_usec", now_monotonic() - start);
+        return true;
+}
+
+/* The lock is taken before this returns, and goes with the child. */
+static int start(struct recover *c, bool try_root, struct error *e)
+{
+        int fd, r = mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755);
+
+        if (r < 0)
+                return fail_errno(e, r, "cannot make " RUN_DIRECTORY);
+        fd = open(STARTED, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return fail_errno(e, -errno, "cannot lock " STARTED);
+        switch (fork()) {
+        case -1:
+                r = fail_errno(e, -errno, "cannot begin beforehand");
+                break;
+        case 0:
+                setsid();
+                r = open_machine(c, false, e);
+                if (r >= 0)
+                        r = run_boot(c, try_root, e);
+                if (r >= 0)
+                        r = file_replace_volatile(AT_FDCWD, DECIDED, "", 0, 0644);
+                break;
+        }
+        fd_close(fd);
+        return r;
+}
+
 static int run_mount(struct recover *c, const char *root, struct error *e)
 {
         int r;
@@ -374,9 +434,19 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
 
 static int usage(void)
 {
-        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] boot [try] | "
-                        "mount ROOT | failed [ROOT]\n");
+        fprintf(stderr,
+                "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] start [try] | boot [try] | "
+                "mount ROOT | failed [ROOT]\n");
         return 2;
+}
+
+static int report(struct recover *c, const char *verb, int r, struct error *e)
+{
+        if (r < 0)
+                log_error("%s: %s", verb, e->message ?: error_text(r));
+        error_done(e);
+        free(c->cmdline);
+        return r < 0 ? 1 : 0;
 }
 
 int main(int argc, char **argv)
@@ -400,9 +470,15 @@ int main(int argc, char **argv)
         }
         verb = i < argc ? argv[i] : "";
         word = i + 1 < argc ? argv[i + 1] : NULL;
-        if (!(streq(verb, "boot") && (!word || streq(word, "try"))) && !streq(verb, "failed") &&
+        if (!((streq(verb, "boot") || streq(verb, "start")) && (!word || streq(word, "try"))) && !streq(verb, "failed") &&
             !(streq(verb, "mount") && word))
                 return usage();
+        if (streq(verb, "start") && c.disk_path)
+                return usage(); /* an image waits for nothing */
+        if (streq(verb, "start"))
+                return report(&c, verb, start(&c, word, &e), &e);
+        if (streq(verb, "boot") && is_done(&c))
+                return 0;
         r = open_machine(&c, streq(verb, "mount"), &e);
         if (r >= 0 && streq(verb, "mount"))
                 r = run_mount(&c, word, &e);
@@ -410,9 +486,5 @@ int main(int argc, char **argv)
                 r = run_decision(&c, why_failed(word), &e);
         else if (r >= 0)
                 r = run_boot(&c, word, &e);
-        if (r < 0)
-                log_error("%s: %s", verb, e.message ?: error_text(r));
-        error_done(&e);
-        free(c.cmdline);
-        return r < 0 ? 1 : 0;
+        return report(&c, verb, r, &e);
 }
