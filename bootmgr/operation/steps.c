@@ -100,13 +100,17 @@ int run_resume(struct run *run, struct machine *m, struct observer *o, struct er
         return operation_load_newest(m, &run->op, e);
 }
 
+void run_close_loader(struct run *run)
+{
+        if (TAKE(run->loader_open, false))
+                loader_close(&run->loader);
+}
+
 void run_done(struct run *run)
 {
         run->bundle = bundle_free(run->bundle);
         range_close(&run->root);
-        if (run->loader_open)
-                loader_close(&run->loader);
-        run->loader_open = false;
+        run_close_loader(run);
         free(TAKE_PTR(run->note));
         operation_done(&run->op);
 }

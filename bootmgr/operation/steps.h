@@ -54,6 +54,7 @@ void run_init(struct run *run, struct machine *m, enum operation_kind kind, int 
 int run_resume(struct run *run, struct machine *m, struct observer *o, struct error *e);
 /* Makes the record's operation again where nobody can read its steps; those of STEP_PREPARE are done, with that note. */
 int run_from_record(struct run *run, struct machine *m, struct observer *o, const char *note, struct error *e);
+void run_close_loader(struct run *run);
 void run_done(struct run *run);
 #define _cleanup_run_ _cleanup_(run_done)
 

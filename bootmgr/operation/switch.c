@@ -253,23 +253,30 @@ static int make_entry(struct run *run, struct loader *loader, struct error *e)
 
 int step_switch_entry(struct run *run, struct error *e)
 {
-        struct loader loader;
         int r;
 
-        r = machine_open_loader(run->m, true, &loader, e);
+        r = machine_open_loader(run->m, true, &run->loader, e);
         if (r < 0)
                 return r;
-        r = make_entry(run, &loader, e);
-        /* A slot that failed its trial has no business in the boot menu once the way back is durable. */
-        if (r >= 0 && run->op.from_slot != SLOT_NONE && run->m->state.set.slots[run->op.from_slot].state == SLOT_BAD)
-                loader.ops->remove_slot(&loader, run->op.from_slot, NULL);
-        if (r >= 0) /* what it would go back to is another one now, once that is confirmed */
-                loader.ops->offer(&loader, NULL, NULL);
-        loader_close(&loader);
+        run->loader_open = true;
+        r = make_entry(run, &run->loader, e);
         if (r < 0)
                 return r;
         run_note(run, "generation %llu, slot %c", (unsigned long long)run->op.generation, slot_name(run->op.to_slot));
         return 0;
+}
+
+/* What can wait until the switch is done. */
+static void tidy_entries(struct run *run)
+{
+        int from = run->op.from_slot;
+
+        /* A slot that failed its trial has no business in the boot menu once the way back is durable. */
+        if (from != SLOT_NONE && run->m->state.set.slots[from].state == SLOT_BAD)
+                run->loader.ops->remove_slot(&run->loader, from, NULL);
+        /* What it would go back to is another one now, once that is confirmed. */
+        run->loader.ops->offer(&run->loader, NULL, NULL);
+        run_close_loader(run);
 }
 
 int run_from_record(struct run *run, struct machine *m, struct observer *o, const char *note, struct error *e)
@@ -353,6 +360,7 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
                 r = run_steps(&run, STEP_SHUTDOWN, e);
         if (r < 0)
                 return run_abandon(&run, r, e);
+        tidy_entries(&run);
         log_event(MESSAGE_SWITCHED, NULL, "generation %llu boots slot %c, version %s", (unsigned long long)run.op.generation,
                   slot_name(run.op.to_slot), run.op.to_version);
         /* The record refuses it already; the next boot makes up for the list. */
