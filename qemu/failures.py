@@ -151,7 +151,7 @@ class Line:
     def off_at_reboot(self, command, change):
         """The command makes the machine reboot: where it would start again it is off, its disk is changed, it is switched on."""
         guest = self.box.guest
-        guest.qmp('set-action', reboot='shutdown')
+        guest.qmp('set-action', reboot='shutdown', shutdown='poweroff')     # not to be started again by its keeper
         with contextlib.suppress(AgentError):
             self.box.run(command)
         guest.wait_off(300)
