@@ -27,9 +27,12 @@ SLIMMED = (
     'usr/lib/x86_64-linux-gnu/gconv', 'usr/share/zoneinfo', 'usr/lib/udev/hwdb.d', 'usr/lib/udev/hwdb.bin', 'usr/share/pixmaps',
     'var/cache/*', 'var/lib/apt/*', 'var/log/*', 'etc/resolv.conf', 'etc/apt/sources.list.d/*', 'etc/cron.daily', 'etc/machine-id',
 )
-DRIVERS = ('net/ethernet', 'net/wireless', 'infiniband', 'gpu', 'scsi', 'nvme', 'hv', 'xen', 'media', 'sound', 'message', 'target')
+DRIVERS = ('net/ethernet', 'net/wireless', 'net/usb', 'net/can', 'net/phy', 'net/wan', 'infiniband', 'gpu', 'scsi', 'nvme', 'hv', 'xen',
+           'media', 'message', 'target', 'iio', 'staging', 'hwmon', 'platform', 'comedi', 'mtd', 'isdn', 'mmc', 'bluetooth',
+           'video', 'usb/gadget', 'usb/serial', 'usb/misc', 'input/touchscreen', 'input/joystick')
 FILESYSTEMS = ('btrfs', 'xfs', 'ceph', 'cifs', 'smb', 'nfs', 'nfsd', 'ocfs2', 'gfs2', 'f2fs', 'jfs', 'dlm', 'afs', 'ntfs3', 'orangefs',
-               'coda', 'udf', 'lockd', 'nfs_common', 'ksmbd')
+               'coda', 'udf', 'lockd', 'nfs_common', 'ksmbd', 'reiserfs', 'ubifs', 'jffs2', 'nilfs2', 'ecryptfs', 'hfs', 'hfsplus', 'ntfs',
+               'ufs', 'affs')
 NETWORKS = ('sctp', 'tipc', 'rxrpc', 'ceph', 'sunrpc', 'openvswitch', 'netfilter', 'sched', 'ipv4', 'mptcp', 'smc', 'rds', 'l2tp', 'mpls',
             'batman-adv', 'dccp', '9p', 'bluetooth', 'wireless', 'mac80211')
 
@@ -71,7 +74,7 @@ def _slim(root):
         for path in glob.glob(os.path.join(root, pattern)):
             _remove(path)
     for modules in glob.glob(os.path.join(root, 'usr/lib/modules/*')):
-        for kind, names in (('drivers', DRIVERS), ('fs', FILESYSTEMS), ('net', NETWORKS)):
+        for kind, names in (('', ('sound',)), ('drivers', DRIVERS), ('fs', FILESYSTEMS), ('net', NETWORKS)):
             for name in names:
                 _remove(os.path.join(modules, 'kernel', kind, name))
         host.chroot(root, 'depmod', os.path.basename(modules))
