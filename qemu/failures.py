@@ -144,7 +144,8 @@ class Line:
 
     @contextlib.contextmanager
     def served(self, bundle):
-        """The command that installs it, over HTTP."""
+        """The command that installs it, over HTTP; also a version that was rolled back from."""
+        self.box.bootmgr('upgrade', 'clear')
         with server.serve(bundle=bundle[1]) as url:
             yield 'bootmgr upgrade system --yes ' + url('bundle')
 
