@@ -22,13 +22,7 @@
 #include "base/util.h"
 #include "operation/run.h"
 
-#define SECTOR 512
-/* So that cleaning up closes nothing that was not opened. */
-#define MACHINE_CLOSED                                                                                                      \
-        {                                                                                                                   \
-                .place.fd = { -1, -1 }, .snapshots = { -1, -1 }, .lock = -1                                                 \
-        }
-
+#define SECTOR       512
 #define LAST_VERSION '4' /* there are roots, kernels and bundles of 1 to this one */
 
 enum volume { RAW, ESP, DATA, N_VOLUMES, NO_VOLUME = N_VOLUMES };
