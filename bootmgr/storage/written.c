@@ -123,24 +123,32 @@ static int look(int sys, const char *device, struct written *ret)
         return -EBUSY;
 }
 
+int written_read(int sys, const char *device, struct written *ret)
+{
+        uint64_t counts;
+
+        if (read_number(sys, "queue/iostats", &counts) < 0 || counts != 1 ||
+            read_number(sys, "diskseq", &ret->disk_sequence) < 0)
+                return -ENOTSUP;
+        return look(sys, device, ret);
+}
+
 int written_look(const struct disk *disk, const struct partition *p, struct written *ret)
 {
         const char *device = startswith(p->node, "/dev/");
         _cleanup_close_ int sys = -1;
         struct stat st;
         char path[64];
-        uint64_t counts;
         int r;
 
         if (disk->image || !device || p->number == 0 || stat(disk->path, &st) < 0 || !S_ISBLK(st.st_mode))
                 return -ENOTSUP;
         snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major(st.st_rdev), minor(st.st_rdev));
         sys = dir_open(AT_FDCWD, path);
-        if (sys < 0 || read_number(sys, "queue/iostats", &counts) < 0 || counts != 1 ||
-            read_number(sys, "diskseq", &ret->disk_sequence) < 0)
+        if (sys < 0)
                 return -ENOTSUP;
         r = write_cached(p->node);
         if (r >= 0)
                 r = write_cached(disk->path);
-        return r < 0 ? r : look(sys, device, ret);
+        return r < 0 ? r : written_read(sys, device, ret);
 }

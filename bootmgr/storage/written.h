@@ -15,3 +15,7 @@ struct written {
  * first, so that it counts. -ENOTSUP: that cannot be told (an image, no statistics, a kernel before 5.15); -EBUSY: the
  * disk is written to so fast that no look is consistent. */
 int written_look(const struct disk *disk, const struct partition *p, struct written *ret);
+
+/* The same without writing anything: of what the kernel says of a disk in the directory `sys` (/sys/dev/block/8:0), and
+ * of its partition `device` ("sda3"). -EBADMSG: what it says is no statistics. */
+int written_read(int sys, const char *device, struct written *ret);
