@@ -170,6 +170,8 @@ int content_verify(struct machine *m, int slot, enum content_mode mode, struct b
                 return fail_hint(e, "install a version with 'bootmgr upgrade system'");
         }
         r = refuse_while_busy(m, slot, e);
+        if (r >= 0)
+                r = machine_need_data(m, e); /* without it nothing is known of what was installed */
         if (r < 0)
                 return r;
         r = content_check(m, slot, mode, good, &why);
