@@ -80,8 +80,10 @@ static int find_disk(struct recover *c, struct error *e)
         uint64_t deadline = now_monotonic() + DISK_TIMEOUT;
 
         for (;;) {
-                int r = disk_find(&spec, &c->disk, e);
+                int r;
 
+                c->start = now_monotonic(); /* waiting for the disk is no work of ours */
+                r = disk_find(&spec, &c->disk, e);
                 if ((r >= 0 && has_nodes(&c->disk)) || c->disk_path || now_monotonic() > deadline)
                         return r;
                 error_done(e);
@@ -394,7 +396,8 @@ static bool is_done(struct recover *c)
 /* The lock is taken before this returns, and goes with the child. */
 static int start(struct recover *c, bool try_root, struct error *e)
 {
-        int fd, r = mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755);
+        _cleanup_close_ int fd = -1;
+        int r = mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755);
 
         if (r < 0)
                 return fail_errno(e, r, "cannot make " RUN_DIRECTORY);
@@ -414,7 +417,6 @@ static int start(struct recover *c, bool try_root, struct error *e)
                         r = file_replace_volatile(AT_FDCWD, DECIDED, "", 0, 0644);
                 break;
         }
-        fd_close(fd);
         return r;
 }
 
