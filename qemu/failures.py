@@ -136,12 +136,6 @@ class Line:
                  % (name, section, name, service), '644')
         self.box.sh('ln -sf ../{0}.service /etc/systemd/system/multi-user.target.wants/{0}.service'.format(name))
 
-    def firmware_options(self, n=3):
-        """As many boot options of the firmware to the one loader as there are tries: a kernel that cannot be started ends in the
-        firmware, and only its next option starts the loader again."""
-        self.box.sh(r'for i in $(seq %d); do efibootmgr -q -c -d /dev/vda -p 1 -L "Try $i" -l "\EFI\systemd\systemd-bootx64.efi" '
-                    r'2>/dev/null; done' % n)
-
     @contextlib.contextmanager
     def served(self, bundle):
         """The command that installs it, over HTTP; also a version that was rolled back from."""

@@ -10,11 +10,11 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "operation/boot.h"
+#include "operation/explain.h"
 #include "operation/messages.h"
 #include "operation/rebuild.h"
 #include "operation/refused.h"
 #include "operation/steps.h"
-#include "operation/watchdog.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
@@ -55,7 +55,7 @@ static void decide_for(const struct boot_input *in, struct boot_decision *d)
 
 static void log_decision(struct machine *m, const struct boot_decision *d)
 {
-        if (d->found == BOOT_FOUND_LOST)
+        if (d->found == BOOT_FOUND_LOST || explain_initramfs_found(m, BOOT_FOUND_LOST))
                 log_event(MESSAGE_STATE_REBUILT, NULL,
                           "both copies of the state record were lost: it was made again from the boot entries");
         if (d->bad_slot != SLOT_NONE)
@@ -179,48 +179,6 @@ static bool is_over(const struct machine *m, const struct run *run)
                 set->slots[m->booted].state == SLOT_CONFIRMED);
 }
 
-/* The tries of a version were used up: what this boot can still see of the cause. NULL: nothing. */
-static char *closer_look(struct machine *m, int slot)
-{
-        _cleanup_error_ struct error why = {};
-        struct loader loader;
-        int r;
-
-        r = machine_open_loader(m, false, &loader, NULL);
-        if (r >= 0) {
-                r = loader_check_slot(&loader, &m->state.set.slots[slot], &why);
-                loader_close(&loader);
-        }
-        if (r == -ENOENT || r == -EBADMSG)
-                return xasprintf("; %s (found out when it was read again after that)", why.message);
-        if (m->booted != slot && watchdog_has_reset("/sys/class/watchdog"))
-                return strdup("; the watchdog reset the machine in the last of them (found out from the watchdog)");
-        return NULL;
-}
-
-/* Where the record says that it failed, an earlier boot or this one has found it out. Which: in the initramfs of the slot
- * that failed the switch to this one was made, so it has the higher generation; the bootloader goes back to an entry
- * that was there before. */
-static char *explain_failure(const struct machine *m, const struct operation *op, const char *more)
-{
-        const struct slot_set *set = &m->state.set;
-        const char *why = slot_reason_to_string(set->operation_reason);
-        int to = op->to_slot, now = m->booted;
-        char slot = to == SLOT_NONE ? '-' : slot_name(to);
-
-        if (to == SLOT_NONE || now == SLOT_NONE)
-                return xasprintf("version %s: %s (found out at boot)", op->to_version, why);
-        if (to == now)
-                return xasprintf("slot %c, version %s: %s (found out in the initramfs; no other slot can be booted)%s", slot,
-                                 op->to_version, why, more);
-        if (set->slots[now].generation > set->slots[to].generation)
-                return xasprintf(
-                        "slot %c, version %s: %s (found out in the initramfs of slot %c, which switched to slot %c)%s", slot,
-                        op->to_version, why, slot, slot_name(now), more);
-        return xasprintf("slot %c, version %s: %s (found out by the bootloader, which started slot %c)%s", slot,
-                         op->to_version, why, slot_name(now), more);
-}
-
 /* What the record says of the newest operation becomes what its steps say. */
 static int reconcile(struct machine *m, struct run *run, struct error *e)
 {
@@ -235,9 +193,7 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
         if (!streq(id, run->op.id))
                 return end_operation(run, RESULT_FAILED, "interrupted before it was recorded", e);
         if (set->operation_state == OPERATION_FAILED) {
-                bool look = set->operation_reason == REASON_TRIES_EXHAUSTED && run->op.to_slot != SLOT_NONE && !m->offline;
-                _cleanup_free_ char *more = look ? closer_look(m, run->op.to_slot) : NULL;
-                _cleanup_free_ char *why = explain_failure(m, &run->op, more ?: "");
+                _cleanup_free_ char *why = explain_failure(m, &run->op);
 
                 return end_operation(run, RESULT_FAILED, why ?: slot_reason_to_string(set->operation_reason), e);
         }
@@ -259,32 +215,6 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
                 step_end(reboot, STEP_DONE, note);
         }
         return run_save(run, true, e);
-}
-
-/* The reason that the initramfs cannot know: it has no hash. */
-static void refine_reason(struct machine *m)
-{
-        struct slot_set *set = &m->state.set;
-        struct slot *from = &set->slots[set->operation_from];
-        struct loader loader;
-
-        if (set->operation_reason != REASON_NOT_STARTED || machine_open_loader(m, false, &loader, NULL) < 0)
-                return;
-        if (loader_check_slot(&loader, from, NULL) < 0)
-                from->reason = set->operation_reason = REASON_BOOT_FILES;
-        loader_close(&loader);
-}
-
-static char *explain_beginning(const struct machine *m)
-{
-        const struct slot_set *set = &m->state.set;
-        const struct slot *from = &set->slots[set->operation_from];
-
-        if (!set->operation_automatic)
-                return strdup("asked for by a person at the boot menu");
-        return xasprintf("slot %c, version %s FAILED: %s (found out by %s, which started slot %c)",
-                         slot_name(set->operation_from), from->version, slot_reason_to_string(set->operation_reason),
-                         m->start == BOOT_START_FALLBACK ? "the firmware" : "the bootloader", slot_name(set->operation_to));
 }
 
 /* A rollback that began at the boot menu or in the firmware has no steps yet. */
@@ -329,7 +259,7 @@ static int adopt(struct machine *m, struct run *run, struct observer *o, struct 
                 return 0;
         if (run->op.n_steps && run->op.result == RESULT_IN_PROGRESS)
                 end_operation(run, RESULT_FAILED, "superseded by a rollback before it was switched to", NULL);
-        refine_reason(m);
+        explain_refine(m);
         run_done(run);
         r = run_from_record(run, m, o, "found at boot", e);
         if (r < 0)

@@ -103,7 +103,11 @@ struct boot_decision {
 /* Every input has an answer. */
 void boot_decide(const struct boot_input *in, struct boot_decision *ret);
 
-const char *boot_found_to_string(enum boot_found found); /* "trial", … for /run/bootmgr/boot and the log */
+const char *boot_found_to_string(enum boot_found found); /* "trial", … */
+
+/* What the initramfs leaves to the booted system: lines "key=value", among them found= with one of these words. */
+#define BOOT_RESULT     "/run/bootmgr/boot"
+#define BOOT_RESULT_MAX 4096
 
 /* Carries it out: the record, then entries; for BOOT_REBOOT in the order of every switch. The caller reboots after
  * success only: -EROFS and other failures say that no other slot was switched to. `extra_cmdline` goes into a new

@@ -98,7 +98,7 @@ static int read_data_node(struct recover *c)
         char *cursor, *line, *data = c->disk.data.node;
         int r;
 
-        r = c->disk_path ? -ENOENT : file_read(AT_FDCWD, RUN_DIRECTORY "/boot", 4096, &text, NULL);
+        r = c->disk_path ? -ENOENT : file_read(AT_FDCWD, BOOT_RESULT, BOOT_RESULT_MAX, &text, NULL);
         if (r < 0)
                 return r;
         cursor = text;
@@ -164,13 +164,13 @@ static void write_result(struct recover *c, const struct boot_decision *d)
                    slot_name(c->slot), (unsigned long long)c->generation, c->disk.path, c->disk.data.node,
                    boot_found_to_string(d->found), (unsigned long long)(now_monotonic() - c->start));
         if (!b.failed)
-                file_replace_volatile(AT_FDCWD, RUN_DIRECTORY "/boot", b.data, b.size, 0644);
+                file_replace_volatile(AT_FDCWD, BOOT_RESULT, b.data, b.size, 0644);
 }
 
 /* How long things took goes behind what the decision left. */
 static void write_time(const char *name, uint64_t usec)
 {
-        _cleanup_close_ int fd = open(RUN_DIRECTORY "/boot", O_WRONLY | O_APPEND | O_CLOEXEC);
+        _cleanup_close_ int fd = open(BOOT_RESULT, O_WRONLY | O_APPEND | O_CLOEXEC);
         char line[96];
         int n = snprintf(line, sizeof(line), "%s=%llu\n", name, (unsigned long long)usec);
 
