@@ -8,7 +8,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 
-#define BOOTSTATUS_MAX 64
+#define BOOTSTATUS_MAX 4096 /* what sysfs says of the size of each of its files */
 
 static bool has_reset(int directory, const char *name)
 {
