@@ -185,7 +185,7 @@ static void record_leaving(struct run *run)
         memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
         if (run->op.automatic) {
                 slot_set_note_auto_rollback(set, now_realtime());
-                if (set->slots[from].state == SLOT_TRIAL)
+                if (set->slots[from].state == SLOT_TRIAL || set->operation_reason == REASON_BOOT_FILES)
                         slot_set_mark_bad(set, from, set->operation_reason);
         }
 }
@@ -312,28 +312,71 @@ static int resume_staged(struct run *run, struct machine *m, struct observer *o,
         return run_from_record(run, m, o, "known from the state record only", e);
 }
 
+static int check_boot_files(struct machine *m, int slot, struct error *e)
+{
+        struct loader loader;
+        int r;
+
+        r = machine_open_loader(m, false, &loader, e);
+        if (r < 0)
+                return r;
+        r = loader_check_slot(&loader, &m->state.set.slots[slot], e);
+        loader_close(&loader);
+        return r;
+}
+
+static bool are_damaged(int code)
+{
+        return code == -ENOENT || code == -EBADMSG;
+}
+
 /* Between the preparation and this shutdown the ESP may have been damaged: a kernel that halts where nothing watches
  * it would need a person. A rollback has just read the files that it goes to. */
-static int check_boot_files(struct run *run, struct error *e)
+static int check_target(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
-        struct slot *slot = &m->state.set.slots[run->op.to_slot];
         _cleanup_error_ struct error why = {};
-        struct loader loader;
         int r;
 
         if (run->op.kind != OPERATION_UPGRADE || m->offline)
                 return 0;
-        r = machine_open_loader(m, false, &loader, e);
-        if (r < 0)
-                return r;
-        r = loader_check_slot(&loader, slot, &why);
-        loader_close(&loader);
+        r = check_boot_files(m, run->op.to_slot, &why);
         if (r >= 0)
                 return 0;
-        if (r == -ENOENT || r == -EBADMSG)
+        if (are_damaged(r))
                 slot_set_mark_bad(&m->state.set, run->op.to_slot, REASON_BOOT_FILES);
         return fail(e, r, why.kind, "%s (found out at the shutdown, before the switch)", why.message ?: error_text(r));
+}
+
+/* The same for the version that runs, which nobody leaves: its tries are not counted any more. What goes on being
+ * started may be a kernel that halts, or one that panics for want of its initrd, for ever; so the machine does not start
+ * into it, as long as it has a version to go back to. */
+static void leave_damaged(struct machine *m, struct observer *o)
+{
+        struct rollback_options options = { .automatic = true, .why = REASON_BOOT_FILES };
+        const struct slot_set *set = &m->state.set;
+        _cleanup_error_ struct error damage = {}, e = {};
+        _cleanup_free_ char *reason = NULL;
+        int from = m->booted, to, r;
+
+        if (from == SLOT_NONE || set->slots[from].state != SLOT_CONFIRMED || set->phase != SWITCH_NONE)
+                return;
+        r = check_boot_files(m, from, &damage);
+        if (r >= 0)
+                return;
+        to = automatic_target(set, from);
+        r = !are_damaged(r) ? r : to == SLOT_NONE ? -ENOENT : check_boot_files(m, to, &e);
+        if (r >= 0) {
+                reason = xasprintf("slot %c, version %s FAILED: %s", slot_name(from), set->slots[from].version,
+                                   damage.message);
+                options.reason = reason;
+                r = rollback_prepare(m, &options, o, &e);
+        }
+        if (r < 0)
+                log_error("%s; the machine starts as it is: %s", damage.message ?: "the boot files cannot be checked",
+                          e.message
+                                  ?: to == SLOT_NONE ? "there is no other version to go to"
+                                                     : error_text(r));
 }
 
 int operation_switch(struct machine *m, struct observer *o, struct error *e)
@@ -347,6 +390,8 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
         if (r < 0)
                 return r;
         if (m->state.set.operation_state != OPERATION_STAGED)
+                leave_damaged(m, o);
+        if (m->state.set.operation_state != OPERATION_STAGED)
                 return 0;
         r = machine_need_data(m, e);
         if (r < 0)
@@ -355,7 +400,7 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
         if (r < 0)
                 return r;
         run.op.staged = false;
-        r = check_boot_files(&run, e);
+        r = check_target(&run, e);
         if (r >= 0)
                 r = run_steps(&run, STEP_SHUTDOWN, e);
         if (r < 0)
