@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How a boot-time decision is carried out: the order of writes, and what a failure leaves. */
+#include <sys/mman.h>
+
+#include "boot-case.h"
+
+/* A loader that writes down what it is asked, with what the record says at that moment. */
+static struct buf story;
+static struct state_place place;
+static int switch_result, remove_result;
+
+static const char *recorded_phase(void)
+{
+        struct state state;
+
+        ck_assert_int_eq(state_load(&place, &state, NULL), 0);
+        return switch_phase_to_string(state.set.phase);
+}
+
+static int fake_switch_to(struct loader *l, const struct entry_spec *spec, int tries, struct error *e)
+{
+        buf_printf(&story, "switch to %c %d +%d initrd %s record %s; ", slot_name(spec->slot), (int)spec->generation, tries,
+                   spec->initrd ? "yes" : "no", recorded_phase());
+        return switch_result < 0 ? fail(e, switch_result, NULL, "the ESP is full") : 0;
+}
+
+static int fake_remove_slot(struct loader *l, int slot, struct error *e)
+{
+        buf_printf(&story, "remove %c record %s; ", slot_name(slot), recorded_phase());
+        return remove_result;
+}
+
+static const struct loader_ops fake_ops = { .name = "fake", .switch_to = fake_switch_to, .remove_slot = fake_remove_slot };
+
+static int carry_out(struct case_ *c, const struct loader_ops *ops, bool writable, struct state *state, struct error *e)
+{
+        struct loader loader = { .ops = ops, .writable = writable };
+        struct disk disk = { .n_slots = 2 };
+        int fd = memfd_create("record", MFD_CLOEXEC);
+
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(ftruncate(fd, STATE_COPY_DISTANCE + STATE_COPY_SIZE), 0);
+        place = (struct state_place){ .fd = { fd, fd }, .offset = { 0, STATE_COPY_DISTANCE } };
+        *state = (struct state){ .set = c->in.set };
+        ck_assert_int_eq(state_save(&place, state, NULL), 0);
+        story = (struct buf){};
+        return boot_carry_out(&c->d, &disk, &place, state, &loader, "quiet", false, e);
+}
+
+static void check_recorded(const struct state *state)
+{
+        struct state read;
+
+        ck_assert_int_eq(state_load(&place, &read, NULL), 0);
+        ck_assert_mem_eq(&read.set, &state->set, sizeof(read.set));
+        state_place_close(&place);
+        buf_done(&story);
+}
+
+static void exhausted(struct case_ *c)
+{
+        upgraded(c, 1);
+        c->in.set.slots[1].attempts = 3;
+        run(c, BOOT_FOUND_EXHAUSTED, BOOT_REBOOT);
+        switch_result = remove_result = 0;
+}
+
+START_TEST(a_switch_is_carried_out_in_order)
+{
+        struct state state;
+        struct case_ c;
+
+        exhausted(&c);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
+        ck_assert_str_eq(story.data, "switch to a 9 +3 initrd no record switching; remove b record switched; ");
+        ck_assert_int_eq(state.set.phase, SWITCH_SWITCHED);
+        ck_assert_int_eq(state.set.slots[0].state, SLOT_TRIAL);
+        check_recorded(&state);
+}
+END_TEST
+
+START_TEST(old_entries_that_stay_do_not_stop_it)
+{
+        struct state state;
+        struct case_ c;
+
+        exhausted(&c);
+        remove_result = -EIO;
+        log_set_max_level(LOG_LEVEL_ERROR);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
+        ck_assert_int_eq(state.set.phase, SWITCH_SWITCHED);
+        check_recorded(&state);
+}
+END_TEST
+
+/* The entry was not made: nothing of the old slot goes, and the next boot drops the switch. */
+START_TEST(a_switch_that_fails_removes_nothing)
+{
+        struct error e = {};
+        struct state state;
+        struct case_ c;
+
+        exhausted(&c);
+        switch_result = -ENOSPC;
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, &e), -ENOSPC);
+        ck_assert_ptr_null(strstr(story.data, "remove"));
+        ck_assert_int_eq(state.set.phase, SWITCH_SWITCHING);
+        c.in.set = state.set;
+        boot_decide(&c.in, &c.d);
+        ck_assert_int_eq(c.d.action, BOOT_REBOOT); /* it is tried again */
+        ck_assert_int_eq(c.d.switch_to, 0);
+        check_recorded(&state);
+        error_done(&e);
+}
+END_TEST
+
+/* Nobody can be told: the marks are kept, the switch is not begun, and the caller knows. */
+START_TEST(a_loader_that_cannot_be_told)
+{
+        struct error e = {};
+        struct state state;
+        struct case_ c;
+
+        exhausted(&c);
+        ck_assert_int_eq(carry_out(&c, _i ? &loader_none : &fake_ops, _i, &state, &e), -EROFS);
+        ck_assert_ptr_nonnull(strstr(e.message, "slot a"));
+        ck_assert_uint_eq(story.size, 0);
+        ck_assert_int_eq(state.set.slots[1].state, SLOT_BAD);
+        ck_assert_int_eq(state.set.phase, SWITCH_NONE);
+        check_recorded(&state);
+        error_done(&e);
+        /* a switch under way stays under way */
+        upgraded(&c, 0);
+        c.in.entries = c.entries + 1;
+        c.in.n_entries = 1;
+        run(&c, BOOT_FOUND_VANISHED, BOOT_REBOOT);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, false, &state, NULL), -EROFS);
+        ck_assert_int_eq(state.set.phase, SWITCH_SWITCHED);
+        ck_assert_int_eq(state.set.target, 1);
+        ck_assert_int_eq(state.set.slots[1].attempts, 1);
+        check_recorded(&state);
+        /* a person's choice goes with this boot, and the way back stays */
+        older_runs(&c, BOOT_START_ROLLBACK);
+        run(&c, BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+        log_set_max_level(LOG_LEVEL_ERROR);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, false, &state, NULL), 0);
+        ck_assert_uint_eq(story.size, 0);
+        ck_assert_uint_eq(state.sequence, 2);
+        ck_assert_int_eq(state.set.previous, 0);
+        ck_assert_int_eq(state.set.operation_state, OPERATION_DONE);
+        check_recorded(&state);
+        /* an automatic one is begun: the slot that does not start is bad all the same */
+        older_runs(&c, BOOT_START_FALLBACK);
+        run(&c, BOOT_FOUND_PASSED, BOOT_CONTINUE);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, false, &state, NULL), 0);
+        ck_assert_uint_eq(story.size, 0);
+        ck_assert_int_eq(state.set.slots[1].state, SLOT_BAD);
+        ck_assert_int_eq(state.set.operation, OPERATION_ROLLBACK);
+        ck_assert_int_eq(state.set.phase, SWITCH_NONE);
+        check_recorded(&state);
+}
+END_TEST
+
+START_TEST(nothing_to_do_writes_nothing)
+{
+        struct state state;
+        struct case_ c;
+
+        upgraded(&c, 0);
+        run(&c, BOOT_FOUND_DETOUR, BOOT_CONTINUE);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
+        ck_assert_uint_eq(state.sequence, 2); /* as both copies were made */
+        ck_assert_uint_eq(story.size, 0);
+        check_recorded(&state);
+}
+END_TEST
+
+/* A record that breaks an invariant is never written. */
+START_TEST(an_impossible_record_is_refused)
+{
+        struct error e = {};
+        struct state state;
+        struct case_ c;
+
+        exhausted(&c);
+        c.d.set.slots[0].generation = 1000;
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, &e), -EINVAL);
+        ck_assert_uint_eq(story.size, 0);
+        state_place_close(&place);
+        buf_done(&story);
+        error_done(&e);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("carry-out");
+        TCase *t = tcase_create("carry-out");
+        SRunner *runner;
+        int failed;
+
+        tcase_add_test(t, a_switch_is_carried_out_in_order);
+        tcase_add_test(t, old_entries_that_stay_do_not_stop_it);
+        tcase_add_test(t, a_switch_that_fails_removes_nothing);
+        tcase_add_loop_test(t, a_loader_that_cannot_be_told, 0, 2);
+        tcase_add_test(t, nothing_to_do_writes_nothing);
+        tcase_add_test(t, an_impossible_record_is_refused);
+        suite_add_tcase(s, t);
+        runner = srunner_create(s);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
