@@ -109,6 +109,10 @@ const char *boot_found_to_string(enum boot_found found); /* "trial", … */
 #define BOOT_RESULT     "/run/bootmgr/boot"
 #define BOOT_RESULT_MAX 4096
 
+/* What the entry of a slot says, from the record. Borrows from all of them. */
+struct entry_spec boot_entry_spec(const struct disk *disk, const struct slot_set *set, int slot, uint64_t generation,
+                                  const char *extra_cmdline, bool writable_root);
+
 /* Carries it out: the record, then entries; for BOOT_REBOOT in the order of every switch. The caller reboots after
  * success only: -EROFS and other failures say that no other slot was switched to. `extra_cmdline` goes into a new
  * entry. */

@@ -4,22 +4,30 @@
 #include "base/log.h"
 #include "operation/boot.h"
 
+struct entry_spec boot_entry_spec(const struct disk *disk, const struct slot_set *set, int slot, uint64_t generation,
+                                  const char *extra_cmdline, bool writable_root)
+{
+        const struct slot *s = &set->slots[slot];
+
+        return (struct entry_spec){
+                .generation = generation,
+                .slot = slot,
+                .version = s->version,
+                .root_partuuid = disk->slots[slot].uuid,
+                .kernel = s->kernel,
+                .initrd = is_all_zero(s->initrd, sizeof(s->initrd)) ? NULL : s->initrd,
+                .writable_root = writable_root,
+                .extra_cmdline = extra_cmdline,
+        };
+}
+
 /* In the order of every switch: SWITCHING is in d->set already and saved; the entry; SWITCHED. */
 static int make_entry(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
                       struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
                       struct error *e)
 {
-        const struct slot *slot = &state->set.slots[d->switch_to];
-        struct entry_spec spec = {
-                .generation = state->set.target_generation,
-                .slot = d->switch_to,
-                .version = slot->version,
-                .root_partuuid = disk->slots[d->switch_to].uuid,
-                .kernel = slot->kernel,
-                .initrd = is_all_zero(slot->initrd, BOOT_FILE_ID_SIZE) ? NULL : slot->initrd,
-                .writable_root = writable_root,
-                .extra_cmdline = extra_cmdline,
-        };
+        struct entry_spec spec = boot_entry_spec(disk, &state->set, d->switch_to, state->set.target_generation,
+                                                 extra_cmdline, writable_root);
         int r;
 
         r = loader->ops->switch_to(loader, &spec, d->tries, e);

@@ -230,18 +230,7 @@ bool slot_is_known(const struct slot *slot)
 
 struct entry_spec entry_spec_for(struct machine *m, int slot, uint64_t generation)
 {
-        const struct slot *s = &m->state.set.slots[slot];
-
-        return (struct entry_spec){
-                .generation = generation,
-                .slot = slot,
-                .version = s->version,
-                .root_partuuid = m->disk.slots[slot].uuid,
-                .kernel = s->kernel,
-                .initrd = is_all_zero(s->initrd, sizeof(s->initrd)) ? NULL : s->initrd,
-                .writable_root = !m->config.etc_overlay,
-                .extra_cmdline = m->config.cmdline,
-        };
+        return boot_entry_spec(&m->disk, &m->state.set, slot, generation, m->config.cmdline, !m->config.etc_overlay);
 }
 
 int check_entry(struct machine *m, struct loader *loader, const struct entry_spec *spec, struct error *e)
