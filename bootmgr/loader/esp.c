@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "loader/vfat.h"
 #include "slot/kinds.h"
 
 #define RESERVE           KIB(256) /* for directories that grow and for entries */
@@ -88,6 +89,19 @@ static int mount_patiently(const char *device, bool write, struct error *e)
         }
 }
 
+/* Where nobody has it mounted: a mount knows how long its directories are. Else, and where there is something that this does
+ * not know, it stays as it is. */
+static void make_room(const char *device)
+{
+        _cleanup_close_ int fd = io_open(AT_FDCWD, device, O_RDONLY, 0), alone = -1;
+
+        if (fd < 0 || vfat_make_room(fd, true) <= 0)
+                return;
+        alone = io_open(AT_FDCWD, device, O_RDWR | O_EXCL, 0);
+        if (alone >= 0)
+                vfat_make_room(alone, false);
+}
+
 /* A mount point descriptor is O_PATH: reading directories and fsync need a real one. */
 static int open_root(int mount)
 {
@@ -125,6 +139,8 @@ int esp_open(const struct disk *disk, const char *directory, bool write, struct 
                 fail(e, -ENODEV, &kind_esp_unusable, "%s has no EFI system partition", disk->path);
                 return fail_hint(e, "'bootmgr init' makes one; Esp= or --esp names another place");
         } else {
+                if (write)
+                        make_room(disk->esp.node);
                 mount = mount_patiently(disk->esp.node, write, e);
                 if (mount < 0)
                         return mount;
