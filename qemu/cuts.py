@@ -229,7 +229,7 @@ class Soak:
         """Begins one, says which, and notes what may be up afterwards."""
         box, known = self.machine, self.state['known']
         if self.staged:
-            box.bootmgr('abort')
+            patiently(box, 'abort')
         interval = 100 + self.state['cuts']
         box.sh(change(interval))
         known[self.version] = of_this = box.configuration()
@@ -240,7 +240,7 @@ class Soak:
             known.pop(other, None)
         else:
             self.state['may'][other] = known[other]
-        box.bootmgr('upgrade', 'clear')
+        patiently(box, 'upgrade', 'clear')
         box.sh('systemd-run', '--quiet', '--collect', '--unit=soak', 'bootmgr', *words)
         return '`bootmgr %s` (from version %s)' % (' '.join(words), self.version)
 
@@ -292,6 +292,11 @@ def change(interval):
     """The command that makes a configuration of its own, and makes it durable."""
     return ('cd /data/appliance/config; sed -i "s/interval\\([^0-9]*\\).*/interval\\1%d/" settings; echo %d >extra; chmod 640 extra; '
             'ln -sf settings link; echo "GREETING=\\"hello %d\\"" >/etc/appliance/appliance.conf; sync' % ((interval,) * 3))
+
+
+def patiently(box, *words):
+    """What follows a boot holds the machine for a moment longer than the boot lasts."""
+    box.wait('`bootmgr %s` succeeds' % ' '.join(words), lambda: box.run('bootmgr', *words).code == 0)
 
 
 def is_settled(operation):
