@@ -141,6 +141,7 @@ class Soak:
         self.state.update(cuts=number, in_doubt=True)
         how = self._lose(number, rng)
         self._save()
+        publish()
         self.note('cut %d of seed %s in %s, %s; %s' % (number, self.seed, what, when, how))
 
     def _lose(self, number, rng):
@@ -351,7 +352,8 @@ def merge(**figures):
             known = json.load(file)
     except (FileNotFoundError, ValueError):
         known = {}
-    with open(path + '.new', 'w') as file:
+    new = '%s.%d' % (path, os.getpid())         # soak and replay may run side by side
+    with open(new, 'w') as file:
         json.dump({**known, **figures}, file, indent=2)
         file.write('\n')
-    os.replace(path + '.new', path)
+    os.replace(new, path)

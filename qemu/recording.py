@@ -23,8 +23,12 @@ class Place:
         self.directory = directory
         self.base, self.log, self.work = (os.path.join(directory, name) for name in ('base.img', 'write.log', 'work.img'))
 
-    def is_whole(self):
-        return os.path.exists(os.path.join(self.directory, 'recording.json')) and self.facts()['whole']
+    def is_whole(self, build):
+        """And of the same programs."""
+        if not os.path.exists(os.path.join(self.directory, 'recording.json')):
+            return False
+        facts = self.facts()
+        return facts['whole'] and facts.get('disk') == build.disk()
 
     def renew(self, disk):
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -39,7 +43,7 @@ class Place:
 
     def facts(self):
         """versions: version -> [format, digest of its root]; steps: [[flushes before it, name]]; configurations: version -> [texts];
-        whole: it came to its end. One that did not can be looked at all the same."""
+        disk: the image it began with; whole: it came to its end. One that did not can be looked at all the same."""
         return self._read('recording.json')
 
     def candidates(self):
@@ -76,7 +80,7 @@ class Steps:
 class Recorder:
     def __init__(self, place, build):
         self.place, self.build = place, build
-        self.facts = {'steps': [[0, BEGUN]], 'configurations': {}, 'whole': False, 'versions': cuts.roots(build)}
+        self.facts = {'steps': [[0, BEGUN]], 'configurations': {}, 'whole': False, 'disk': build.disk(), 'versions': cuts.roots(build)}
         self.box = scenario.Machine(self, 'crash', build)
         self.box.boot_seconds = cuts.BOOT_SECONDS
         self.flushes = 0

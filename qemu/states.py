@@ -305,6 +305,9 @@ class Replay:
     def close(self):
         self.disk.close()
 
+    def partitions(self):
+        return reader.partitions(State(self.disk).read, self.disk.size)
+
     def plan(self, share, flushed=1.0):
         """Yields (number of the epoch, where, the writes of it that are kept, whether that is a durable disk). `share(pending)`: how many
         selections of what is not flushed are looked at; `flushed`: of how many flushes the disk as it was then."""
