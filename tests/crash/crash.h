@@ -6,7 +6,9 @@
  *      raw.c          disk.img: record and roots, sectors of 512 bytes
  *      vfat.c         esp/: directory entries, FAT and data as sectors
  *      ext4.c         data/: a journal in order, and each file's content
+ *      chance.c       time and random numbers, the same at each run
  *      enumerate.c    every cut, every choice of what had reached the disk
+ *      mutate.c       the same without a barrier: the enumeration must find out
  *      boot.c         what boots then, by the real reader, decision and owner rule; the invariants
  *      main.c         the command line: tests/crash/run drives it
  *
@@ -56,7 +58,7 @@ struct trace {
         struct vfat *vfat;
         struct ext4 *ext4;
         const char *skip;                                /* barrier that does nothing; NULL: none */
-        unsigned skipped;                                /* event at which it first did; 0: not yet */
+        unsigned skipped, last_skipped;                  /* events at which it did; 0: not yet */
         unsigned fail_at;                                /* event that fails; 0: none */
         int fail_with;                                   /* negative errno */
         bool fail_on;                                    /* all later ones too */
@@ -74,8 +76,15 @@ const struct version *cell_newest(const struct cell *c);
 unsigned cell_newest_at(const struct cell *c, unsigned event);
 unsigned cell_durable_at(const struct cell *c, unsigned event);
 
+/* chance.c: from here on random numbers are those of `stream`, and the clock begins at the time `when`, counted in steps of
+ * a machine's life. */
+void chance_begin(uint64_t stream, unsigned when);
+struct timespec chance_mtime(void); /* of every file that was there before an operation */
+uint64_t mix(uint64_t x);
+
 /* record.c: `work` is the absolute directory that holds disk.img, esp and data. */
 extern char work[PATH_MAX];
+void record_place(const char *path); /* sets it; before any thread */
 void record_begin(struct trace *t);
 void record_undo_begin(struct trace *t); /* so that raw_restore() can take back what is written */
 void record_end(void);
@@ -166,9 +175,11 @@ struct limits {
         bool stop;        /* at the first failure */
 };
 struct figures {
-        unsigned long states, failures, cuts, nested, errors;
+        unsigned long states, failures, cuts, nested, errors, mutations, caught;
 };
-int enumerate(const struct operation_test *op, const struct limits *limits, const char *skip, struct figures *f);
-/* The barriers that an operation passes, one a line. */
-void print_barriers(const struct operation_test *op);
+int enumerate(const struct operation_test *op, const struct limits *limits, struct figures *f);
+
+/* mutate.c: the operation again and again, each time without one of the barriers that it passes (`only`: that one; NULL:
+ * all). Prints which ones the enumeration finds out; those that an earlier operation has found out are passed over. */
+void mutate(const struct operation_test *op, const struct limits *limits, const char *only, struct figures *f);
 _Noreturn void die(const char *fmt, ...) _printf_(1, 2);

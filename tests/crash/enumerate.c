@@ -1,43 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One operation: recorded, then every cut and what of the unflushed may have reached the disk. */
-#include "crash.h"
+#include "enumerate.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #define SEEN (1u << 20)
-
-struct cell_range {
-        size_t cell;
-        unsigned low, high;
-};
-
-struct enumeration {
-        const struct operation_test *op;
-        const struct limits *limits;
-        struct figures *f;
-        struct trace *t;
-        struct expectation expected;
-        unsigned event;                 /* of the cut */
-        bool succeeded;                 /* the operation had, before it */
-        unsigned *versions, *effective; /* of each cell; of those that matter */
-        struct cell_range *pending;
-        size_t n_pending;
-        uint64_t *seen;
-        uint64_t random;
-        const char *label; /* what makes this recording another one: "fail 17 EIO once" */
-        unsigned depth;
-        bool thorough;
-};
-
-static uint64_t mix(uint64_t x)
-{
-        x ^= x >> 31;
-        x *= UINT64_C(0x7fb5d329728ea185);
-        x ^= x >> 27;
-        x *= UINT64_C(0x81dadef4bc2dd44d);
-        return x ^ x >> 33;
-}
 
 static unsigned next_random(struct enumeration *n)
 {
@@ -77,6 +45,37 @@ static char *state_name(const struct enumeration *n)
         return buf_take(&b);
 }
 
+/* Of this state alone: the same whether others were looked at before or not. */
+static uint64_t stream_of(const char *name)
+{
+        uint64_t hash = 0;
+
+        for (; *name; name++)
+                hash = mix(hash ^ (uint8_t)*name);
+        return hash;
+}
+
+/* Whether only another one was asked for, and this is not the one in whose recovery that lies. */
+static bool is_passed_over(const struct enumeration *n, const char *name)
+{
+        static const char within[] = "in the recovery from ";
+        const char *only = n->limits->only, *outer = only ? strstr(only, within) : NULL, *rest;
+
+        if (!only || streq(name, only))
+                return false;
+        rest = outer && n->depth == 0 ? startswith(outer + strlen(within), name) : NULL;
+        return !rest || *rest != ':';
+}
+
+/* Whether something is older than the operation, as it is, would leave it. */
+static bool is_late(const struct enumeration *n)
+{
+        for (size_t i = 0; i < n->t->n_cells; i++)
+                if (n->t->cells[i]->v[n->versions[i]].event < n->durable[i])
+                        return true;
+        return false;
+}
+
 static void explain(const struct enumeration *n, const char *name, const char *why)
 {
         static const char *const volumes[] = { "disk.img sector", "ESP sector", "data" };
@@ -113,8 +112,6 @@ void state_put(struct trace *t, choice versions)
         ext4_put(t, versions);
 }
 
-static void check_state(struct enumeration *n);
-
 /* Runs the check with the image's changes undone afterwards. */
 static int check_here(struct enumeration *n, struct error *e)
 {
@@ -132,8 +129,6 @@ static int check_here(struct enumeration *n, struct error *e)
         trace_done(&undo);
         return r;
 }
-
-static void cuts_of(struct enumeration *n);
 
 /* The recovery from this state is an operation itself: its boot is recorded and cut, too. */
 static void check_nested(struct enumeration *n, const char *name)
@@ -158,6 +153,7 @@ static void check_nested(struct enumeration *n, const char *name)
         limits.samples = 2;
         limits.nested = 0;
         state_put(n->t, n->versions);
+        chance_begin(stream_of(name), n->depth + 2);
         trace_init(&t);
         vfat_import(&t);
         ext4_import(&t);
@@ -166,7 +162,7 @@ static void check_nested(struct enumeration *n, const char *name)
         record_end();
         in.expected.completed = n->succeeded ? n->expected.completed : 0;
         in.expected.after = NULL;
-        cuts_of(&in);
+        cuts_of(&in, 0, t.n_events);
         raw_restore(&t);
         trace_done(&t);
         n->f->nested += n->f->states - before;
@@ -176,21 +172,33 @@ static void check_state(struct enumeration *n)
 {
         _cleanup_error_ struct error e = {};
         _cleanup_free_ char *name = NULL;
-        bool alone = n->limits->only != NULL;
 
-        if (!is_new(n) || (n->limits->stop && n->f->failures))
+        if ((n->original && !is_late(n)) || !is_new(n) || (n->limits->stop && n->f->failures))
                 return;
         name = state_name(n);
-        if (alone && n->depth == 0 && !streq(name, n->limits->only) && !strstr(n->limits->only, "in the recovery"))
+        n->number++;
+        if (is_passed_over(n, name))
                 return;
         n->f->states++;
         state_put(n->t, n->versions);
+        chance_begin(stream_of(name), n->depth + 2);
         if (check_here(n, &e) < 0) {
                 n->f->failures++;
                 explain(n, name, e.message ?: "failed");
         }
-        if (n->limits->nested && n->depth == 0 && !n->op->check && n->f->states % n->limits->nested == 0)
+        if (n->limits->nested && n->depth == 0 && !n->op->check && n->number % n->limits->nested == 0)
                 check_nested(n, name);
+}
+
+/* Everything that is only late by the mutation. */
+static void set_late(struct enumeration *n, bool newest)
+{
+        for (size_t i = 0; i < n->n_pending; i++) {
+                const struct cell_range *p = &n->pending[i];
+                bool late = n->t->cells[p->cell]->v[p->low].event < n->durable[p->cell];
+
+                n->versions[p->cell] = late || !newest ? p->low : p->high;
+        }
 }
 
 static void set_all(struct enumeration *n, bool newest)
@@ -255,9 +263,17 @@ static void some_combinations(struct enumeration *n)
         }
 }
 
+static unsigned durable_in(struct trace *t, const struct cell *like, unsigned event)
+{
+        const struct cell *c = trace_find(t, like->volume, like->key);
+
+        return c ? c->v[cell_durable_at(c, event)].event : 0;
+}
+
 static void cut_at(struct enumeration *n, unsigned event)
 {
         uint64_t combinations = 1;
+        bool late = false;
 
         n->event = event;
         n->n_pending = 0;
@@ -267,10 +283,18 @@ static void cut_at(struct enumeration *n, unsigned event)
                 unsigned low = cell_durable_at(c, event), high = cell_newest_at(c, event);
 
                 n->versions[i] = MAX(low, high);
+                n->durable[i] = n->original ? durable_in(n->original, c, event) : 0;
+                late |= c->v[low].event < n->durable[i];
                 if (low >= high)
                         continue;
                 n->pending[n->n_pending++] = (struct cell_range){ i, low, high };
                 combinations = MIN(combinations * (high - low + 1), UINT64_C(1) << 40);
+        }
+        if (n->original && !late)
+                return;
+        if (late) {
+                set_late(n, true);
+                check_state(n);
         }
         /* Everything there: the process was killed, the machine was not. */
         n->thorough = n->depth == 0 && event % 7 == 3;
@@ -289,7 +313,8 @@ static void begin(struct enumeration *n)
         n->effective = calloc(n->t->n_cells + 1, sizeof(*n->versions));
         n->pending = calloc(n->t->n_cells + 1, sizeof(*n->pending));
         n->seen = calloc(SEEN, sizeof(*n->seen));
-        if (!n->versions || !n->effective || !n->pending || !n->seen)
+        n->durable = calloc(n->t->n_cells + 1, sizeof(*n->durable));
+        if (!n->durable || !n->versions || !n->effective || !n->pending || !n->seen)
                 die("no memory");
 }
 
@@ -299,25 +324,25 @@ static void end(struct enumeration *n)
         free(n->effective);
         free(n->pending);
         free(n->seen);
+        free(n->durable);
 }
 
-static void cuts_of(struct enumeration *n)
+void cuts_of(struct enumeration *n, unsigned first, unsigned last)
 {
         bool succeeded = n->succeeded;
 
         begin(n);
         n->succeeded = false;
-        /* Without a barrier only what comes behind it is another disk. */
-        for (unsigned event = n->t->skipped; event <= n->t->n_events; event++) {
+        for (unsigned event = first; event <= last; event++) {
+                if (n->limits->stop && n->f->failures)
+                        break;
                 n->succeeded = succeeded && event == n->t->n_events;
                 cut_at(n, event);
         }
         end(n);
 }
 
-/* Records the operation. Its result. */
-static int record_operation_test(const struct operation_test *op, struct trace *t, const struct expectation *x,
-                                 struct error *e)
+int record_operation_test(const struct operation_test *op, struct trace *t, struct error *e)
 {
         int r;
 
@@ -329,12 +354,13 @@ static int record_operation_test(const struct operation_test *op, struct trace *
         return r;
 }
 
-static void enter(const struct operation_test *op, struct expectation *x)
+void enter(const struct operation_test *op, struct expectation *x)
 {
         _cleanup_error_ struct error e = {};
         struct machine m;
 
         stage_enter(op->stage);
+        chance_begin(0, 1);
         if (op->prepare && op->prepare(&e) < 0)
                 die("%s: %s", op->name, e.message ?: "cannot be prepared");
         *x = op->expected;
@@ -362,7 +388,7 @@ static bool with_error(const struct operation_test *op, const struct limits *lim
         t.fail_with = code;
         t.fail_on = on;
         n.t = &t;
-        r = record_operation_test(op, &t, &n.expected, &e);
+        r = record_operation_test(op, &t, &e);
         reached = t.n_events >= event;
         n.succeeded = r >= 0;
         begin(&n);
@@ -394,7 +420,7 @@ static void errors(const struct operation_test *op, const struct limits *limits,
                 }
 }
 
-int enumerate(const struct operation_test *op, const struct limits *limits, const char *skip, struct figures *f)
+int enumerate(const struct operation_test *op, const struct limits *limits, struct figures *f)
 {
         _cleanup_error_ struct error e = {};
         struct enumeration n = { .op = op, .limits = limits, .f = f, .label = "", .random = limits->seed };
@@ -403,9 +429,8 @@ int enumerate(const struct operation_test *op, const struct limits *limits, cons
 
         enter(op, &n.expected);
         trace_init(&t);
-        t.skip = skip;
         n.t = &t;
-        r = record_operation_test(op, &t, &n.expected, &e);
+        r = record_operation_test(op, &t, &e);
         if (r < 0) {
                 printf("FAILED %s: it does not succeed by itself: %s\n", op->name, e.message ?: "");
                 f->failures++;
@@ -413,32 +438,10 @@ int enumerate(const struct operation_test *op, const struct limits *limits, cons
                 return r;
         }
         n.succeeded = true;
-        cuts_of(&n);
+        cuts_of(&n, 0, t.n_events);
         raw_restore(&t);
         trace_done(&t);
-        if (limits->errors && !skip)
+        if (limits->errors)
                 errors(op, limits, f);
         return 0;
-}
-
-static const char *present;
-
-static void print_barrier(struct trace *t, const char *site)
-{
-        printf("%s %s\n", present, site);
-}
-
-void print_barriers(const struct operation_test *op)
-{
-        _cleanup_error_ struct error e = {};
-        struct expectation x;
-        struct trace t;
-
-        enter(op, &x);
-        present = op->name;
-        trace_init(&t);
-        t.barrier = print_barrier;
-        if (record_operation_test(op, &t, &x, &e) < 0)
-                die("%s: %s", op->name, e.message ?: "failed");
-        trace_done(&t);
 }

@@ -415,7 +415,8 @@ static void put_directory(struct putting *p, int dir, const char *path)
         for (size_t i = 0; i < p->tree->n; i++) {
                 const struct link *e = &p->tree->links[i];
                 const struct inode *inode = e->inode < 0 ? NULL : &p->tree->inodes[e->inode];
-                const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, inode ? inode->mtime : (struct timespec){} };
+                const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
+                                                   inode && inode->has_mtime ? inode->mtime : chance_mtime() };
                 char below[PATH_MAX];
 
                 if (!inode || e->dir != dir)
@@ -430,7 +431,7 @@ static void put_directory(struct putting *p, int dir, const char *path)
                 }
                 if (!S_ISLNK(inode->mode) && chmod(below, inode->mode & 07777) < 0)
                         die("cannot set the mode of %s: %m", below);
-                if (inode->has_mtime && utimensat(AT_FDCWD, below, times, AT_SYMLINK_NOFOLLOW) < 0)
+                if (utimensat(AT_FDCWD, below, times, AT_SYMLINK_NOFOLLOW) < 0)
                         die("cannot set the time of %s: %m", below);
         }
 }

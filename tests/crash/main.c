@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* crash [--operation NAME]… [--skip FILE:LINE] [--bits N] [--samples N] [--nested N] [--errors N] [--seed N]
- *       [--state STATE] [--stop] [--list] [--barriers] [--events]
+/* crash [--operation NAME]… [--bits N] [--samples N] [--nested N] [--errors N] [--seed N]
+ *       [--state STATE] [--stop] [--list] [--mutate | --without FILE:LINE]
  * Prints failures, and at the end of each operation its figures as one line of JSON. */
 #include "crash.h"
 
@@ -24,7 +24,7 @@ _Noreturn void die(const char *fmt, ...)
 
 static const struct option options[] = {
         { "operation", required_argument, NULL, 'o' },
-        { "skip", required_argument, NULL, 'k' },
+        { "without", required_argument, NULL, 'w' },
         { "bits", required_argument, NULL, 'b' },
         { "samples", required_argument, NULL, 's' },
         { "nested", required_argument, NULL, 'n' },
@@ -33,19 +33,22 @@ static const struct option options[] = {
         { "state", required_argument, NULL, 't' },
         { "stop", no_argument, NULL, 'x' },
         { "list", no_argument, NULL, 'l' },
-        { "barriers", no_argument, NULL, 'p' },
+        { "mutate", no_argument, NULL, 'm' },
         {},
 };
 
 static void scratch(char *base, size_t size)
 {
+        char place[PATH_MAX];
+
         snprintf(base, size, "%s/bootmgr-crash-XXXXXX",
                  getenv("TMPDIR")
                          ?: access("/dev/shm", W_OK) == 0 ? "/dev/shm"
                                                           : "/tmp");
         if (!mkdtemp(base))
                 die("cannot make %s: %m", base);
-        snprintf(work, sizeof(work), "%s/work", base);
+        snprintf(place, sizeof(place), "%s/work", base);
+        record_place(place);
         if (mkdir(work, 0755) < 0)
                 die("cannot make %s: %m", work);
 }
@@ -60,11 +63,11 @@ static bool is_chosen(const char *chosen, const char *name)
         return !*chosen;
 }
 
-static void run_one(const struct operation_test *op, const struct limits *limits, const char *skip, struct figures *all)
+static void run_one(const struct operation_test *op, const struct limits *limits, struct figures *all)
 {
         struct figures f = {};
 
-        enumerate(op, limits, skip, &f);
+        enumerate(op, limits, &f);
         printf("{\"operation\": \"%s\", \"states\": %lu, \"failures\": %lu, \"cuts\": %lu, \"nested\": %lu, \"errors\": "
                "%lu}\n",
                op->name, f.states, f.failures, f.cuts, f.nested, f.errors);
@@ -76,8 +79,8 @@ int main(int argc, char **argv)
 {
         struct limits limits = { .bits = 13, .samples = 16, .seed = 1 };
         char chosen[4096] = "", base[PATH_MAX - 16];
-        bool list = false, barriers = false;
-        const char *skip = NULL;
+        bool list = false, mutations = false;
+        const char *without = NULL;
         struct figures all = {};
         int c;
 
@@ -87,8 +90,9 @@ int main(int argc, char **argv)
                         snprintf(chosen + strlen(chosen), sizeof(chosen) - strlen(chosen), "%s%s", *chosen ? " " : "",
                                  optarg);
                         break;
-                case 'k':
-                        skip = optarg;
+                case 'w':
+                        without = optarg;
+                        mutations = true;
                         break;
                 case 'b':
                         limits.bits = (unsigned)atoi(optarg);
@@ -114,8 +118,8 @@ int main(int argc, char **argv)
                 case 'l':
                         list = true;
                         break;
-                case 'p':
-                        barriers = true;
+                case 'm':
+                        mutations = true;
                         break;
                 default:
                         return 2;
@@ -128,14 +132,13 @@ int main(int argc, char **argv)
         log_set_max_level(getenv("CRASH_LOG") ? LOG_LEVEL_DEBUG : 0);
         scratch(base, sizeof(base));
         stages_make();
-        for (size_t i = 0; i < n_operation_tests && !(limits.stop && all.failures); i++) {
-                if (!is_chosen(chosen, operation_tests[i].name))
-                        continue;
-                if (barriers)
-                        print_barriers(&operation_tests[i]);
-                else
-                        run_one(&operation_tests[i], &limits, skip, &all);
-        }
+        for (size_t i = 0; i < n_operation_tests && !(limits.stop && all.failures); i++)
+                if (!mutations && is_chosen(chosen, operation_tests[i].name))
+                        run_one(&operation_tests[i], &limits, &all);
+        for (int late = 0; mutations && late < 2; late++) /* whose states cost more come last: little is left to find then */
+                for (size_t i = 0; i < n_operation_tests; i++)
+                        if (is_chosen(chosen, operation_tests[i].name) && !!operation_tests[i].check == late)
+                                mutate(&operation_tests[i], &limits, without, &all);
         remove_tree(AT_FDCWD, base);
-        return all.failures > 0;
+        return !mutations && all.failures > 0;
 }

@@ -437,7 +437,7 @@ void stage_enter(const char *name)
         raw_open();
 }
 
-static void stage_make(const struct stage *s)
+static void stage_make(const struct stage *s, uint64_t stream)
 {
         _cleanup_error_ struct error e = {};
 
@@ -447,10 +447,11 @@ static void stage_make(const struct stage *s)
         if (!s->from)
                 return;
         stage_enter(s->from);
+        chance_begin(stream, 0);
         for (size_t i = 0; i < ARRAY_SIZE(s->steps) && s->steps[i]; i++)
                 if (s->steps[i](&e) < 0)
                         die("stage %s, step %zu: %s", s->name, i, e.message ?: "failed");
-        sh("mv work stages/%s", s->name);
+        sh("find work -exec touch -h -d @%lld {} +; mv work stages/%s", (long long)chance_mtime().tv_sec, s->name);
 }
 
 void stages_make(void)
@@ -480,7 +481,7 @@ void stages_make(void)
                    *v, *v, *v, *v);
         }
         for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
-                stage_make(&stages[i]);
+                stage_make(&stages[i], i + 1);
 }
 
 /* ---- the operations ---- */

@@ -10,13 +10,19 @@
 char work[PATH_MAX];
 static struct trace *now;
 static struct io_ops ops;
+static char paths[N_VOLUMES][PATH_MAX + 16];
+
+void record_place(const char *path)
+{
+        static const char *const names[] = { "disk.img", "esp", "data" };
+
+        snprintf(work, sizeof(work), "%s", path);
+        for (enum volume v = RAW; v < N_VOLUMES; v++)
+                snprintf(paths[v], sizeof(paths[v]), "%s/%s", work, names[v]);
+}
 
 const char *volume_path(enum volume v)
 {
-        static const char *const names[] = { "disk.img", "esp", "data" };
-        static char paths[N_VOLUMES][PATH_MAX + 16];
-
-        snprintf(paths[v], sizeof(paths[v]), "%s/%s", work, names[v]);
         return paths[v];
 }
 
@@ -192,6 +198,7 @@ static int record_fsync(int fd)
                 now->barrier(now, io_site);
         if (now->skip && io_site && streq(now->skip, io_site)) {
                 now->skipped = now->skipped ?: now->n_events;
+                now->last_skipped = now->n_events;
                 return 0;
         }
         if (p.volume == RAW)
