@@ -82,13 +82,14 @@ static int system_zero(int fd, uint64_t offset, uint64_t length)
 
         if (fstat(fd, &st) < 0)
                 return -errno;
+        /* Of a device too: where it can make zeros by discarding, nothing is written. */
+        if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0)
+                return 0;
         if (S_ISBLK(st.st_mode)) {
                 uint64_t range[2] = { offset, length };
 
                 if (ioctl(fd, BLKZEROOUT, range) == 0)
                         return 0;
-        } else if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0) {
-                return 0;
         }
         return write_zeros(fd, offset, length);
 }
@@ -192,6 +193,11 @@ const struct io_ops *io_set_ops(const struct io_ops *new_ops)
 
         ops = new_ops ?: &io_system_ops;
         return before;
+}
+
+bool io_is_system(void)
+{
+        return ops == &io_system_ops;
 }
 
 int io_open(int dirfd, const char *path, int flags, mode_t mode)

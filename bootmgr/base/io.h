@@ -4,7 +4,7 @@
  * They are thin: one call is one system call (or its loop for short writes), results are 0 or a
  * negative errno. A test replaces the table with one that records, cuts or fails calls, so the order
  * of writes and flushes can be enumerated (design section 9). Reads go through io_pread as well, so
- * that faults can be injected there.
+ * that faults can be injected there. The system's table may be used from any thread.
  */
 #pragma once
 
@@ -49,6 +49,9 @@ extern const struct io_ops io_system_ops;
 
 /* Replaces the table; NULL restores io_system_ops. For tests. Returns the one in force before. */
 const struct io_ops *io_set_ops(const struct io_ops *ops);
+/* False while another table is in force: what records or cuts wants one call after the other, in the same order each time.
+ * Whoever writes from several threads asks first. */
+bool io_is_system(void);
 
 int io_open(int dirfd, const char *path, int flags, mode_t mode);
 /* Writes or reads all of it; -EIO on end of file, -ENOSPC when nothing more can be written. */
