@@ -1,23 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reading a bundle, strictly forwards: header, signatures judged over the manifest's bytes, only then the
- * manifest, then the index against the manifest, then each chunk against the index. */
+ * manifest. What follows is extract.c's. */
 #include "base/sha256.h"
 #include "image/format.h"
 #include "image/source.h"
 #include "slot/kinds.h"
 
-struct bundle {
-        struct source *source;
-        struct header header;
-        char *manifest_bytes;
-        struct manifest manifest;
-        struct bundle_signature signatures[BUNDLE_MAX_SIGNATURES];
-        char *key_names[BUNDLE_MAX_SIGNATURES];
-        size_t n_signatures;
-        uint8_t *index; /* all images' entries, in order; verified */
-};
-
-static int damaged(struct error *e, const char *what)
+int bundle_damaged(struct error *e, const char *what)
 {
         fail(e, -EBADMSG, &kind_bundle_invalid, "the bundle's %s", what);
         return fail_hint(e, "fetch or copy it again");
@@ -49,23 +38,23 @@ int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, s
                 return fail(e, -EBADMSG, &kind_bundle_invalid, "this is not a bundle: it does not begin with %s",
                             BUNDLE_MAGIC);
         if (crc32c(0, bytes, H_CRC) != get_le32(bytes + H_CRC))
-                return damaged(e, "header is damaged");
+                return bundle_damaged(e, "header is damaged");
         if (get_le16(bytes + H_MAJOR) != BUNDLE_MAJOR)
                 return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
                             "the bundle has format %u, this bootmgr knows %d", get_le16(bytes + H_MAJOR), BUNDLE_MAJOR);
         if (h.manifest == 0 || h.manifest > BUNDLE_MAX_MANIFEST || h.signatures > SIGNATURES_MAX_SIZE ||
             h.index > INDEX_MAX || h.index % INDEX_ENTRY || h.total > (UINT64_C(1) << 60) ||
             h.total < HEADER_SIZE + h.manifest + h.signatures + h.index)
-                return damaged(e, "header has lengths that cannot be");
+                return bundle_damaged(e, "header has lengths that cannot be");
         *ret = h;
         return 0;
 }
 
-static int read_part(struct bundle *b, void *data, size_t size, const char *what, struct error *e)
+int bundle_read_part(struct bundle *b, void *data, size_t size, const char *what, struct error *e)
 {
         int r = source_read(b->source, data, size, e);
 
-        return r == -ENODATA ? damaged(e, what) : r;
+        return r == -ENODATA ? bundle_damaged(e, what) : r;
 }
 
 static int read_head(struct bundle *b, const struct trust *trust, struct error *e)
@@ -74,7 +63,7 @@ static int read_head(struct bundle *b, const struct trust *trust, struct error *
         uint8_t header[HEADER_SIZE];
         int r;
 
-        r = read_part(b, header, sizeof(header), "header is missing: it is empty", e);
+        r = bundle_read_part(b, header, sizeof(header), "header is missing: it is empty", e);
         if (r >= 0)
                 r = header_decode(header, &b->header, e);
         if (r < 0)
@@ -87,9 +76,9 @@ static int read_head(struct bundle *b, const struct trust *trust, struct error *
         signatures = malloc(MAX(b->header.signatures, 1U));
         if (!b->manifest_bytes || !signatures)
                 return -ENOMEM;
-        r = read_part(b, b->manifest_bytes, b->header.manifest, "manifest is missing", e);
+        r = bundle_read_part(b, b->manifest_bytes, b->header.manifest, "manifest is missing", e);
         if (r >= 0)
-                r = read_part(b, signatures, b->header.signatures, "signatures are missing", e);
+                r = bundle_read_part(b, signatures, b->header.signatures, "signatures are missing", e);
         if (r >= 0)
                 r = signatures_check(b->manifest_bytes, b->header.manifest, signatures, b->header.signatures, trust,
                                      b->signatures, &b->n_signatures, b->key_names, e);
@@ -113,7 +102,7 @@ int bundle_open(struct source *source, const struct trust *trust, struct bundle 
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
                 chunks += b->manifest.images[i].n_chunks;
         if (r >= 0 && chunks * INDEX_ENTRY != b->header.index)
-                r = damaged(e, "index has not as many chunks as the manifest says");
+                r = bundle_damaged(e, "index has not as many chunks as the manifest says");
         if (r < 0) {
                 bundle_free(b);
                 return r;
@@ -165,91 +154,4 @@ const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t
 {
         *ret_size = b->manifest.images[image].n_chunks * INDEX_ENTRY;
         return b->index ? image_index(b, image) : NULL;
-}
-
-static int read_index(struct bundle *b, struct error *e)
-{
-        int r;
-
-        b->index = malloc(MAX(b->header.index, UINT64_C(1)));
-        if (!b->index)
-                return -ENOMEM;
-        r = read_part(b, b->index, b->header.index, "index is missing", e);
-        for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++) {
-                const struct bundle_image *image = &b->manifest.images[i];
-                uint8_t digest[DIGEST_SIZE];
-
-                r = sha256_data(image_index(b, i), image->n_chunks * INDEX_ENTRY, digest);
-                if (r >= 0 && memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
-                        r = fail(e, -EBADMSG, &kind_bundle_invalid,
-                                 "the bundle's chunk index of image %s does not match the manifest", image->name);
-        }
-        return r;
-}
-
-static int bad_chunk(const struct bundle_image *image, uint64_t number, struct error *e)
-{
-        fail(e, -EBADMSG, &kind_content, "chunk %llu of image %s (offset %llu) does not match its digest",
-             (unsigned long long)number, image->name, (unsigned long long)(number * image->chunk_size));
-        return fail_hint(e, "fetch or copy the bundle again");
-}
-
-struct totals {
-        uint64_t done, all;
-        struct progress *progress;
-};
-
-static int extract_image(struct bundle *b, size_t number, struct chunk_sink *sink, struct totals *totals, struct error *e)
-{
-        const struct bundle_image *image = &b->manifest.images[number];
-        const uint8_t *entry = image_index(b, number);
-        struct chunk_codec *codec = chunk_codec_new(image->chunk_size);
-        int r = codec ? 0 : -ENOMEM;
-
-        for (uint64_t i = 0; r >= 0 && i < image->n_chunks; i++, entry += INDEX_ENTRY) {
-                uint32_t size = chunk_length(image, i), stored = get_le32(entry + I_STORED);
-                const void *data = NULL;
-
-                if (stored > chunk_stored_max(image->chunk_size)) {
-                        r = bad_chunk(image, i, e);
-                        break;
-                }
-                r = source_read(b->source, chunk_buffer(codec), stored, e);
-                if (r == -ENODATA)
-                        r = damaged(e, "chunks are cut off");
-                if (r < 0)
-                        break;
-                r = chunk_unpack(codec, entry, size, &data);
-                if (r == -EBADMSG)
-                        bad_chunk(image, i, e);
-                if (r >= 0 && sink)
-                        r = sink->write(sink, i * image->chunk_size, data, size, e);
-                totals->done += size;
-                if (r >= 0)
-                        r = progress_report(totals->progress, totals->done, totals->all, NULL);
-        }
-        chunk_codec_free(codec);
-        return r;
-}
-
-int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e)
-{
-        struct totals totals = { .progress = progress };
-        uint8_t trailing;
-        int r;
-
-        r = read_index(b, e);
-        for (size_t i = 0; i < b->manifest.n_images; i++)
-                totals.all += b->manifest.images[i].size;
-        for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
-                r = extract_image(b, i, sinks ? sinks[i] : NULL, &totals, e);
-        if (r < 0)
-                return r;
-        /* A source that does not know its size (a pipe) shows only here that the header lied. */
-        if (b->source->done != b->header.total)
-                return damaged(e, "header gives another length than its parts have");
-        r = source_read(b->source, &trailing, 1, e);
-        if (r >= 0)
-                return damaged(e, "end is followed by trailing data");
-        return r == -ENODATA ? 0 : r;
 }

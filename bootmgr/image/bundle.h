@@ -74,15 +74,23 @@ const struct manifest *bundle_manifest(const struct bundle *b);
 const char *bundle_manifest_bytes(const struct bundle *b, size_t *ret_size);
 const struct bundle_signature *bundle_signatures(const struct bundle *b, size_t *ret_n);
 
-/* Where verified content of one image goes, in order of offset; zero chunks come as data NULL. */
+/* Where verified content of one image goes; zeros come as data NULL, many chunks of them at once. Called from several
+ * threads, each part of the image once, nearly in order of offset. */
 struct chunk_sink {
         int (*write)(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e);
 };
 /* Reads the chunk index (verified against the manifest), then all images in manifest order into their
- * sinks (sinks[i] for image i; NULL: checked and dropped). Every chunk is checked before its sink sees
- * it. kind_content names image, chunk and offset. After the last
- * byte the source must end. */
+ * sinks (sinks[i] for image i; NULL: checked and dropped), chunks decoded, checked and written by as many threads as there
+ * are processors. Every chunk is checked before its sink sees it. kind_content names image, chunk and offset: of the first
+ * bad one, although what follows it may have been written. After the last byte the source must end. A bundle of a few
+ * chunks, and any while a test's table of I/O is in force (base/io.h), is done in the caller's thread and in order. */
 int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e);
+/* Where the time went, µs: of the caller's thread (fetch), of all threads together (the rest). */
+struct extract_times {
+        uint64_t fetch, decode, check, write;
+        unsigned threads;
+};
+const struct extract_times *bundle_extract_times(const struct bundle *b);
 /* The verified index of an image as it lies in the bundle (docs/formats.md), for checking a slot later; NULL
  * before bundle_extract. Borrowed. */
 const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t *ret_size);

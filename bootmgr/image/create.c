@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Making a bundle: chunks into an unnamed file first, since index and manifest come before them. */
+/* Making a bundle: chunks into an unnamed file first, since index and manifest come before them. They are read and
+ * compressed by as many threads as there are processors, and written in their order: the same file wherever it is made. */
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/stat.h>
 
+#include "base/crew.h"
 #include "base/file.h"
 #include "base/io.h"
 #include "base/sha256.h"
@@ -12,6 +14,16 @@
 #include "slot/kinds.h"
 
 #define LEVEL_DEFAULT 9
+
+#define THREADS_MAX 16
+#define SLOTS       2 /* chunks for each thread: one that it works on, one that waits for its turn to be written */
+
+/* A chunk on its way through a thread. */
+struct packed {
+        uint64_t number;
+        uint8_t entry[INDEX_ENTRY];
+        uint8_t *stored;
+};
 
 struct maker {
         const struct bundle_spec *spec;
@@ -22,8 +34,12 @@ struct maker {
         uint64_t n_chunks;
         uint64_t done, all;
         struct progress *progress;
-        struct chunk_codec *codec;
-        uint8_t *content;
+
+        unsigned threads, n_packed;
+        struct packed *packed;
+        struct chunk_codec **codecs; /* their content: what was read */
+        const struct bundle_image *image;
+        int fd; /* of its file */
 };
 
 /* Whether [offset, offset + size) is a hole: zeros without reading them. */
@@ -34,54 +50,101 @@ static bool is_hole(int fd, uint64_t offset, uint32_t size)
         return data < 0 ? errno == ENXIO : (uint64_t)data >= offset + size;
 }
 
-static int pack_chunk(struct maker *m, int fd, struct bundle_image *image, uint64_t number, struct sha256 *whole)
+static int pack_chunk(void *userdata, unsigned worker, unsigned slot, struct error *e)
 {
-        uint64_t offset = number * image->chunk_size;
-        uint32_t size = chunk_length(image, number);
-        uint8_t entry[INDEX_ENTRY] = {};
-        const void *stored = NULL;
+        struct maker *m = userdata;
+        struct packed *p = &m->packed[slot];
+        struct chunk_codec *codec = m->codecs[worker];
+        uint64_t offset = p->number * m->image->chunk_size;
+        uint32_t size = chunk_length(m->image, p->number);
         int r;
 
-        if (!whole && is_hole(fd, offset, size)) {
-                r = chunk_zero_entry(m->codec, size, entry);
-        } else {
-                r = io_pread(fd, m->content, size, offset);
-                if (r >= 0 && whole)
-                        r = sha256_update(whole, m->content, size);
-                if (r >= 0)
-                        r = chunk_pack(m->codec, m->content, size, m->spec->level ?: LEVEL_DEFAULT, entry, &stored);
-        }
-        if (r >= 0 && stored)
-                r = io_pwrite(m->chunks, stored, get_le32(entry + I_STORED), m->chunks_size);
+        if (is_hole(m->fd, offset, size))
+                return chunk_zero_entry(codec, size, p->entry);
+        r = io_pread(m->fd, codec->content, size, offset);
+        return r < 0 ? r : chunk_pack(codec, codec->content, size, m->spec->level ?: LEVEL_DEFAULT, p->entry, p->stored);
+}
+
+static int keep_chunk(void *userdata, unsigned slot, struct error *e)
+{
+        struct maker *m = userdata;
+        struct packed *p = &m->packed[slot];
+        uint32_t stored = get_le32(p->entry + I_STORED);
+        int r = stored ? io_pwrite(m->chunks, p->stored, stored, m->chunks_size) : 0;
+
         if (r < 0)
                 return r;
-        m->chunks_size += get_le32(entry + I_STORED);
-        buf_append(&m->index, entry, sizeof(entry));
-        m->done += size;
-        return progress_report(m->progress, m->done, m->all, image->name);
+        m->chunks_size += stored;
+        buf_append(&m->index, p->entry, INDEX_ENTRY);
+        m->done += chunk_length(m->image, p->number);
+        return progress_report(m->progress, m->done, m->all, m->image->name);
+}
+
+static const struct crew_ops pack_ops = { .work = pack_chunk, .done = keep_chunk };
+
+static int pack_chunks(struct maker *m, struct error *e)
+{
+        _cleanup_crew_ struct crew *crew = NULL;
+        int r = crew_new(&pack_ops, m, m->threads, m->n_packed, &crew);
+
+        for (uint64_t i = 0; i < m->image->n_chunks && r >= 0; i++) {
+                unsigned slot;
+
+                r = crew_next(crew, &slot, e);
+                if (r < 0)
+                        break;
+                m->packed[slot].number = i;
+                r = crew_hand(crew, e);
+        }
+        return r < 0 ? r : crew_finish(crew, e);
 }
 
 static int pack_image(struct maker *m, struct bundle_image *image, const char *path, struct error *e)
 {
         bool boot_file = streq(image->name, "kernel") || streq(image->name, "initrd");
-        _cleanup_sha256_ struct sha256 *whole = boot_file ? sha256_new() : NULL;
         _cleanup_close_ int fd = io_open(AT_FDCWD, path, O_RDONLY, 0);
         size_t start = m->index.size;
-        int r = 0;
+        int r;
 
         if (fd < 0)
                 return fail_errno(e, fd, "cannot open the image %s", path);
-        if (boot_file && !whole)
-                return -ENOMEM;
-        for (uint64_t i = 0; i < image->n_chunks && r >= 0; i++)
-                r = pack_chunk(m, fd, image, i, whole);
-        if (r >= 0 && whole)
-                r = sha256_final(whole, image->digest);
+        m->image = image;
+        m->fd = fd;
+        r = boot_file ? sha256_fd(fd, 0, image->size, image->digest) : 0;
+        if (r >= 0)
+                r = pack_chunks(m, e);
         if (r >= 0 && m->index.failed)
                 r = -ENOMEM;
         if (r >= 0)
                 r = sha256_data(m->index.data + start, m->index.size - start, image->index_digest);
         return r < 0 ? fail_errno(e, r, "cannot pack the image %s", path) : 0;
+}
+
+static int packed_begin(struct maker *m, uint32_t chunk_size)
+{
+        m->threads = io_is_system() && m->n_chunks > 1 ? crew_processors(THREADS_MAX) : 0;
+        m->n_packed = m->threads ? SLOTS * m->threads : 1;
+        m->packed = calloc(m->n_packed, sizeof(*m->packed));
+        m->codecs = calloc(MAX(m->threads, 1U), sizeof(*m->codecs));
+        if (!m->packed || !m->codecs)
+                return -ENOMEM;
+        for (unsigned i = 0; i < m->n_packed; i++)
+                if (!(m->packed[i].stored = malloc(chunk_stored_max(chunk_size))))
+                        return -ENOMEM;
+        for (unsigned i = 0; i < MAX(m->threads, 1U); i++)
+                if (!(m->codecs[i] = chunk_codec_new(chunk_size)))
+                        return -ENOMEM;
+        return 0;
+}
+
+static void packed_end(struct maker *m)
+{
+        for (unsigned i = 0; m->packed && i < m->n_packed; i++)
+                free(m->packed[i].stored);
+        for (unsigned i = 0; m->codecs && i < MAX(m->threads, 1U); i++)
+                chunk_codec_free(m->codecs[i]);
+        free(m->packed);
+        free(m->codecs);
 }
 
 /* Kernel and initrd first: an install learns early that they do not fit; the root is the last. */
@@ -186,10 +249,7 @@ static int pack_images(struct maker *m, struct error *e)
                                 r = add_image(m, spec->image_names[i], spec->image_files[i], chunk_size, e);
         if (r < 0)
                 return r;
-        m->codec = chunk_codec_new(chunk_size);
-        m->content = malloc(chunk_size);
-        if (!m->codec || !m->content)
-                return -ENOMEM;
+        r = packed_begin(m, chunk_size);
         for (size_t i = 0; i < m->manifest.n_images && r >= 0; i++)
                 for (size_t j = 0; j < spec->n_images; j++)
                         if (streq(spec->image_names[j], m->manifest.images[i].name))
@@ -293,8 +353,7 @@ int bundle_create(const char *path, const struct bundle_spec *spec, struct progr
         }
         if (r >= 0)
                 r = write_file(&m, path, e);
-        chunk_codec_free(m.codec);
-        free(m.content);
+        packed_end(&m);
         buf_done(&m.index);
         fd_close(m.chunks);
         return r;

@@ -46,6 +46,23 @@ struct header {
 void header_encode(const struct header *h, uint8_t bytes[static HEADER_SIZE]);
 int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, struct error *e);
 
+struct bundle {
+        struct source *source;
+        struct header header;
+        char *manifest_bytes;
+        struct manifest manifest;
+        struct bundle_signature signatures[BUNDLE_MAX_SIGNATURES];
+        char *key_names[BUNDLE_MAX_SIGNATURES];
+        size_t n_signatures;
+        uint8_t *index; /* all images' entries, in order; verified */
+        struct extract_times times;
+};
+
+/* bundle.c */
+int bundle_damaged(struct error *e, const char *what); /* "the bundle's WHAT" */
+/* As source_read(), where an end is damage too. */
+int bundle_read_part(struct bundle *b, void *data, size_t size, const char *what, struct error *e);
+
 /* manifest.c */
 int manifest_parse(const char *text, size_t size, struct manifest *ret, struct error *e);
 char *manifest_format(const struct manifest *m); /* owned by the caller; NULL: out of memory */
@@ -58,17 +75,25 @@ int signatures_make(const char *manifest, size_t size, const char *const *key_fi
 int signatures_check(const char *manifest, size_t size, const uint8_t *block, size_t block_size, const struct trust *trust,
                      struct bundle_signature *ret, size_t *ret_n, char **names, struct error *e);
 
-/* chunks.c */
-struct chunk_codec;
+/* chunks.c: one codec for each thread. */
+struct chunk_codec {
+        uint32_t chunk_size;
+        struct ZSTD_CCtx_s *pack;
+        struct ZSTD_DCtx_s *unpack;
+        uint8_t *content;   /* what was unpacked, aligned for direct writes */
+        uint32_t zero_size; /* whose digest zero_digest is */
+        uint8_t zero_digest[DIGEST_SIZE];
+        uint64_t decode, check; /* µs spent so far */
+};
 struct chunk_codec *chunk_codec_new(uint32_t chunk_size);
 struct chunk_codec *chunk_codec_free(struct chunk_codec *c);
-/* Compresses one chunk, fills in its index entry; *stored is borrowed until the next call. */
+size_t chunk_stored_max(uint32_t chunk_size);
+/* Compresses one chunk into `stored` (chunk_stored_max() of it), fills in its index entry. */
 int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t entry[static INDEX_ENTRY],
-               const void **stored);
+               uint8_t *stored);
 /* The index entry of `size` zeros. */
 int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t entry[static INDEX_ENTRY]);
-/* The buffer into which the stored bytes are read (chunk_stored_max() of them), and the content they give. */
-uint8_t *chunk_buffer(struct chunk_codec *c);
-size_t chunk_stored_max(uint32_t chunk_size);
-/* Checks and decodes what is in the buffer; *data NULL: zeros. -EBADMSG: it does not match its entry. */
-int chunk_unpack(struct chunk_codec *c, const uint8_t entry[static INDEX_ENTRY], uint32_t size, const void **data);
+/* Checks and decodes `stored`, as much of it as the entry says; *data NULL: zeros, else the codec's, until the next call.
+ * -EBADMSG: it does not match its entry. */
+int chunk_unpack(struct chunk_codec *c, const uint8_t entry[static INDEX_ENTRY], uint32_t size, const uint8_t *stored,
+                 const void **data);

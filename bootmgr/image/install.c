@@ -61,13 +61,43 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
 struct root_sink {
         struct chunk_sink sink;
         const struct range *range;
+        int direct; /* the same without the page cache; negative: there is no such thing, or it refused; atomic */
         uint8_t first[FIRST_BLOCK];
         size_t first_size;
 };
 
+/* Past the page cache as far as it lies in whole blocks: what is written is not needed in memory, and another program's
+ * pages are. */
+static int write_data(struct root_sink *s, const uint8_t *data, size_t size, uint64_t offset)
+{
+        int direct = __atomic_load_n(&s->direct, __ATOMIC_RELAXED), r;
+        size_t whole = direct < 0 || ((uintptr_t)data | offset) % DIRECT_ALIGNMENT ? 0 : size - size % DIRECT_ALIGNMENT;
+
+        if (whole > 0) {
+                r = io_pwrite(direct, data, whole, offset);
+                if (r == -EINVAL) { /* its blocks are larger */
+                        __atomic_store_n(&s->direct, -1, __ATOMIC_RELAXED);
+                        whole = 0;
+                } else if (r < 0) {
+                        return r;
+                }
+        }
+        return size > whole ? io_pwrite(s->range->fd, data + whole, size - whole, offset + whole) : 0;
+}
+
+/* A device zeroes whole blocks: the rest is written, and not all of it instead. */
+static int write_zeros(const struct root_sink *s, size_t size, uint64_t offset)
+{
+        size_t whole = size - size % DIRECT_ALIGNMENT;
+        int r = io_zero(s->range->fd, offset, whole);
+
+        return r < 0 ? r : io_zero(s->range->fd, offset + whole, size - whole);
+}
+
 static int write_root(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e)
 {
         struct root_sink *s = (struct root_sink *)sink;
+        uint64_t at = s->range->offset + offset;
         size_t skip = 0;
         int r = 0;
 
@@ -78,9 +108,8 @@ static int write_root(struct chunk_sink *sink, uint64_t offset, const void *data
                 s->first_size = skip;
         }
         if (size > skip)
-                r = data ? io_pwrite(s->range->fd, (const uint8_t *)data + skip, size - skip,
-                                     s->range->offset + offset + skip)
-                         : io_zero(s->range->fd, s->range->offset + offset + skip, size - skip);
+                r = data ? write_data(s, (const uint8_t *)data + skip, size - skip, at + skip)
+                         : write_zeros(s, size - skip, at + skip);
         return r < 0 ? fail_errno(e, r, "cannot write the root at offset %llu", (unsigned long long)offset) : 0;
 }
 
@@ -93,18 +122,23 @@ struct file_sink {
 static int write_unnamed(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e)
 {
         struct file_sink *s = (struct file_sink *)sink;
-        int r = data ? io_pwrite(s->fd, data, size, offset) : io_truncate(s->fd, offset + size);
+        int r = data ? io_pwrite(s->fd, data, size, offset) : 0; /* it was made with its length: zeros are there */
 
         return r < 0 ? fail_errno(e, r, "cannot keep a boot file") : 0;
 }
 
-static int open_unnamed(int data)
+static int open_unnamed(int data, uint64_t size)
 {
-        int fd = data >= 0 ? io_open(data, ".", O_TMPFILE | O_RDWR, 0600) : -1;
+        int fd = data >= 0 ? io_open(data, ".", O_TMPFILE | O_RDWR, 0600) : -1, r;
 
         if (fd < 0)
                 fd = memfd_create("bootmgr", MFD_CLOEXEC);
-        return fd < 0 ? -errno : fd;
+        if (fd < 0)
+                return -errno;
+        r = io_truncate(fd, size);
+        if (r < 0)
+                fd_close(fd);
+        return r < 0 ? r : fd;
 }
 
 static int slot_directory(const struct install_target *t, char path[static 32])
@@ -192,7 +226,8 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
                         sinks[i] = &root->sink;
                         *ret_root = i;
                 } else if (streq(m->images[i].name, "kernel") || streq(m->images[i].name, "initrd")) {
-                        files[i] = (struct file_sink){ .sink.write = write_unnamed, .fd = open_unnamed(t->data) };
+                        files[i] = (struct file_sink){ .sink.write = write_unnamed,
+                                                       .fd = open_unnamed(t->data, m->images[i].size) };
                         if (files[i].fd < 0)
                                 return files[i].fd;
                         sinks[i] = &files[i].sink;
@@ -204,7 +239,8 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
 int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
 {
         const struct manifest *m = bundle_manifest(b);
-        struct root_sink root = { .sink.write = write_root, .range = t->root };
+        _cleanup_close_ int direct = range_open_direct(t->root, O_RDWR);
+        struct root_sink root = { .sink.write = write_root, .range = t->root, .direct = direct };
         struct file_sink files[BUNDLE_MAX_IMAGES];
         struct chunk_sink *sinks[BUNDLE_MAX_IMAGES] = {};
         size_t root_number = 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whether a root holds what its chunk index says: read from the device, hashed by as many threads as there
- * are processors, since hashing is what takes the time. */
+ * are processors, since hashing is what takes the time; past the page cache, since what is on the device is what counts. */
 #include <fcntl.h>
 #include <pthread.h>
 
+#include "base/crew.h"
 #include "base/file.h"
 #include "base/io.h"
 #include "base/sha256.h"
@@ -12,7 +13,6 @@
 #include "slot/kinds.h"
 
 #define THREADS_MAX 8
-#define ALIGNMENT   4096 /* that direct reads need, whatever the device */
 
 struct check {
         const struct range *root;
@@ -45,7 +45,7 @@ static int check_chunk(struct check *c, uint64_t number, uint8_t *buffer)
 {
         uint32_t size = chunk_length(c->image, number);
         uint64_t offset = c->root->offset + number * c->image->chunk_size;
-        bool aligned = ((offset | size) & (ALIGNMENT - 1)) == 0, same;
+        bool aligned = ((offset | size) & (DIRECT_ALIGNMENT - 1)) == 0, same;
         int r;
 
         r = io_pread(aligned && c->direct >= 0 ? c->direct : c->root->fd, buffer, size, offset);
@@ -60,7 +60,7 @@ static int check_chunk(struct check *c, uint64_t number, uint8_t *buffer)
 
 static int check_loop(struct check *c, bool report)
 {
-        _cleanup_free_ uint8_t *buffer = aligned_alloc(ALIGNMENT, c->image->chunk_size);
+        _cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_ALIGNMENT, c->image->chunk_size);
         int r = buffer ? 0 : -ENOMEM;
 
         while (r >= 0 && __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED) == UINT64_MAX &&
@@ -86,28 +86,18 @@ static void *check_thread(void *userdata)
         return NULL;
 }
 
-/* Past the page cache: what is on the device is what counts, nobody needs it in memory, and it is several times as
- * fast. */
-static int open_direct(int fd)
-{
-        char path[32];
-
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        return io_open(AT_FDCWD, path, O_RDONLY | O_DIRECT, 0);
-}
-
 /* The calling thread takes part, and is the only one that reports. */
 static int check_root(struct check *c)
 {
-        long processors = sysconf(_SC_NPROCESSORS_ONLN);
-        _cleanup_close_ int direct = open_direct(c->root->fd);
+        int processors = (int)crew_processors(THREADS_MAX);
+        _cleanup_close_ int direct = range_open_direct(c->root, O_RDONLY);
         pthread_t threads[THREADS_MAX];
         int n = 0;
 
         c->first_bad = UINT64_MAX;
         c->direct = direct;
         posix_fadvise(c->root->fd, (off_t)c->root->offset, (off_t)c->image->size, POSIX_FADV_DONTNEED);
-        while (n + 1 < MIN(processors, THREADS_MAX) && pthread_create(&threads[n], NULL, check_thread, c) == 0)
+        while (n + 1 < processors && pthread_create(&threads[n], NULL, check_thread, c) == 0)
                 n++;
         check_loop(c, true);
         while (n > 0)

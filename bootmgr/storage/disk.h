@@ -61,6 +61,11 @@ struct range {
  * The size is checked against the table. */
 int range_open(const struct disk *disk, const struct partition *p, int flags, struct range *ret, struct error *e);
 void range_close(struct range *r);
+/* The same device or file once more, past the page cache (flags: O_RDONLY or O_RDWR): an fd with the same offsets, or
+ * -errno where the file system knows no such thing. Offset, length and memory of each call are multiples of
+ * DIRECT_ALIGNMENT; a device with larger blocks refuses them with -EINVAL. */
+int range_open_direct(const struct range *r, int flags);
+#define DIRECT_ALIGNMENT 4096
 
 /* Opens both copies of the record: the state partition, or two files (config's State=a b; NULL: none).
  * The copies in a partition lie at 0 and STATE_COPY_DISTANCE. */

@@ -58,6 +58,14 @@ void range_close(struct range *r)
         r->fd = fd_close(r->fd);
 }
 
+int range_open_direct(const struct range *r, int flags)
+{
+        char path[32];
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", r->fd);
+        return io_open(AT_FDCWD, path, flags | O_DIRECT, 0);
+}
+
 static int fail_open(const char *path, int code, bool file, struct error *e)
 {
         fail(e, code, code == -ENOENT ? &kind_no_machine : NULL, "cannot open the state record %s: %s", path,

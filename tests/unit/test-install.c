@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include "base/crew.h"
 #include "image/install.h"
 #include "storage/disk.h"
 
@@ -18,7 +19,15 @@ static struct {
         uint64_t offset, size; /* within the slot */
 } events[256];
 static size_t n_events;
-static int root_fd;
+static struct stat root_file;
+
+/* Through whichever descriptor. */
+static bool is_slot(int fd)
+{
+        struct stat st;
+
+        return fstat(fd, &st) == 0 && st.st_dev == root_file.st_dev && st.st_ino == root_file.st_ino;
+}
 
 static void note(enum what what, uint64_t offset, uint64_t size)
 {
@@ -30,21 +39,21 @@ static void note(enum what what, uint64_t offset, uint64_t size)
 
 static ssize_t record_pwrite(int fd, const void *data, size_t n, uint64_t offset)
 {
-        if (fd == root_fd)
+        if (is_slot(fd))
                 note(WRITE, offset, n);
         return io_system_ops.pwrite(fd, data, n, offset);
 }
 
 static int record_zero(int fd, uint64_t offset, uint64_t length)
 {
-        if (fd == root_fd)
+        if (is_slot(fd))
                 note(ZERO, offset, length);
         return io_system_ops.zero(fd, offset, length);
 }
 
 static int record_fsync(int fd)
 {
-        if (fd == root_fd)
+        if (is_slot(fd))
                 note(FLUSH, OFFSET, 0);
         return 0;
 }
@@ -80,7 +89,7 @@ static void open_slot(void)
         put("disk", old, sizeof(old));
         root = (struct range){ .fd = open(in_dir("disk"), O_RDWR | O_CLOEXEC), .offset = OFFSET, .size = SLOT_BYTES };
         ck_assert_int_ge(root.fd, 0);
-        root_fd = root.fd;
+        ck_assert_int_eq(fstat(root.fd, &root_file), 0);
         n_events = 0;
         memset(boot_file, 0, sizeof(boot_file));
 }
@@ -495,6 +504,120 @@ START_TEST(what_cannot_be_made)
 }
 END_TEST
 
+/* Large enough for threads, which write in any order: content of every kind, an end that is no whole block. */
+#define LARGE_CHUNKS 96
+#define LARGE_SIZE   (LARGE_CHUNKS * CHUNK - 1000)
+static char large[LARGE_SIZE];
+
+static void make_large(void)
+{
+        const char *image_names[] = { "root", "kernel" }, *image_files[] = { in_dir("large.img"), in_dir("kernel.img") },
+                   *keys[] = { in_dir("good.key") };
+        struct bundle_spec spec = { .compatible = "box",
+                                    .version = "2.0",
+                                    .image_names = image_names,
+                                    .image_files = image_files,
+                                    .n_images = 2,
+                                    .key_files = keys,
+                                    .n_keys = 1,
+                                    .chunk_size = CHUNK };
+        uint32_t x = 7;
+
+        memset(large, 0, sizeof(large));
+        for (size_t i = 0; i < LARGE_SIZE; i++)
+                if (i / CHUNK % 10 < 7)
+                        large[i] = (char)((x = x * 1103515245 + 12345) >> 16);
+        put("large.img", large, LARGE_SIZE);
+        sh("rm -f large large-again");
+        ck_ok(bundle_create(in_dir("large"), &spec, NULL, e));
+}
+
+static int install_large(int flags, struct bundle **ret, struct error *e)
+{
+        _cleanup_free_ char *old = malloc(2 * OFFSET + LARGE_CHUNKS * CHUNK), *content = malloc(LARGE_SIZE);
+        struct range range = { .offset = OFFSET, .size = LARGE_CHUNKS * CHUNK };
+        struct install_target t = target();
+        int r;
+
+        memset(old, 'o', 2 * OFFSET + LARGE_CHUNKS * CHUNK);
+        put("disk", old, 2 * OFFSET + LARGE_CHUNKS * CHUNK);
+        n_events = 0;
+        range.fd = open(in_dir("disk"), flags | O_CLOEXEC);
+        t.root = &range;
+        r = install_images(*ret, &t, NULL, e);
+        ck_assert_int_eq(pread(range.fd, content, LARGE_SIZE, OFFSET), LARGE_SIZE);
+        if (r >= 0) {
+                ck_assert_mem_eq(content, large, LARGE_SIZE);
+                ck_assert_int_eq(install_verify(*ret, &t, NULL, e), 0);
+        } else {
+                ck_assert(is_all_zero(content, FIRST) || content[0] == 'o');
+        }
+        ck_assert_int_eq(pread(range.fd, old, 1000, OFFSET + LARGE_SIZE), 1000);
+        ck_assert(old[0] == 'o' && old[999] == 'o'); /* nothing behind its end */
+        range_close(&range);
+        return r;
+}
+
+START_TEST(by_several_threads)
+{
+        struct bundle *b = NULL;
+
+        make_large();
+        ck_ok(open_with("large", "trust", 1, &b, e));
+        ck_ok(install_large(O_RDWR, &b, e));
+        if (crew_processors(8) > 1)
+                ck_assert_uint_gt(bundle_extract_times(b)->threads, 1);
+        bundle_free(b);
+}
+END_TEST
+
+/* Of two bad chunks the first is named, whichever is found first; the root does not become whole. */
+START_TEST(threads_name_the_first_bad_chunk)
+{
+        _cleanup_free_ char *data = NULL;
+        struct bundle *b = NULL;
+        const uint8_t *entry;
+        uint64_t at;
+        size_t size;
+        struct parts p;
+
+        make_large();
+        data = get("large", &size);
+        p = parts_of(data);
+        entry = (uint8_t *)data + p.index;
+        at = p.chunks;
+        for (unsigned i = 0; i < 1 + LARGE_CHUNKS; i++, entry += INDEX_ENTRY) {
+                if (i == 1 + 41 || i == 1 + 42)
+                        data[at] ^= 1;
+                at += get_le32(entry + I_STORED);
+        }
+        put("broken", data, size);
+        for (int i = 0; i < 10; i++) {
+                ck_ok(open_with("broken", "trust", 1, &b, e));
+                ck_refused_saying(install_large(O_RDWR, &b, e), kind_content, "chunk 41 of image root (offset 167936)");
+                bundle_free(b);
+        }
+}
+END_TEST
+
+/* The same file, by however many threads and through whichever table. */
+START_TEST(bundles_are_the_same_to_the_byte)
+{
+        _cleanup_free_ char *first = NULL, *again = NULL;
+        struct io_ops ops = io_system_ops;
+        size_t size, size_again;
+
+        make_large();
+        first = get("large", &size);
+        io_set_ops(&ops);
+        make_large();
+        io_set_ops(NULL);
+        again = get("large", &size_again);
+        ck_assert_uint_eq(size, size_again);
+        ck_assert_mem_eq(first, again, size);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("install");
@@ -512,6 +635,9 @@ int main(void)
         tcase_add_loop_test(t, what_is_kept_on_data_is_not_trusted, 0, CHANGES);
         tcase_add_test(t, what_is_refused_before_the_first_byte);
         tcase_add_test(t, what_cannot_be_made);
+        tcase_add_test(t, by_several_threads);
+        tcase_add_test(t, threads_name_the_first_bad_chunk);
+        tcase_add_test(t, bundles_are_the_same_to_the_byte);
         suite_add_tcase(s, t);
         return run_suite(s);
 }
