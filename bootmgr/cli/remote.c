@@ -108,6 +108,10 @@ static int new_request(sd_bus *bus, const struct remote_request *request, int fd
                 r = append_option(m, "no-reboot");
         if (r >= 0 && request->automatic)
                 r = append_option(m, "automatic");
+        if (r >= 0 && request->no_read_back)
+                r = append_option(m, "no-read-back");
+        if (r >= 0 && request->full_speed)
+                r = append_option(m, "full-speed");
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         if (r < 0) {

@@ -9,7 +9,7 @@
 struct remote_request {
         const char *method; /* "Upgrade", "Rollback" */
         const char *source; /* of an upgrade: path or URL; NULL */
-        bool no_reboot, automatic;
+        bool no_reboot, automatic, no_read_back, full_speed;
 };
 
 /* Asks, shows the progress until it is over, and says how it ended. SIGINT and SIGTERM only stop showing: the

@@ -211,6 +211,15 @@ int verb_show_status(struct verb_args *args, struct error *e)
         return verb_has(args, "watch") ? watch(args, &bar, e) : show_once(args, &bar, e);
 }
 
+/* What is not seen from the result: an upgrade whose image was never read back from the device. */
+static const char *remark(const struct operation *op)
+{
+        for (size_t i = 0; i < op->n_steps; i++)
+                if (streq(op->steps[i].name, "VERIFY_IMAGE") && op->steps[i].state == STEP_SKIPPED && op->steps[i].start > 0)
+                        return "not read back";
+        return NULL;
+}
+
 static int print_history(const struct cli *cli, const struct operation *ops, size_t n)
 {
         _cleanup_table_ struct table *t = table_new(history_columns, ARRAY_SIZE(history_columns));
@@ -225,7 +234,7 @@ static int print_history(const struct cli *cli, const struct operation *ops, siz
                 table_set(t, 3, ops[i].to_version);
                 table_set(t, 4, operation_result_to_string(ops[i].result));
                 set_seconds(t, 5, ops[i].start, ops[i].end);
-                table_set(t, 6, ops[i].reason);
+                table_set(t, 6, ops[i].reason ?: remark(&ops[i]));
         }
         if (n == 0)
                 cli_say(cli, "there was no operation yet");

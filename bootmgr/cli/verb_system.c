@@ -66,7 +66,10 @@ static int hand_over_only(struct cli *cli, const struct remote_request *request,
 static int upgrade_here(struct verb_args *args, struct machine *m, struct error *e)
 {
         struct cli *cli = args->context;
-        struct upgrade_options options = { .source = args->positional[0], .automatic = verb_has(args, "automatic") };
+        struct upgrade_options options = { .source = args->positional[0],
+                                           .automatic = verb_has(args, "automatic"),
+                                           .no_read_back = verb_has(args, "no-read-back"),
+                                           .full_speed = verb_has(args, "full-speed") };
         _cleanup_bar_ struct bar bar;
         int r;
 
@@ -82,9 +85,13 @@ int verb_upgrade_system(struct verb_args *args, struct error *e)
         struct remote_request request = { .method = "Upgrade",
                                           .source = args->positional[0],
                                           .no_reboot = verb_has(args, "no-reboot"),
-                                          .automatic = verb_has(args, "automatic") };
+                                          .automatic = verb_has(args, "automatic"),
+                                          .no_read_back = verb_has(args, "no-read-back"),
+                                          .full_speed = verb_has(args, "full-speed") };
         int r;
 
+        if (request.no_read_back && !cli->worker)
+                cli_warn("the image will not be read back: what the device does not keep is found when it is used");
         r = cli_open_machine(args, &m, e);
         if (remote_may_help(args, r))
                 return hand_over_only(cli, &request, r, e);

@@ -38,6 +38,8 @@ static const struct verb_option upgrade_options[] = {
         { "no-reboot", NULL, "prepare it; it goes on at the next shutdown" },
         { "yes", NULL, "do not ask", 'y' },
         { "automatic", NULL, "an updater asks, not a person (recorded)" },
+        { "no-read-back", NULL, "do not read the image back from the device (quicker, and what it lost is found later)" },
+        { "full-speed", NULL, "do not leave the disk to others first" },
         {},
 };
 

@@ -33,7 +33,13 @@ struct option {
         const char *name, *word, *action; /* action: needed besides, NULL: none */
 };
 
-static const struct option upgrade_options[] = { { "no-reboot", "--no-reboot" }, { "automatic", "--automatic" }, {} };
+static const struct option upgrade_options[] = {
+        { "no-reboot", "--no-reboot" },
+        { "automatic", "--automatic" },
+        { "no-read-back", "--no-read-back" },
+        { "full-speed", "--full-speed" },
+        {},
+};
 static const struct option rollback_options[] = { { "no-reboot", "--no-reboot" }, { "local", "--local", FORCE }, {} };
 static const struct option activate_options[] = { { "no-reboot", "--no-reboot" }, {} };
 

@@ -95,8 +95,13 @@ static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct er
 static int part_done(void *userdata, unsigned slot, struct error *e)
 {
         struct extraction *x = userdata;
+        const struct part *p = &x->parts[slot];
 
-        x->done += x->parts[slot].size;
+        x->done += p->size;
+        if (x->progress) {
+                x->progress->transfer.total = x->all;
+                x->progress->transfer.fetched += get_le32(p->entry + I_STORED);
+        }
         return progress_report(x->progress, x->done, x->all, NULL);
 }
 
@@ -161,7 +166,7 @@ static unsigned choose_threads(const struct extraction *x)
 
         if (!io_is_system() || x->b->header.index / INDEX_ENTRY < CHUNKS_MIN)
                 return 0;
-        return crew_processors((unsigned)MIN(fit, (uint64_t)THREADS_MAX));
+        return MIN(2 * crew_processors(THREADS_MAX), (unsigned)MIN(fit, (uint64_t)THREADS_MAX));
 }
 
 static int extraction_begin(struct extraction *x)

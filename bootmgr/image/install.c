@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/io.h"
 #include "base/version.h"
@@ -64,6 +65,8 @@ struct root_sink {
         int direct; /* the same without the page cache; negative: there is no such thing, or it refused; atomic */
         uint8_t first[FIRST_BLOCK];
         size_t first_size;
+        uint64_t written, zeroed; /* bytes; atomic */
+        uint64_t flush;           /* µs */
 };
 
 /* Past the page cache as far as it lies in whole blocks: what is written is not needed in memory, and another program's
@@ -110,6 +113,7 @@ static int write_root(struct chunk_sink *sink, uint64_t offset, const void *data
         if (size > skip)
                 r = data ? write_data(s, (const uint8_t *)data + skip, size - skip, at + skip)
                          : write_zeros(s, size - skip, at + skip);
+        __atomic_add_fetch(data ? &s->written : &s->zeroed, size, __ATOMIC_RELAXED);
         return r < 0 ? fail_errno(e, r, "cannot write the root at offset %llu", (unsigned long long)offset) : 0;
 }
 
@@ -207,14 +211,16 @@ static int zero_first_block(const struct range *range, struct error *e)
         return r < 0 ? fail_errno(e, r, "cannot write the root") : 0;
 }
 
-static int write_first_block(const struct root_sink *s, struct error *e)
+static int write_first_block(struct root_sink *s, struct error *e)
 {
+        uint64_t start = now_monotonic();
         int r = io_fsync(s->range->fd);
 
         if (r >= 0)
                 r = io_pwrite(s->range->fd, s->first, s->first_size, s->range->offset);
         if (r >= 0)
                 r = io_fsync(s->range->fd);
+        s->flush = now_monotonic() - start;
         return r < 0 ? fail_errno(e, r, "cannot finish the root") : 0;
 }
 
@@ -234,6 +240,18 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
                 }
         }
         return 0;
+}
+
+static void fill_report(struct install_report *report, const struct root_sink *s, const struct bundle *b,
+                        const struct progress *progress)
+{
+        *report = (struct install_report){
+                .written = s->written, .zeroed = s->zeroed, .times = *bundle_extract_times(b), .flush = s->flush
+        };
+        if (progress) {
+                report->fetched = progress->transfer.fetched;
+                report->reused = progress->transfer.reused;
+        }
 }
 
 int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
@@ -261,6 +279,8 @@ int install_images(struct bundle *b, const struct install_target *t, struct prog
                 r = remember_slot(b, t, root_number, e);
         if (r >= 0)
                 r = write_first_block(&root, e);
+        if (t->report)
+                fill_report(t->report, &root, b, progress);
         for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
                 fd_close(files[i].fd);
         return r;

@@ -6,11 +6,19 @@
 #include "image/bundle.h"
 #include "loader/loader.h"
 
+/* What an install did, for who asks: bytes and µs. */
+struct install_report {
+        uint64_t written, zeroed, reused, fetched;
+        struct extract_times times;
+        uint64_t flush;
+};
+
 struct install_target {
         struct range *root;    /* open for writing */
         struct loader *loader; /* open for writing; takes kernel and initrd */
         int data;              /* DATA directory: manifest and chunk digests are kept in slots/<slot>/; -1: not kept */
         int slot;
+        struct install_report *report; /* filled in by install_images(); may be NULL */
 };
 
 /* Everything that can be refused before the first byte: compatible, floor, minimum versions, images

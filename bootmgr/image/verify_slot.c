@@ -58,6 +58,15 @@ static int check_chunk(struct check *c, uint64_t number, uint8_t *buffer)
         return 0;
 }
 
+static int report_bytes(struct check *c)
+{
+        uint64_t done = __atomic_load_n(&c->done, __ATOMIC_RELAXED) * c->image->chunk_size;
+
+        if (c->progress)
+                c->progress->transfer.total = c->image->size;
+        return progress_report(c->progress, MIN(done, c->image->size), c->image->size, NULL);
+}
+
 static int check_loop(struct check *c, bool report)
 {
         _cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_ALIGNMENT, c->image->chunk_size);
@@ -72,8 +81,7 @@ static int check_loop(struct check *c, bool report)
                 r = check_chunk(c, number, buffer);
                 __atomic_fetch_add(&c->done, 1, __ATOMIC_RELAXED);
                 if (r >= 0 && report)
-                        r = progress_report(c->progress, __atomic_load_n(&c->done, __ATOMIC_RELAXED), c->image->n_chunks,
-                                            NULL);
+                        r = report_bytes(c);
         }
         if (r < 0)
                 __atomic_store_n(&c->error, r, __ATOMIC_RELAXED);

@@ -74,11 +74,22 @@ static json_t *slot_to_json(int slot)
         return json_string_or_null(slot == SLOT_NONE ? NULL : name);
 }
 
+static json_t *transfer_to_json(const struct step_transfer *t)
+{
+        return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "done", (json_int_t)t->done, "total", (json_int_t)t->total,
+                         "fetched", (json_int_t)t->fetched, "reused", (json_int_t)t->reused, "rate", (json_int_t)t->rate,
+                         "left", (json_int_t)t->left);
+}
+
 static json_t *step_to_json(const struct step_record *s)
 {
-        return json_pack("{s:s, s:s, s:i, s:o, s:o, s:o}", "name", s->name, "state", step_state_to_string(s->state),
-                         "progress", (int)s->progress, "start", json_time_or_null(s->start), "end",
-                         json_time_or_null(s->end), "message", json_string_or_null(s->message));
+        json_t *j = json_pack("{s:s, s:s, s:i, s:o, s:o, s:o}", "name", s->name, "state", step_state_to_string(s->state),
+                              "progress", (int)s->progress, "start", json_time_or_null(s->start), "end",
+                              json_time_or_null(s->end), "message", json_string_or_null(s->message));
+
+        if (s->transfer.total > 0)
+                json_object_set_new(j, "transfer", transfer_to_json(&s->transfer));
+        return j;
 }
 
 /* Going to a slot by name is a rollback to those who read JSON: there are two words. What it is besides has a member
@@ -128,6 +139,22 @@ static int dup_string(const json_t *o, const char *name, char **ret)
         return s && !*ret ? -ENOMEM : 0;
 }
 
+static int transfer_from_json(const json_t *j, struct step_transfer *t, struct error *e)
+{
+        const struct {
+                const char *name;
+                uint64_t *value;
+        } members[] = {
+                { "done", &t->done },     { "total", &t->total }, { "fetched", &t->fetched },
+                { "reused", &t->reused }, { "rate", &t->rate },   { "left", &t->left },
+        };
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(members) && r >= 0; i++)
+                r = json_opt_u64(j, members[i].name, members[i].value, e);
+        return r;
+}
+
 static int step_from_json(const json_t *j, struct step_record *s, struct error *e)
 {
         const char *name = NULL, *state = NULL;
@@ -141,6 +168,11 @@ static int step_from_json(const json_t *j, struct step_record *s, struct error *
                 r = json_opt_u64(j, "progress", &progress, e);
         if (r < 0)
                 return r;
+        if (json_is_object(json_object_get(j, "transfer"))) {
+                r = transfer_from_json(json_object_get(j, "transfer"), &s->transfer, e);
+                if (r < 0)
+                        return r;
+        }
         r = lookup(step_states, _STEP_STATE_MAX, state);
         if (r < 0 || progress > 100 || strlen(name) >= sizeof(s->name))
                 return fail(e, -EINVAL, NULL, "an operation's step %s with state %s is not understood", name, state);

@@ -13,12 +13,20 @@ enum operation_result { RESULT_IN_PROGRESS, RESULT_DONE, RESULT_PARTIAL, RESULT_
 #define OPERATION_MAX_STEPS 16
 #define OPERATION_ID_SIZE   33
 
+/* How far a step is that moves bytes. */
+struct step_transfer {
+        uint64_t done, total, fetched, reused; /* bytes; total 0: it moves none */
+        uint64_t rate;                         /* bytes of content a second, since it began */
+        uint64_t left;                         /* seconds */
+};
+
 struct step_record {
         char name[24];
         enum step_state state;
         unsigned progress;   /* percent */
         uint64_t start, end; /* realtime µs; 0: not yet */
         char *message;       /* owned; NULL: none */
+        struct step_transfer transfer;
 };
 
 struct operation {

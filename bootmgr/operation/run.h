@@ -21,6 +21,8 @@ struct observer {
 struct upgrade_options {
         const char *source; /* path or URL */
         bool automatic;     /* by an updater, not by a person (recorded) */
+        bool no_read_back;  /* VERIFY_IMAGE is skipped, and says so */
+        bool full_speed;    /* with the I/O priority of the caller, not the idle one */
 };
 /* CHECK_BUNDLE … INSTALL_BOOT_FILES; then staged. Under the lock. */
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e);

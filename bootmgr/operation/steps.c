@@ -53,6 +53,26 @@ static bool is_news(const struct step_record *step, const char *message)
         return step && message && (!step->message || !streq(step->message, message));
 }
 
+/* "312 of 700 MiB, 410 MiB/s, 1 s left; 80 MiB fetched, 100 MiB reused": over the whole step, so that the time left does
+ * not jump about. */
+static void show_transfer(struct step_record *s, const struct transfer *from, uint64_t done)
+{
+        struct step_transfer *t = &s->transfer;
+        uint64_t usec = MAX(now_realtime(), s->start + 1) - s->start;
+        struct buf b = {};
+
+        *t = (struct step_transfer){ .done = done, .total = from->total, .fetched = from->fetched, .reused = from->reused };
+        t->rate = (uint64_t)((double)done * USEC_PER_SEC / (double)usec);
+        t->left = t->rate ? (t->total - MIN(done, t->total)) / t->rate : 0;
+        buf_printf(&b, "%llu of %llu MiB, %llu MiB/s, %llu s left", (unsigned long long)(done >> 20),
+                   (unsigned long long)(t->total >> 20), (unsigned long long)(t->rate >> 20), (unsigned long long)t->left);
+        if (t->fetched > 0 || t->reused > 0)
+                buf_printf(&b, "; %llu MiB fetched, %llu MiB reused", (unsigned long long)(t->fetched >> 20),
+                           (unsigned long long)(t->reused >> 20));
+        free(s->message);
+        s->message = buf_take(&b);
+}
+
 static int report(struct progress *p, uint64_t done, uint64_t total, const char *message)
 {
         struct run *run = p->userdata;
@@ -68,6 +88,8 @@ static int report(struct progress *p, uint64_t done, uint64_t total, const char 
                 if (message) {
                         free(run->current->message);
                         run->current->message = strdup(message);
+                } else if (p->transfer.total > 0) {
+                        show_transfer(run->current, &p->transfer, done);
                 }
         }
         run_save(run, false, NULL);
@@ -145,6 +167,7 @@ int run_step(struct run *run, const char *name, int (*function)(struct run *run,
         int r;
 
         run->current = s;
+        run->progress.transfer = (struct transfer){};
         step_begin(s);
         run_save(run, false, NULL);
         r = run->o && run->o->cancelled && *run->o->cancelled ? -ECANCELED : function(run, e);

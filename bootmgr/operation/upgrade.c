@@ -11,8 +11,10 @@
 #include <sys/statvfs.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/priority.h"
 #include "operation/messages.h"
 #include "operation/refused.h"
 #include "operation/rescue.h"
@@ -197,10 +199,29 @@ static int remove_old_entries(struct run *run, struct error *e)
         return r;
 }
 
+static double seconds(uint64_t usec)
+{
+        return (double)usec / USEC_PER_SEC;
+}
+
+/* Seconds of decoding, checking and writing are those of all threads together. */
+static void note_report(struct run *run, const struct install_report *report)
+{
+        const struct extract_times *t = &report->times;
+
+        run_note(run,
+                 "%llu MiB written, %llu MiB zeros, %llu MiB reused, %llu MiB fetched; "
+                 "seconds: fetch %.2f, decode %.2f, check %.2f, write %.2f (%u threads), flush %.2f",
+                 (unsigned long long)(report->written >> 20), (unsigned long long)(report->zeroed >> 20),
+                 (unsigned long long)(report->reused >> 20), (unsigned long long)(report->fetched >> 20), seconds(t->fetch),
+                 seconds(t->decode), seconds(t->check), seconds(t->write), MAX(t->threads, 1U), seconds(report->flush));
+}
+
 int step_write_image(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
         struct install_target target = { .loader = &run->loader, .data = m->snapshots.data, .slot = run->op.to_slot };
+        struct install_report report;
         int r;
 
         r = range_open(&m->disk, &m->disk.slots[run->op.to_slot], O_RDWR | O_EXCL, &run->root, e);
@@ -215,7 +236,11 @@ int step_write_image(struct run *run, struct error *e)
                 return r;
         reserve_space(m);
         target.root = &run->root;
-        return install_images(run->bundle, &target, &run->progress, e);
+        target.report = &report;
+        r = install_images(run->bundle, &target, &run->progress, e);
+        if (r >= 0)
+                note_report(run, &report);
+        return r;
 }
 
 int step_verify_image(struct run *run, struct error *e)
@@ -223,8 +248,17 @@ int step_verify_image(struct run *run, struct error *e)
         struct install_target target = {
                 .root = &run->root, .loader = &run->loader, .data = run->m->snapshots.data, .slot = run->op.to_slot
         };
+        int r;
 
-        return install_verify(run->bundle, &target, &run->progress, e);
+        if (run->upgrade->no_read_back) {
+                run_note(run, "not read back: what the device did not keep is not known");
+                return STEP_SKIP;
+        }
+        r = install_verify(run->bundle, &target, &run->progress, e);
+        if (r >= 0)
+                run_note(run, "%llu MiB read back from the device",
+                         (unsigned long long)(run->progress.transfer.total >> 20));
+        return r;
 }
 
 static void fill_slot(struct slot *slot, const struct manifest *m)
@@ -264,7 +298,7 @@ int step_install_boot_files(struct run *run, struct error *e)
 static int prepare(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
-        int r, inhibitor;
+        int r, inhibitor, priority;
 
         r = run_step(run, "CHECK_BUNDLE", step_check_bundle, e);
         if (r < 0)
@@ -276,10 +310,12 @@ static int prepare(struct run *run, struct error *e)
                 r = operation_begin(m, &run->op, e);
         if (r < 0)
                 return r;
+        priority = run->upgrade->full_speed ? -1 : priority_lower();
         inhibitor = m->offline ? -1 : inhibit_shutdown("an upgrade writes the other slot");
         for (const struct step *s = steps_of(OPERATION_UPGRADE) + 1; r >= 0 && s->when == STEP_PREPARE; s++)
                 r = run_step(run, s->name, s->run, e);
         fd_close(inhibitor);
+        priority_restore(priority);
         if (r < 0)
                 return run_abandon(run, r, e);
         log_event(MESSAGE_UPGRADE_STAGED, NULL, "version %s is staged in slot %c", run->op.to_version,
