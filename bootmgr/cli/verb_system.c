@@ -6,7 +6,28 @@
 #include "cli/go_on.h"
 #include "cli/remote.h"
 #include "cli/verbs.h"
+#include "operation/request.h"
 #include "slot/kinds.h"
+
+/* What --id= asks for was done before: 1, and its answer is printed; 0: it is new, or has no id. */
+static int repeat(struct verb_args *args, struct machine *m, const char *verb, char id[static OPERATION_ID_SIZE],
+                  struct error *e)
+{
+        struct cli *cli = args->context;
+        _cleanup_json_ json_t *answer = NULL;
+        int r;
+
+        *id = '\0';
+        if (!verb_has(args, "id"))
+                return 0;
+        if (request_id(verb_value(args, "id"), id) < 0)
+                return fail(e, -EINVAL, &kind_usage, "'%s' is not 32 hexadecimal digits", verb_value(args, "id"));
+        r = request_find(m, id, verb, args->positional[0], &answer, e);
+        if (r <= 0)
+                return r;
+        r = cli_print_json(cli, TAKE_PTR(answer));
+        return r < 0 ? r : 1;
+}
 
 static bool ask(const char *question)
 {
@@ -66,13 +87,18 @@ static int hand_over_only(struct cli *cli, const struct remote_request *request,
 static int upgrade_here(struct verb_args *args, struct machine *m, struct error *e)
 {
         struct cli *cli = args->context;
+        char id[OPERATION_ID_SIZE];
         struct upgrade_options options = { .source = args->positional[0],
                                            .automatic = verb_has(args, "automatic"),
                                            .no_read_back = verb_has(args, "no-read-back"),
-                                           .full_speed = verb_has(args, "full-speed") };
+                                           .full_speed = verb_has(args, "full-speed"),
+                                           .id = verb_has(args, "id") ? id : NULL };
         _cleanup_bar_ struct bar bar;
         int r;
 
+        r = repeat(args, m, "upgrade", id, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
         bar_init(&bar, cli);
         r = upgrade_prepare(m, &options, &bar.observer, e);
         return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
@@ -131,11 +157,17 @@ static void attach_checks(struct cli *cli, struct machine *m, const struct rollb
 static int rollback_here(struct verb_args *args, struct machine *m, const struct rollback_options *options, struct error *e)
 {
         struct cli *cli = args->context;
+        struct rollback_options with_id = *options;
+        char id[OPERATION_ID_SIZE];
         _cleanup_bar_ struct bar bar;
         int r;
 
+        r = repeat(args, m, "rollback", id, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        with_id.id = *id ? id : NULL;
         bar_init(&bar, cli);
-        r = rollback_prepare(m, options, &bar.observer, e);
+        r = rollback_prepare(m, &with_id, &bar.observer, e);
         return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
 }
 
@@ -187,17 +219,31 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
         return r;
 }
 
+/* What is done at once: opened, looked up, done, remembered. 1: it was done before, and that is answered. */
+static int at_once(struct verb_args *args, struct machine *m, const char *verb,
+                   int (*function)(struct machine *m, struct error *e), struct error *e)
+{
+        char id[OPERATION_ID_SIZE];
+        int r;
+
+        r = cli_open_machine(args, m, e);
+        if (r >= 0)
+                r = repeat(args, m, verb, id, e);
+        if (r != 0)
+                return r;
+        r = function(m, e);
+        return r >= 0 && *id ? request_remember(m, id, verb, e) : r;
+}
+
 int verb_finalize(struct verb_args *args, struct error *e)
 {
         struct cli *cli = cli_from(args);
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
-        r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = operation_finalize(&m, e);
-        if (r < 0)
-                return r;
+        r = at_once(args, &m, "finalize", operation_finalize, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
         return cli_done(cli, "the way back is given up; the security floor is %llu", (unsigned long long)m.state.set.floor);
 }
 
@@ -207,8 +253,8 @@ int verb_abort(struct verb_args *args, struct error *e)
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
-        r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = operation_abort(&m, e);
-        return r < 0 ? r : cli_done(cli, "the prepared operation is given up: the next shutdown changes nothing");
+        r = at_once(args, &m, "abort", operation_abort, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        return cli_done(cli, "the prepared operation is given up: the next shutdown changes nothing");
 }

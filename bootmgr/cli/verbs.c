@@ -40,6 +40,7 @@ static const struct verb_option upgrade_options[] = {
         { "automatic", NULL, "an updater asks, not a person (recorded)" },
         { "no-read-back", NULL, "do not read the image back from the device (quicker, and what it lost is found later)" },
         { "full-speed", NULL, "do not leave the disk to others first" },
+        { "id", "ID", NULL },
         {},
 };
 
@@ -50,6 +51,13 @@ static const struct verb_option rollback_options[] = {
         { "without-snapshot", NULL, "restore nothing: the previous version takes the configuration over as it is" },
         { "automatic", NULL, NULL },
         { "reason", "TEXT", NULL },
+        { "id", "ID", NULL },
+        {},
+};
+
+/* The id that whoever asks has made for it: asked for again, it is not done again. */
+static const struct verb_option id_options[] = {
+        { "id", "ID", NULL },
         {},
 };
 
@@ -117,8 +125,8 @@ const struct verb cli_verbs[] = {
           .run = verb_rollback_system },
         { "show upgrade status", NULL, 0, 0, watch_options, "the steps of the newest operation", .run = verb_show_status },
         { "show upgrade history", NULL, 0, 0, NULL, "all recorded operations, newest first", .run = verb_show_history },
-        { "finalize", NULL, 0, 0, NULL, "give up the way back and raise the security floor", .run = verb_finalize },
-        { "abort", NULL, 0, 0, NULL, "give up an operation that is prepared", .run = verb_abort },
+        { "finalize", NULL, 0, 0, id_options, "give up the way back and raise the security floor", .run = verb_finalize },
+        { "abort", NULL, 0, 0, id_options, "give up an operation that is prepared", .run = verb_abort },
         { "slot list", NULL, 0, 0, NULL, "the slots", .run = verb_slot_list },
         { "slot activate", "SLOT", 1, 1, activate_options, "boot another slot; its configuration comes with it",
           .run = verb_slot_activate },

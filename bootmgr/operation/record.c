@@ -259,16 +259,16 @@ int operation_close_orphan(struct machine *m, struct error *e)
         return operation_save(m, &op, true, e);
 }
 
-int operation_begin(struct machine *m, struct operation *op, struct error *e)
+int operation_begin(struct machine *m, struct operation *op, const char *id, struct error *e)
 {
         _cleanup_(names_done) struct names names = {};
-        uint8_t id[16];
+        uint8_t bytes[16];
         int r;
 
-        r = random_id(id);
+        r = id ? hex_decode(id, bytes, sizeof(bytes)) : random_id(bytes);
         if (r < 0)
                 return fail_errno(e, r, "cannot make an operation id");
-        hex_encode(id, sizeof(id), op->id);
+        hex_encode(bytes, sizeof(bytes), op->id);
         op->start = now_realtime();
         op->sequence = 1;
         if (list_names(m, &names) < 0 || names.n == 0)

@@ -6,8 +6,8 @@
 
 #define OPERATION_KEEP 50 /* files; older ones go when a new one begins */
 
-/* Gives it an id, the next sequence and its start time. */
-int operation_begin(struct machine *m, struct operation *op, struct error *e);
+/* Gives it an id (`id`, or NULL: a new one), the next sequence and its start time. */
+int operation_begin(struct machine *m, struct operation *op, const char *id, struct error *e);
 
 /* Writes it. durable: flushed, at every change of a step; else for progress, which may be lost. Without a
  * data directory nothing is written and that is success: the record says enough. */

@@ -102,7 +102,7 @@ static int stage(struct run *run, enum slot_reason reason, const char *sentence,
         struct machine *m = run->m;
         int r;
 
-        r = operation_begin(m, &run->op, e);
+        r = operation_begin(m, &run->op, run->rollback ? run->rollback->id : NULL, e);
         if (r >= 0)
                 r = supersede(m, &run->op, sentence, e);
         if (r < 0)

@@ -23,6 +23,7 @@ struct upgrade_options {
         bool automatic;     /* by an updater, not by a person (recorded) */
         bool no_read_back;  /* VERIFY_IMAGE is skipped, and says so */
         bool full_speed;    /* with the I/O priority of the caller, not the idle one */
+        const char *id;     /* of the operation: who asks has made it (operation/request.h); NULL: a new one */
 };
 /* CHECK_BUNDLE … INSTALL_BOOT_FILES; then staged. Under the lock. */
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e);
@@ -33,6 +34,7 @@ struct rollback_options {
         const char *reason;    /* a sentence, recorded; NULL: made from `why` */
         bool local;            /* install.sh --rollback: without the version gate; restores at shutdown */
         bool without_snapshot; /* nothing is restored: the configuration is taken over as it is */
+        const char *id;        /* as above */
 };
 /* CHECK_PREVIOUS, then staged. A rollback of an operation that waits for health or confirmation
  * supersedes it. Refusals as in check.h. */

@@ -285,7 +285,7 @@ int run_from_record(struct run *run, struct machine *m, struct observer *o, cons
         int r;
 
         run_init(run, m, set->operation, set->operation_from, set->operation_to, o);
-        r = operation_begin(m, &run->op, e);
+        r = operation_begin(m, &run->op, NULL, e);
         if (r < 0)
                 return r;
         hex_encode(set->operation_id, sizeof(set->operation_id), run->op.id);

@@ -307,7 +307,7 @@ static int prepare(struct run *run, struct error *e)
                 log_warning(NO_WAY_BACK);
         r = machine_need_data(m, e);
         if (r >= 0)
-                r = operation_begin(m, &run->op, e);
+                r = operation_begin(m, &run->op, run->upgrade->id, e);
         if (r < 0)
                 return r;
         priority = run->upgrade->full_speed ? -1 : priority_lower();

@@ -36,6 +36,12 @@
         X(content, "content-mismatch", 1) /* a chunk or a read-back differs */                                              \
         X(hook, "hook-failed", 1)                                                                                           \
         X(unhealthy, "unhealthy", 1)                                                                                        \
+        X(not_authenticated, "not-authenticated", 3) /* the API: no certificate or token that is valid */                   \
+        X(not_found, "not-found", 2)                                                                                        \
+        X(method_not_allowed, "method-not-allowed", 2)                                                                      \
+        X(too_large, "too-large", 2)                                                                                        \
+        X(too_many_requests, "too-many-requests", 3)                                                                        \
+        X(id_reused, "id-reused", 3) /* an operation id that was used for something else */                                 \
         X(interrupted, "interrupted", 1)                                                                                    \
         X(degraded, "degraded", 1)
 

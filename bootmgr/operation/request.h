@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What is asked for with an id of the asker's own is done once, however often it arrives: an answer that was lost
+ * on the way is asked for again. An upgrade or a rollback takes the id as that of its operation, and is found among
+ * the operations; what is done at once is kept in requests.json on data, the newest REQUEST_KEEP of them. Both outlive
+ * the process, and a restart of the machine. */
+#pragma once
+
+#include "operation/operation.h"
+
+#define REQUEST_KEEP 64
+
+/* 32 hexadecimal digits, or a UUID in its usual form, as lower-case digits. -EINVAL. */
+int request_id(const char *text, char id[static OPERATION_ID_SIZE]);
+
+/* Whether `id` was asked for before: 1, and *ret is what is to be answered (a new reference); 0: it is new. -EEXIST,
+ * kind_id_reused: it was something else. `verb` is "upgrade", "rollback", "abort" or "finalize"; `source` that of an
+ * upgrade. */
+int request_find(struct machine *m, const char *id, const char *verb, const char *source, json_t **ret, struct error *e);
+
+/* After an abort or a finalize. */
+int request_remember(struct machine *m, const char *id, const char *verb, struct error *e);

@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What is asked for with an id is done once (--id, for bootmgrd's callers): asked for again, the same operation is told and
+# nothing is changed, also after a restart.
+. "$(dirname "$0")/lib.sh"
+
+bundle 1 && bundle 2 && bundle 3 || exit 2
+make_machine
+m upgrade system -q 1.bundle && boots || exit 2
+first=00112233445566778899aabbccddeeff
+second=00112233-4455-6677-8899-AABBCCDDEE00
+third=00112233445566778899aabbccddee01
+unchanged() { # WHAT BEFORE
+        is "$1: nothing was changed" "$2" "$(fingerprint)"
+}
+
+is "the operation has the id" "\"$first\"" "$(m upgrade system --json --id $first --no-reboot 2.bundle 2>err | json 'json.dumps(j["id"])')"
+before=$(fingerprint)
+is "again: the same operation" "$first UPGRADE" "$(m upgrade system --json --id $first --no-reboot 2.bundle | json 'j["id"] + " " + j["operation"]')"
+fails 3 id-reused "the id, for another bundle" m upgrade system --id $first 3.bundle
+fails 3 id-reused "the id, for a rollback" m rollback system --id $first
+fails 2 usage "an id that is none" m rollback system --id "$first"0
+fails 2 usage "an id of zeros" m abort --id 00000000000000000000000000000000
+unchanged "whatever is asked with a used id" "$before"
+m switch-at-shutdown -q
+boots
+is "version 2 runs" b "$(status 'j["booted"]')"
+before=$(fingerprint)
+is "again after the restart: how it ended" "$first DONE" "$(m upgrade system --json --id $first 2.bundle | json 'j["id"] + " " + j["state"]')"
+unchanged "a repeated upgrade after the restart" "$before"
+
+m rollback system -q --no-reboot || exit 2
+is "an abort" "done" "$(m abort --json --id $second | json 'j["result"]')"
+m rollback system -q --no-reboot || exit 2
+before=$(fingerprint)
+is "the abort again: it does not touch what was prepared since" "done" "$(m abort --json --id 00112233445566778899aabbccddee00 | json 'j["result"]')"
+fails 3 id-reused "the id of the abort, for a finalize" m finalize --id $second
+unchanged "a repeated abort" "$before"
+m abort -q
+is "a finalize" "done" "$(m finalize --json --id $third | json 'j["result"]')"
+m upgrade system -q 3.bundle && boots || exit 2
+is "the finalize again" "done" "$(m finalize --json --id $third | json 'j["result"]')"
+is "it did not take the newer way back" false "$(status 'j["finalized"]')"
+is "a rollback with an id of its own" 00112233445566778899aabbccddee02 "$(m rollback system --json --id 00112233445566778899aabbccddee02 | json 'j["id"]')"
+m switch-at-shutdown -q
+boots
+before=$(fingerprint)
+is "again, back on the previous version" '["00112233445566778899aabbccddee02", "DONE"]' \
+        "$(m rollback system --json --id 00112233445566778899aabbccddee02 | json '[j["id"], j["state"]]')"
+unchanged "a repeated rollback" "$before"
+
+finish
