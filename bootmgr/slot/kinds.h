@@ -43,6 +43,9 @@
         X(too_many_requests, "too-many-requests", 3)                                                                        \
         X(id_reused, "id-reused", 3) /* an operation id that was used for something else */                                 \
         X(interrupted, "interrupted", 1)                                                                                    \
+        X(store, "store-failed", 1)              /* the cluster's store: unreachable, refused, or of unknown outcome */     \
+        X(certificate, "certificate-refused", 3) /* not of this cluster, expired */                                         \
+        X(token, "token-refused", 3)             /* join token: used, expired, unknown */                                   \
         X(degraded, "degraded", 1)
 
 #define DECLARE_KIND(id, name, status) extern const struct error_kind kind_##id;
