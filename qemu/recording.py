@@ -151,7 +151,7 @@ class Recorder:
         self.step('upgrade that is not healthy, and the way back')
         box.sh('systemd-run', '--quiet', '--collect', 'bootmgr', 'upgrade', 'system', '--yes', three)
         box.wait('the upgrade has failed', lambda: box.operation()['state'] == 'FAILED' or box.operation()['operation'] == 'ROLLBACK'
-                 and box.operation()['state'] == 'DONE', 400)
+                 and box.operation()['state'] == 'DONE', 2 * cuts.BOOT_SECONDS)
         box.await_boot(new=False)
         box.sh('rm %s; sync' % UNHEALTHY)
         cuts.patiently(box, 'upgrade', 'clear')
