@@ -130,24 +130,33 @@ class Copy:
 
 
 def sampled(pending, rng, most):
-    """At most so many selections of the writes since the last flush: all of them if these are few; else prefixes, one left out, one
-    alone, and random ones, some of them torn. Never none: that is the durable disk itself; never all: that is the next one."""
+    """At most so many different selections of the writes since the last flush: all of them if these are few; else prefixes, one left out,
+    one alone, and random ones, some of them torn. Never none: that is the durable disk itself; never all: that is the next one."""
+    seen = {(), _key(pending)}
+    for kept in _selections(pending, rng, most):
+        if _key(kept) not in seen:
+            seen.add(_key(kept))
+            yield kept
+        if len(seen) - 2 >= most:
+            return
+
+
+def _key(selection):
+    return tuple((write.sector, write.count, write.offset) for write in selection)
+
+
+def _selections(pending, rng, most):
     count = len(pending)
-    if count == 0 or most <= 0:
-        return
     if 2 ** count - 2 <= most // 2:
-        chosen = [[write for i, write in enumerate(pending) if choice >> i & 1] for choice in range(1, 2 ** count - 1)]
+        yield from ([write for i, write in enumerate(pending) if choice >> i & 1] for choice in range(1, 2 ** count - 1))
     else:
         each = max(most // 4, 1)
         chosen = [pending[:i] for i in rng.sample(range(1, count), min(each, count - 1))]
         chosen += [pending[:i] + pending[i + 1:] for i in rng.sample(range(count), min(each, count))]
         chosen += [[pending[i]] for i in rng.sample(range(count), min(each, count))]
-        chosen = rng.sample(chosen, min(most, len(chosen)))
-    for _ in range(most - len(chosen)):
-        kept, _ = writelog.survivors(pending, rng)
-        if kept:
-            chosen.append(kept)
-    yield from chosen
+        yield from rng.sample(chosen, min(most, len(chosen)))
+    for _ in range(2 * most if pending else 0):
+        yield writelog.survivors(pending, rng)[0]
 
 
 class Judge:
