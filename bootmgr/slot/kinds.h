@@ -46,6 +46,7 @@
         X(store, "store-failed", 1)              /* the cluster's store: unreachable, refused, or of unknown outcome */     \
         X(certificate, "certificate-refused", 3) /* not of this cluster, expired */                                         \
         X(token, "token-refused", 3)             /* join token: used, expired, unknown */                                   \
+        X(joined_after_snapshot, "joined-after-snapshot", 3) /* a node that is no part of what was gone back to */          \
         X(degraded, "degraded", 1)
 
 #define DECLARE_KIND(id, name, status) extern const struct error_kind kind_##id;
