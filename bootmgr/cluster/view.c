@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/view.h"
+
+static int compare_names(const void *name, const void *node)
+{
+        return strcmp(name, ((const struct cluster_node *)node)->member.name);
+}
+
+struct cluster_node *cluster_view_node(const struct cluster_view *view, const char *name)
+{
+        return view->n_nodes ? bsearch(name, view->nodes, view->n_nodes, sizeof(*view->nodes), compare_names) : NULL;
+}
+
+static int add_node(struct cluster_view *view, const char *name, const char *value, size_t size, struct error *e)
+{
+        struct cluster_node node = {};
+        int r;
+
+        if (view->n_nodes == CLUSTER_MEMBERS_MAX)
+                return fail(e, -E2BIG, NULL, "the cluster has more than %d members", CLUSTER_MEMBERS_MAX);
+        if (view->n_nodes > 0 && strcmp(view->nodes[view->n_nodes - 1].member.name, name) >= 0)
+                return fail(e, -EINVAL, NULL, "the members of the cluster are not in order at %s", name);
+        if (view->n_nodes == view->allocated) {
+                size_t n = view->allocated ? 2 * view->allocated : 16;
+                struct cluster_node *more = reallocarray(view->nodes, n, sizeof(*more));
+
+                if (!more)
+                        return fail_errno(e, -ENOMEM, "the members of the cluster");
+                view->nodes = more;
+                view->allocated = n;
+        }
+        r = record_decode(RECORD_MEMBER, value, size, &node.member, e);
+        if (r < 0)
+                return r;
+        if (!streq(node.member.name, name)) {
+                record_done(RECORD_MEMBER, &node.member);
+                return fail(e, -EINVAL, NULL, "the key of the member %s holds another one", name);
+        }
+        view->nodes[view->n_nodes++] = node;
+        return 0;
+}
+
+/* The member that a key ROLE/NAME or ID/NAME speaks of; ID must be that of the open operation. */
+static struct cluster_node *node_of_key(const struct cluster_view *view, const char *rest, bool of_operation)
+{
+        char id[CLUSTER_ID_TEXT_SIZE];
+        const char *slash = strchr(rest, '/');
+        struct cluster_node *n = slash ? cluster_view_node(view, slash + 1) : NULL;
+        const char *before = n ? member_role_to_string(n->member.role) : "";
+
+        if (of_operation)
+                before = operation_is_open(view) ? id_to_text(view->operation.id, id) : "";
+        return n && strlen(before) == (size_t)(slash - rest) && strncmp(before, rest, strlen(before)) == 0 ? n : NULL;
+}
+
+static int add_vote(struct cluster_node *n, const char *value, size_t size, struct error *e)
+{
+        int r = record_decode(RECORD_VOTE, value, size, &n->vote, e);
+
+        n->voted = r >= 0;
+        return r;
+}
+
+static int add_status(struct cluster_node *n, const char *value, size_t size, struct error *e)
+{
+        int r = record_decode(RECORD_STATUS, value, size, &n->status, e);
+
+        n->has_status = r >= 0;
+        return r;
+}
+
+static int add_order(struct cluster_node *n, const char *value, size_t size, struct error *e)
+{
+        struct order order = {};
+        int r = record_decode(RECORD_ORDER, value, size, &order, e);
+
+        if (r >= 0)
+                n->order = order.at;
+        record_done(RECORD_ORDER, &order);
+        return r;
+}
+
+static int add_single(enum record_type type, const char *value, size_t size, void *ret, uint64_t revision,
+                      uint64_t *ret_revision, struct error *e)
+{
+        int r;
+
+        if (*ret_revision)
+                return fail(e, -EINVAL, NULL, "the store gave one key twice");
+        r = record_decode(type, value, size, ret, e);
+        if (r >= 0)
+                *ret_revision = revision;
+        return r;
+}
+
+int cluster_view_add(struct cluster_view *view, const char *key, const char *value, size_t size, uint64_t revision,
+                     struct error *e)
+{
+        struct cluster_node *n;
+        const char *rest;
+
+        if (streq(key, KEY_RECORD))
+                return add_single(RECORD_CLUSTER, value, size, &view->record, revision, &view->record_revision, e);
+        if (streq(key, KEY_OPERATION))
+                return add_single(RECORD_OPERATION, value, size, &view->operation, revision, &view->operation_revision, e);
+        if ((rest = startswith(key, KEY_NODES)))
+                return add_node(view, rest, value, size, e);
+        if ((rest = startswith(key, KEY_STATUS)))
+                return (n = node_of_key(view, rest, false)) && !n->has_status ? add_status(n, value, size, e) : 0;
+        if ((rest = startswith(key, KEY_VOTES)))
+                return (n = node_of_key(view, rest, true)) && !n->voted ? add_vote(n, value, size, e) : 0;
+        if ((rest = startswith(key, KEY_ORDERS)))
+                return (n = node_of_key(view, rest, true)) ? add_order(n, value, size, e) : 0;
+        return 0;
+}
+
+void cluster_view_done(struct cluster_view *view)
+{
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                record_done(RECORD_MEMBER, &view->nodes[i].member);
+                record_done(RECORD_VOTE, &view->nodes[i].vote);
+                record_done(RECORD_STATUS, &view->nodes[i].status);
+        }
+        free(view->nodes);
+        cluster_record_done(&view->record);
+        cluster_operation_done(&view->operation);
+        memset(view, 0, sizeof(*view));
+}
+
+bool node_decides(const struct cluster_node *n)
+{
+        return n->member.role != ROLE_ENGINE;
+}
+
+bool node_is_fenced(const struct cluster_view *view, const struct cluster_node *n)
+{
+        return cluster_record_fences(&view->record, n->member.joined);
+}
+
+bool node_is_settled(const struct cluster_view *view, const struct cluster_node *n)
+{
+        return n->has_status && n->status.settled && n->status.epoch == view->record.epoch;
+}
+
+bool node_has_reached(const struct cluster_view *view, const struct cluster_node *n)
+{
+        return node_is_settled(view, n) && n->status.confirmed &&
+               version_id_equal(&n->status.running, &view->record.running);
+}
+
+bool node_has_left(const struct cluster_view *view, const struct cluster_node *n)
+{
+        return node_is_settled(view, n) && n->status.confirmed && version_id_is(&n->status.running) &&
+               !version_id_equal(&n->status.running, &view->record.running);
+}
