@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/coordinator.h"
+
+#define ORDERS_AT_ONCE 64 /* engines in one transaction */
+
+static const char *const events[_EVENT_MAX] = {
+        [EVENT_WAITING] = "waiting",
+        [EVENT_COMPLETE] = "complete",
+        [EVENT_ENOUGH] = "enough",
+        [EVENT_REFUSED] = "refused",
+        [EVENT_LATE] = "late",
+        [EVENT_ROOM] = "room",
+        [EVENT_MAJORITY_LEFT] = "majority-left",
+};
+static const char *const actions[_COORDINATOR_ACTION_MAX] = {
+        [COORDINATOR_NOTHING] = "nothing", [COORDINATOR_COMMIT] = "commit", [COORDINATOR_ABORT] = "abort",
+        [COORDINATOR_GO_ON] = "go-on",     [COORDINATOR_ORDER] = "order",   [COORDINATOR_GO_BACK] = "go-back",
+        [COORDINATOR_FINISH] = "finish",   [COORDINATOR_FOLLOW] = "follow",
+};
+
+/* A cell that is not there is NOTHING: the event means nothing in that phase, or does not arise in it. */
+static const enum coordinator_action table[_PHASE_MAX][_EVENT_MAX] = {
+        [PHASE_IDLE] = { [EVENT_MAJORITY_LEFT] = COORDINATOR_FOLLOW },
+        [PHASE_PREPARE] = { [EVENT_COMPLETE] = COORDINATOR_COMMIT,
+                            [EVENT_ENOUGH] = COORDINATOR_COMMIT,
+                            [EVENT_REFUSED] = COORDINATOR_ABORT,
+                            [EVENT_LATE] = COORDINATOR_ABORT },
+        [PHASE_CONTROLLERS] = { [EVENT_COMPLETE] = COORDINATOR_GO_ON,
+                                [EVENT_REFUSED] = COORDINATOR_GO_BACK,
+                                [EVENT_LATE] = COORDINATOR_GO_BACK },
+        [PHASE_ENGINES] = { [EVENT_COMPLETE] = COORDINATOR_FINISH,
+                            [EVENT_REFUSED] = COORDINATOR_GO_BACK,
+                            [EVENT_LATE] = COORDINATOR_FINISH,
+                            [EVENT_ROOM] = COORDINATOR_ORDER },
+        [PHASE_TAKE_BACK] = { [EVENT_COMPLETE] = COORDINATOR_FINISH, [EVENT_LATE] = COORDINATOR_FINISH },
+};
+
+const char *coordinator_action_to_string(enum coordinator_action action)
+{
+        return action < _COORDINATOR_ACTION_MAX ? actions[action] : "unknown";
+}
+
+const char *coordinator_event_to_string(enum coordinator_event event)
+{
+        return event < _EVENT_MAX ? events[event] : "unknown";
+}
+
+enum coordinator_action coordinator_next(enum cluster_phase phase, enum coordinator_event event)
+{
+        return table[phase][event];
+}
+
+/* ---- what has happened ---- */
+
+/* They are named in the order of the members, which is that of the keys. */
+static int compare_stragglers(const void *name, const void *straggler)
+{
+        return strcmp(name, ((const struct straggler *)straggler)->name);
+}
+
+static bool is_straggler(const struct cluster_operation *op, const char *name)
+{
+        return op->n_stragglers > 0 &&
+               bsearch(name, op->stragglers, op->n_stragglers, sizeof(*op->stragglers), compare_stragglers) != NULL;
+}
+
+/* Whether the rollback would refuse it afterwards. */
+static bool joined_after_snapshot(const struct cluster_view *view, const struct cluster_node *n)
+{
+        return view->operation.kind == OPERATION_ROLLBACK && n->member.joined > view->record.previous_epoch;
+}
+
+static enum coordinator_event event_prepare(const struct cluster_view *view, uint64_t now)
+{
+        bool all = true, enough = true;
+
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+                bool veto = node_decides(n) || view->operation.strict;
+
+                if (node_is_fenced(view, n))
+                        continue;
+                if (node_decides(n) && joined_after_snapshot(view, n))
+                        return EVENT_REFUSED;
+                if (joined_after_snapshot(view, n))
+                        continue;
+                if (veto && n->voted && !n->vote.yes)
+                        return EVENT_REFUSED;
+                /* A NO that is no veto is an answer as well: nobody waits for another. */
+                all = all && n->voted;
+                enough = enough && (!veto || n->voted);
+        }
+        if (all)
+                return EVENT_COMPLETE;
+        if (now < view->operation.deadline)
+                return EVENT_WAITING;
+        return enough ? EVENT_ENOUGH : EVENT_LATE;
+}
+
+struct tally {
+        bool controllers_reached, controller_left, engines_settled, room;
+};
+
+/* Rolling: it was ordered, and is neither there nor overdue. */
+static bool is_at_work(const struct cluster_view *view, const struct cluster_node *n, uint64_t now)
+{
+        return n->order && !node_is_settled(view, n) && now < n->order + view->operation.switch_limit;
+}
+
+static struct tally count(const struct cluster_view *view, uint64_t now)
+{
+        const struct cluster_operation *op = &view->operation;
+        struct tally t = { .controllers_reached = true, .engines_settled = true };
+        uint64_t at_work = 0, waiting = 0;
+
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+                bool settled = node_is_settled(view, n);
+
+                if (node_is_fenced(view, n))
+                        continue;
+                if (node_decides(n)) {
+                        t.controllers_reached = t.controllers_reached && node_has_reached(view, n);
+                        t.controller_left = t.controller_left || node_has_left(view, n);
+                } else if (op->engines == ENGINES_ROLLING && op->phase == PHASE_ENGINES && !op->one_instant) {
+                        at_work += is_at_work(view, n, now);
+                        waiting += !n->order && !settled && !is_straggler(op, n->member.name);
+                } else if (!is_straggler(op, n->member.name)) {
+                        t.engines_settled = t.engines_settled && settled;
+                }
+        }
+        t.engines_settled = t.engines_settled && at_work == 0 && waiting == 0;
+        t.room = waiting > 0 && at_work < MAX(op->max_unavailable, UINT64_C(1));
+        return t;
+}
+
+static enum coordinator_event event_switch(const struct cluster_view *view, uint64_t now)
+{
+        const struct cluster_operation *op = &view->operation;
+        struct tally t = count(view, now);
+        bool late = now >= op->deadline;
+
+        if (op->phase == PHASE_CONTROLLERS)
+                return t.controller_left       ? EVENT_REFUSED
+                       : t.controllers_reached ? EVENT_COMPLETE
+                       : late                  ? EVENT_LATE
+                                               : EVENT_WAITING;
+        if (op->phase == PHASE_TAKE_BACK)
+                return t.controllers_reached && t.engines_settled ? EVENT_COMPLETE : late ? EVENT_LATE : EVENT_WAITING;
+        /* With one instant for all there was no look at the controllers before: it is made here. */
+        if (op->one_instant && (t.controller_left || (late && !t.controllers_reached)))
+                return EVENT_REFUSED;
+        if (t.room)
+                return EVENT_ROOM;
+        if (t.engines_settled && t.controllers_reached)
+                return EVENT_COMPLETE;
+        /* Engines in turn have a limit for each. */
+        if (op->engines == ENGINES_ROLLING && !op->one_instant)
+                return late && t.engines_settled ? EVENT_LATE : EVENT_WAITING;
+        return late ? EVENT_LATE : EVENT_WAITING;
+}
+
+/* The version on which more than half of the controllers have settled, away from the record; or NULL. */
+static const struct version_id *majority_version(const struct cluster_view *view)
+{
+        size_t controllers = 0;
+
+        for (size_t i = 0; i < view->n_nodes; i++)
+                controllers += node_decides(&view->nodes[i]) && !node_is_fenced(view, &view->nodes[i]);
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct version_id *v = &view->nodes[i].status.running;
+                size_t same = 0;
+
+                if (!node_decides(&view->nodes[i]))
+                        continue;
+                for (size_t k = 0; k < view->n_nodes; k++) {
+                        const struct cluster_node *n = &view->nodes[k];
+
+                        same += node_decides(n) && !node_is_fenced(view, n) && node_has_left(view, n) &&
+                                version_id_equal(&n->status.running, v);
+                }
+                if (2 * same > controllers)
+                        return v;
+        }
+        return NULL;
+}
+
+enum coordinator_event coordinator_event(const struct cluster_view *view, uint64_t now)
+{
+        if (view->record_revision == 0)
+                return EVENT_WAITING;
+        if (!operation_is_open(view))
+                return majority_version(view) ? EVENT_MAJORITY_LEFT : EVENT_WAITING;
+        return view->operation.phase == PHASE_PREPARE ? event_prepare(view, now) : event_switch(view, now);
+}
+
+uint64_t coordinator_deadline(const struct cluster_view *view)
+{
+        uint64_t next = operation_is_open(view) ? view->operation.deadline : UINT64_MAX;
+
+        /* Rolling: the oldest order that is not overdue yet. */
+        for (size_t i = 0; operation_is_open(view) && i < view->n_nodes; i++)
+                if (view->nodes[i].order && !node_is_settled(view, &view->nodes[i]))
+                        next = MIN(next, view->nodes[i].order + view->operation.switch_limit);
+        return next;
+}
+
+/* ---- what is written ---- */
+
+static const char *why_not(const struct cluster_view *view, const struct cluster_node *n)
+{
+        if (view->operation.phase == PHASE_PREPARE)
+                return !n->voted ? "it did not answer" : n->vote.message;
+        if (!n->has_status || n->status.epoch != view->record.epoch)
+                return "it was not heard of since the decision";
+        if (*n->status.message)
+                return n->status.message;
+        return n->status.settled ? "it runs another version" : "it is still at work";
+}
+
+/* Names who lags; all that is not fenced and not there. */
+static int name_stragglers(const struct cluster_view *view, struct cluster_operation *op)
+{
+        free(TAKE_PTR(op->stragglers));
+        op->n_stragglers = 0;
+        op->stragglers = calloc(view->n_nodes + 1, sizeof(*op->stragglers));
+        if (!op->stragglers)
+                return -ENOMEM;
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+                bool good = view->operation.phase == PHASE_PREPARE ? n->voted && n->vote.yes : node_has_reached(view, n);
+                struct straggler *s = &op->stragglers[op->n_stragglers];
+
+                if (good || node_is_fenced(view, n) ||
+                    (view->operation.phase == PHASE_PREPARE && joined_after_snapshot(view, n)))
+                        continue;
+                snprintf(s->name, sizeof(s->name), "%s", n->member.name);
+                snprintf(s->reason, sizeof(s->reason), "%s", why_not(view, n));
+                op->n_stragglers++;
+        }
+        return 0;
+}
+
+/* Ranges in which nobody has joined who is still a member refuse nobody. */
+static void drop_fences(const struct cluster_view *view, struct cluster_record *record)
+{
+        size_t kept = 0;
+
+        for (size_t i = 0; i < record->n_fences; i++) {
+                bool any = false;
+
+                for (size_t k = 0; k < view->n_nodes; k++)
+                        any = any || (view->nodes[k].member.joined >= record->fences[i].from &&
+                                      view->nodes[k].member.joined <= record->fences[i].to);
+                if (any)
+                        record->fences[kept++] = record->fences[i];
+        }
+        record->n_fences = kept;
+}
+
+/* The next record: its epoch and where it comes from. */
+static void next_record(struct cluster_record *record, enum record_origin origin, const uint8_t *id, uint64_t now)
+{
+        record->epoch++;
+        record->origin = origin;
+        record->written = now;
+        record->finalized = false;
+        memset(record->operation, 0, sizeof(record->operation));
+        if (id)
+                memcpy(record->operation, id, sizeof(record->operation));
+}
+
+static void put_record(const struct cluster_record *record, struct plan *plan)
+{
+        plan_put(plan, RECORD_CLUSTER, record, KEY_RECORD);
+        plan_put(plan, RECORD_CLUSTER, record, KEY_LOG "%020llu", (unsigned long long)record->epoch);
+}
+
+/* To the previous version: who joined since its last epoch is no part of the snapshot. There is nothing to go back to then.
+ */
+static int to_previous(const struct cluster_view *view, struct cluster_record *record)
+{
+        drop_fences(view, record);
+        record->previous = (struct version_id){};
+        return cluster_record_add_fence(record, record->previous_epoch + 1, record->epoch);
+}
+
+static int commit(const struct cluster_view *view, struct cluster_record *record, struct cluster_operation *op, uint64_t now,
+                  struct plan *plan)
+{
+        char id[CLUSTER_ID_TEXT_SIZE];
+        int r = 0;
+
+        if (op->kind == OPERATION_ROLLBACK) {
+                r = to_previous(view, record);
+        } else {
+                record->previous = record->running;
+                record->previous_epoch = record->epoch;
+        }
+        if (r >= 0)
+                r = name_stragglers(view, op);
+        if (r < 0)
+                return r;
+        record->running = op->to;
+        next_record(record, ORIGIN_COMMIT, op->id, now);
+        op->epoch = record->epoch;
+        op->phase = op->one_instant ? PHASE_ENGINES : PHASE_CONTROLLERS;
+        op->controllers_at = now + op->lead;
+        op->engines_at = op->one_instant ? op->controllers_at : 0;
+        op->deadline = op->controllers_at + op->switch_limit;
+        /* A power cut before this write: nothing was decided, and another controller decides. After it: this is the
+         * decision, and every node that hears of it, then or later, goes there. */
+        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_VOTES "%s/", id_to_text(op->id, id));
+        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_NODES);
+        plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
+        put_record(record, plan);
+        return 0;
+}
+
+void coordinator_close(const struct cluster_view *view, enum cluster_result result, const char *reason, uint64_t now,
+                       struct plan *plan)
+{
+        char id[CLUSTER_ID_TEXT_SIZE];
+        struct cluster_operation op;
+
+        if (record_copy(RECORD_OPERATION, &view->operation, &op) < 0) {
+                plan->failed = true;
+                return;
+        }
+        plan->failed = plan->failed || (op.epoch > 0 && name_stragglers(view, &op) < 0);
+        op.phase = PHASE_IDLE;
+        op.result = result == CLUSTER_DONE && op.n_stragglers > 0 ? CLUSTER_PARTIAL : result;
+        op.ended = now;
+        op.deadline = 0;
+        if (reason)
+                snprintf(op.reason, sizeof(op.reason), "%s", reason);
+        id_to_text(op.id, id);
+        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_put(plan, RECORD_OPERATION, &op, KEY_HISTORY "%s", id);
+        plan_delete(plan, false, KEY_OPERATION);
+        plan_delete(plan, true, KEY_VOTES "%s/", id);
+        plan_delete(plan, true, KEY_ORDERS "%s/", id);
+        record_done(RECORD_OPERATION, &op);
+}
+
+static void abort_operation(const struct cluster_view *view, uint64_t now, struct plan *plan)
+{
+        char reason[CLUSTER_TEXT_SIZE] = "controllers did not answer in time";
+
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+
+                if (node_is_fenced(view, n) || !(node_decides(n) || view->operation.strict))
+                        continue;
+                if (node_decides(n) && joined_after_snapshot(view, n))
+                        snprintf(reason, sizeof(reason), "the controller %s joined after the snapshot", n->member.name);
+                else if (n->voted && !n->vote.yes)
+                        snprintf(reason, sizeof(reason), "%s: %.150s", n->member.name, n->vote.message);
+                else if (!n->voted)
+                        snprintf(reason, sizeof(reason), "%s did not answer in time", n->member.name);
+                else
+                        continue;
+                break;
+        }
+        coordinator_close(view, CLUSTER_ABORTED, reason, now, plan);
+}
+
+static void go_on(const struct cluster_view *view, struct cluster_operation *op, uint64_t now, struct plan *plan)
+{
+        op->phase = PHASE_ENGINES;
+        op->engines_at = op->engines == ENGINES_TOGETHER ? now + op->lead : 0;
+        op->deadline = now + op->lead + op->switch_limit;
+        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
+}
+
+static void order(const struct cluster_view *view, const struct cluster_operation *op, uint64_t now, struct plan *plan)
+{
+        const struct order turn = { .at = now + op->lead };
+        uint64_t room = MAX(op->max_unavailable, UINT64_C(1));
+        char id[CLUSTER_ID_TEXT_SIZE];
+
+        for (size_t i = 0; i < view->n_nodes; i++)
+                room -= room > 0 && is_at_work(view, &view->nodes[i], now);
+        room = MIN(room, (uint64_t)ORDERS_AT_ONCE);
+        id_to_text(op->id, id);
+        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        /* Two coordinators that both find room would order twice as many. */
+        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_ORDERS "%s/", id);
+        for (size_t i = 0; i < view->n_nodes && room > 0; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+
+                if (node_decides(n) || node_is_fenced(view, n) || n->order || node_is_settled(view, n) ||
+                    is_straggler(op, n->member.name))
+                        continue;
+                plan_put(plan, RECORD_ORDER, &turn, KEY_ORDERS "%s/%s", id, n->member.name);
+                room--;
+        }
+}
+
+static const char *who_is_missing(const struct cluster_view *view)
+{
+        for (size_t i = 0; i < view->n_nodes; i++)
+                if (node_decides(&view->nodes[i]) && !node_is_fenced(view, &view->nodes[i]) &&
+                    !node_has_reached(view, &view->nodes[i]))
+                        return view->nodes[i].member.name;
+        return "a controller";
+}
+
+/* A new decision: the record is again as the operation found it, in a new epoch. What an upgrade has overwritten is no way
+ * back any more. */
+static int go_back(const struct cluster_view *view, struct cluster_record *record, struct cluster_operation *op,
+                   uint64_t now, struct plan *plan)
+{
+        const struct cluster_record *before = &op->before;
+
+        record->running = before->running;
+        record->previous = before->previous;
+        if (op->kind == OPERATION_UPGRADE)
+                record->previous = (struct version_id){};
+        record->previous_epoch = before->previous_epoch;
+        memcpy(record->fences, before->fences, sizeof(record->fences));
+        record->n_fences = before->n_fences;
+        next_record(record, ORIGIN_GO_BACK, op->id, now);
+        snprintf(op->reason, sizeof(op->reason), "%s did not come up with version %s", who_is_missing(view), op->to.version);
+        op->phase = PHASE_TAKE_BACK;
+        op->controllers_at = op->engines_at = now + op->lead;
+        op->deadline = op->controllers_at + op->switch_limit;
+        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
+        put_record(record, plan);
+        return 0;
+}
+
+/* The engines follow the record, never a controller: so the record follows the majority of the controllers. */
+static int follow(const struct cluster_view *view, struct cluster_record *record, uint64_t now, struct plan *plan)
+{
+        const struct version_id version = *majority_version(view);
+        int r = 0;
+
+        if (version_id_equal(&version, &record->previous))
+                r = to_previous(view, record);
+        if (r < 0)
+                return r;
+        record->previous = (struct version_id){};
+        record->running = version;
+        next_record(record, ORIGIN_FOLLOW, NULL, now);
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
+        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_CONTROLLER);
+        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_NODES);
+        put_record(record, plan);
+        return 0;
+}
+
+static int carry_out(enum coordinator_action action, const struct cluster_view *view, struct cluster_record *record,
+                     struct cluster_operation *op, uint64_t now, struct plan *plan)
+{
+        switch (action) {
+        case COORDINATOR_COMMIT:
+                return commit(view, record, op, now, plan);
+        case COORDINATOR_ABORT:
+                abort_operation(view, now, plan);
+                return 0;
+        case COORDINATOR_GO_ON:
+                go_on(view, op, now, plan);
+                return 0;
+        case COORDINATOR_ORDER:
+                order(view, op, now, plan);
+                return 0;
+        case COORDINATOR_GO_BACK:
+                return go_back(view, record, op, now, plan);
+        case COORDINATOR_FINISH:
+                coordinator_close(view, op->phase == PHASE_TAKE_BACK ? CLUSTER_FAILED : CLUSTER_DONE, NULL, now, plan);
+                return 0;
+        case COORDINATOR_FOLLOW:
+                return follow(view, record, now, plan);
+        case COORDINATOR_NOTHING:
+        case _COORDINATOR_ACTION_MAX:
+                break;
+        }
+        return 0;
+}
+
+int coordinator_decide(const struct cluster_view *view, uint64_t now, enum coordinator_action *ret, struct plan *plan,
+                       struct error *e)
+{
+        _cleanup_cluster_record_ struct cluster_record record = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+        enum coordinator_event event = coordinator_event(view, now);
+        enum coordinator_action action = coordinator_next(view->operation.phase, event);
+        int r;
+
+        *ret = COORDINATOR_NOTHING;
+        if (action == COORDINATOR_NOTHING)
+                return 0;
+        r = record_copy(RECORD_CLUSTER, &view->record, &record);
+        if (r >= 0)
+                r = record_copy(RECORD_OPERATION, &view->operation, &op);
+        if (r >= 0)
+                r = carry_out(action, view, &record, &op, now, plan);
+        if (r == -ENOSPC)
+                return fail(e, r, NULL, "too many groups of nodes are refused: delete those that will not come back");
+        if (r < 0)
+                return fail_errno(e, r, "the cluster's operation");
+        *ret = action;
+        return plan_failed(plan, e);
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/participant.h"
+
+#include "base/buf.h"
+
+static const char *const stands[_STANDS_MAX] = {
+        [STANDS_NOWHERE] = "nowhere",   [STANDS_FENCED] = "fenced",   [STANDS_WAITING] = "waiting",
+        [STANDS_IN_PLACE] = "in-place", [STANDS_ARRIVED] = "arrived", [STANDS_BEHIND] = "behind",
+        [STANDS_WITHOUT] = "without",   [STANDS_FAILED] = "failed",   [STANDS_LEFT] = "left",
+};
+static const char *const hearings[_HEARS_MAX] = {
+        [HEARS_OLD] = "old",     [HEARS_PEACE] = "peace", [HEARS_OPEN] = "open",       [HEARS_PREPARED] = "prepared",
+        [HEARS_OTHER] = "other", [HEARS_TURN] = "turn",   [HEARS_NOT_YET] = "not-yet",
+};
+static const char *const actions[_PARTICIPANT_ACTION_MAX] = {
+        [PARTICIPANT_NOTHING] = "nothing", [PARTICIPANT_PREPARE] = "prepare", [PARTICIPANT_VOTE] = "vote",
+        [PARTICIPANT_REACH] = "reach",     [PARTICIPANT_SWITCH] = "switch",   [PARTICIPANT_FETCH] = "fetch",
+        [PARTICIPANT_REFUSED] = "refused", [PARTICIPANT_DECLINE] = "decline", [PARTICIPANT_FINALIZE] = "finalize",
+};
+
+/* Nothing, where a cell is not there: HEARS_OLD teaches nothing; who waits has something to do already; who failed or left
+ * has had its one time in this epoch. Who is behind while an operation is open and undecided waits for its end. */
+static const enum participant_action table[_STANDS_MAX][_HEARS_MAX] = {
+        [STANDS_FENCED] = { [HEARS_PEACE] = PARTICIPANT_REFUSED,
+                            [HEARS_OPEN] = PARTICIPANT_REFUSED,
+                            [HEARS_PREPARED] = PARTICIPANT_REFUSED,
+                            [HEARS_OTHER] = PARTICIPANT_REFUSED,
+                            [HEARS_TURN] = PARTICIPANT_REFUSED,
+                            [HEARS_NOT_YET] = PARTICIPANT_REFUSED },
+        [STANDS_IN_PLACE] = { [HEARS_OPEN] = PARTICIPANT_PREPARE, [HEARS_PREPARED] = PARTICIPANT_VOTE },
+        [STANDS_ARRIVED] = { [HEARS_PEACE] = PARTICIPANT_REACH,
+                             [HEARS_OPEN] = PARTICIPANT_REACH,
+                             [HEARS_PREPARED] = PARTICIPANT_REACH,
+                             [HEARS_OTHER] = PARTICIPANT_REACH,
+                             [HEARS_TURN] = PARTICIPANT_REACH,
+                             [HEARS_NOT_YET] = PARTICIPANT_REACH },
+        [STANDS_BEHIND] = { [HEARS_PEACE] = PARTICIPANT_SWITCH,
+                            [HEARS_OPEN] = PARTICIPANT_DECLINE,
+                            [HEARS_TURN] = PARTICIPANT_SWITCH },
+        [STANDS_WITHOUT] = { [HEARS_PEACE] = PARTICIPANT_FETCH,
+                             [HEARS_OPEN] = PARTICIPANT_DECLINE,
+                             [HEARS_TURN] = PARTICIPANT_FETCH },
+        [STANDS_FAILED] = { [HEARS_OPEN] = PARTICIPANT_DECLINE },
+        [STANDS_LEFT] = { [HEARS_OPEN] = PARTICIPANT_DECLINE },
+};
+
+const char *participant_stand_to_string(enum participant_stand stand)
+{
+        return stand < _STANDS_MAX ? stands[stand] : "unknown";
+}
+
+const char *participant_hears_to_string(enum participant_hears hears)
+{
+        return hears < _HEARS_MAX ? hearings[hears] : "unknown";
+}
+
+const char *participant_action_to_string(enum participant_action action)
+{
+        return action < _PARTICIPANT_ACTION_MAX ? actions[action] : "unknown";
+}
+
+enum participant_action participant_next(enum participant_stand stand, enum participant_hears hears)
+{
+        return table[stand][hears];
+}
+
+/* ---- where it stands ---- */
+
+static bool holds(const struct slot *slot, const struct version_id *v)
+{
+        return slot_has_system(slot) && version_id_is(v) && memcmp(slot->digest, v->digest, DIGEST_SIZE) == 0;
+}
+
+/* The slot to switch to: one that holds the version, not the running one. */
+static int find_slot(const struct participant_input *in)
+{
+        for (int i = 0; i < in->set->n_slots; i++)
+                if (i != in->slot && holds(&in->set->slots[i], &in->record->running) &&
+                    slot_is_selectable(&in->set->slots[i]))
+                        return i;
+        return SLOT_NONE;
+}
+
+/* Whether the switch that the journal speaks of was made: a slot got a newer generation since. A switch that was cut before
+ * it was durable takes a generation too, but no slot has it. */
+static bool attempt_was_made(const struct participant_input *in)
+{
+        const struct journal *j = in->journal;
+
+        if (j->attempted != in->record->epoch)
+                return false;
+        for (int i = 0; i < in->set->n_slots; i++)
+                if (in->set->slots[i].generation > j->attempted_generation)
+                        return true;
+        return false;
+}
+
+/* A switch that the next boot ends, an operation whose worker runs, or a trial. Not one that waits for the shutdown: after a
+ * crash nobody would shut down, and the order is given again. */
+static bool is_at_work(const struct participant_input *in)
+{
+        return in->set->phase != SWITCH_NONE || in->set->operation_state == OPERATION_RUNNING ||
+               in->set->slots[in->slot].state == SLOT_TRIAL;
+}
+
+static enum participant_stand find_stand(const struct participant_input *in)
+{
+        if (!in->member || in->slot < 0 || in->slot >= in->set->n_slots)
+                return STANDS_NOWHERE;
+        if (in->fenced)
+                return STANDS_FENCED;
+        if (is_at_work(in))
+                return STANDS_WAITING;
+        if (holds(&in->set->slots[in->slot], &in->record->running))
+                return in->journal->reached == in->record->epoch ? STANDS_IN_PLACE : STANDS_ARRIVED;
+        if (in->journal->reached == in->record->epoch)
+                return STANDS_LEFT;
+        if (attempt_was_made(in))
+                return STANDS_FAILED;
+        return find_slot(in) == SLOT_NONE ? STANDS_WITHOUT : STANDS_BEHIND;
+}
+
+/* ---- what it hears ---- */
+
+static bool is_old(const struct participant_input *in)
+{
+        const struct journal *j = in->journal;
+        bool prepared = !is_all_zero(j->prepared, sizeof(j->prepared));
+
+        return in->record->epoch < MAX(j->attempted, j->reached) || (prepared && in->revision < j->prepared_revision);
+}
+
+static bool may_answer(const struct participant_input *in)
+{
+        const struct journal *j = in->journal;
+
+        return memcmp(in->operation->id, j->over, sizeof(j->over)) != 0 && in->revision > j->over_revision && !in->voted &&
+               is_all_zero(j->prepared, sizeof(j->prepared));
+}
+
+static bool is_my_turn(const struct participant_input *in)
+{
+        const struct cluster_operation *op = in->operation;
+
+        if (op->phase == PHASE_TAKE_BACK)
+                return true;
+        if (in->role != ROLE_ENGINE)
+                return true;
+        if (op->phase != PHASE_ENGINES)
+                return false;
+        return op->engines == ENGINES_TOGETHER || op->one_instant || in->order > 0;
+}
+
+static enum participant_hears find_hears(const struct participant_input *in)
+{
+        if (is_old(in))
+                return HEARS_OLD;
+        if (!in->operation)
+                return HEARS_PEACE;
+        if (in->operation->phase > PHASE_PREPARE)
+                return is_my_turn(in) ? HEARS_TURN : HEARS_NOT_YET;
+        if (memcmp(in->operation->id, in->journal->prepared, CLUSTER_ID_SIZE) == 0)
+                return in->voted ? HEARS_OTHER : HEARS_PREPARED;
+        return may_answer(in) ? HEARS_OPEN : HEARS_OTHER;
+}
+
+/* ---- what it does ---- */
+
+static uint64_t instant(const struct participant_input *in)
+{
+        if (!in->operation)
+                return 0;
+        if (in->role != ROLE_ENGINE)
+                return in->operation->controllers_at;
+        return in->order ?: in->operation->engines_at;
+}
+
+/* The operation that it was prepared for is decided, or is not there any more. */
+static bool is_over(const struct participant_input *in)
+{
+        return !is_all_zero(in->journal->prepared, CLUSTER_ID_SIZE) &&
+               (!in->operation || in->operation->phase != PHASE_PREPARE ||
+                memcmp(in->operation->id, in->journal->prepared, CLUSTER_ID_SIZE) != 0);
+}
+
+static void say(const struct participant_input *in, struct participant_decision *d)
+{
+        static const char *const why[_STANDS_MAX] = {
+                [STANDS_FENCED] = "it joined after the snapshot",
+                [STANDS_WAITING] = "a switch is under way",
+                [STANDS_BEHIND] = "it is about to switch",
+                [STANDS_WITHOUT] = "it fetches the version",
+                [STANDS_FAILED] = "it switched, and came back",
+                [STANDS_LEFT] = "it was taken to another version on the spot",
+        };
+        const struct slot *slot = &in->set->slots[in->slot];
+
+        d->status.epoch = in->record->epoch;
+        d->status.generation = in->set->generation;
+        d->status.confirmed = slot->state == SLOT_CONFIRMED;
+        memcpy(d->status.running.version, slot->version, sizeof(slot->version));
+        memcpy(d->status.running.digest, slot->digest, sizeof(slot->digest));
+        d->status.settled = d->journal.reached == in->record->epoch || d->stand == STANDS_FAILED;
+        if (d->stand == STANDS_WAITING)
+                d->status.settled = false;
+        snprintf(d->status.message, sizeof(d->status.message), "%s", d->action == PARTICIPANT_REACH ? "" : why[d->stand] ?: "");
+        if (is_all_zero(slot->digest, DIGEST_SIZE) || !*slot->version)
+                d->status.running = (struct version_id){}; /* a system that bootmgr did not put there */
+}
+
+void participant_decide(const struct participant_input *in, struct participant_decision *ret)
+{
+        struct participant_decision d = { .stand = find_stand(in), .hears = find_hears(in), .slot = SLOT_NONE };
+
+        d.journal = *in->journal;
+        d.action = table[d.stand][d.hears];
+        if (d.stand == STANDS_NOWHERE) {
+                *ret = d;
+                return;
+        }
+        if (d.stand == STANDS_IN_PLACE && d.hears == HEARS_PEACE && in->record->finalized && !in->set->finalized &&
+            in->set->previous != SLOT_NONE)
+                d.action = PARTICIPANT_FINALIZE;
+        if (d.hears != HEARS_OLD && is_over(in)) {
+                d.release = d.save = true;
+                memcpy(d.journal.over, in->journal->prepared, CLUSTER_ID_SIZE);
+                d.journal.over_revision = in->revision;
+                memset(d.journal.prepared, 0, CLUSTER_ID_SIZE);
+                d.journal.prepared_revision = 0;
+        }
+        if (d.action == PARTICIPANT_REACH) {
+                d.journal.reached = in->record->epoch;
+                d.save = true;
+        }
+        if (d.action == PARTICIPANT_SWITCH) {
+                d.slot = find_slot(in);
+                d.at = instant(in);
+                /* The same attempt after a crash: its first generation tells whether it was made. */
+                d.save = d.save || d.journal.attempted != in->record->epoch;
+                if (d.journal.attempted != in->record->epoch)
+                        d.journal.attempted_generation = in->set->generation;
+                d.journal.attempted = in->record->epoch;
+        }
+        if (d.hears != HEARS_OLD)
+                say(in, &d);
+        *ret = d;
+}
+
+void participant_prepared(const struct participant_input *in, struct journal *ret)
+{
+        *ret = *in->journal;
+        memcpy(ret->prepared, in->operation->id, CLUSTER_ID_SIZE);
+        ret->prepared_revision = in->revision;
+}
+
+void participant_abort_local(struct journal *journal)
+{
+        memcpy(journal->over, journal->prepared, CLUSTER_ID_SIZE);
+        memset(journal->prepared, 0, CLUSTER_ID_SIZE);
+        journal->over_revision = journal->prepared_revision;
+        journal->prepared_revision = 0;
+}

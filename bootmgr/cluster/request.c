@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/request.h"
+
+#include "cluster/coordinator.h"
+#include "slot/kinds.h"
+
+static int refuse_open(const struct cluster_view *view, struct error *e)
+{
+        char id[CLUSTER_ID_TEXT_SIZE];
+
+        if (!operation_is_open(view))
+                return 0;
+        return fail(e, -EBUSY, &kind_busy, "the operation %s of the cluster is open", id_to_text(view->operation.id, id));
+}
+
+static int check_rollback(const struct cluster_view *view, struct error *e)
+{
+        if (!version_id_is(&view->record.previous))
+                return fail(e, -ENOENT, &kind_no_previous, "the cluster has no previous version");
+        if (view->record.finalized)
+                return fail(e, -EPERM, &kind_finalized, "the upgrade to version %s is finalized",
+                            view->record.running.version);
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+
+                if (!node_decides(n) || node_is_fenced(view, n) || n->member.joined <= view->record.previous_epoch)
+                        continue;
+                fail(e, -EPERM, &kind_joined_after_snapshot, "the controller %s joined after the snapshot of version %s",
+                     n->member.name, view->record.previous.version);
+                return fail_hint(e, "remove it first: bootmgr node delete %s", n->member.name);
+        }
+        return 0;
+}
+
+int request_check(const struct cluster_view *view, const struct open_request *request, struct error *e)
+{
+        int r = refuse_open(view, e);
+
+        if (r >= 0 && view->record_revision == 0)
+                return fail(e, -ENOENT, NULL, "there is no cluster yet");
+        if (r >= 0 && request->kind == OPERATION_ROLLBACK)
+                r = check_rollback(view, e);
+        if (r >= 0 && request->kind == OPERATION_UPGRADE && version_id_equal(&request->to, &view->record.running))
+                return fail(e, -EALREADY, NULL, "the cluster runs version %s already", request->to.version);
+        for (size_t i = 0; r >= 0 && i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+
+                if (node_decides(n) && !node_is_fenced(view, n) && !node_has_reached(view, n))
+                        return fail(e, -EAGAIN, &kind_unhealthy, "the controller %s does not run the cluster's version %s",
+                                    n->member.name, view->record.running.version);
+        }
+        return r;
+}
+
+int request_open(const struct cluster_view *view, const struct open_request *request, uint64_t now, struct plan *plan,
+                 struct error *e)
+{
+        char id[CLUSTER_ID_TEXT_SIZE];
+        struct cluster_operation op = {
+                .kind = request->kind,
+                .phase = PHASE_PREPARE,
+                .result = CLUSTER_IN_PROGRESS,
+                .from = view->record.running,
+                .to = request->kind == OPERATION_ROLLBACK ? view->record.previous : request->to,
+                .strict = request->strict,
+                .one_instant = request->one_instant,
+                .engines = request->engines,
+                .max_unavailable = request->max_unavailable,
+                .opened = now,
+                .prepare_limit = request->prepare_limit,
+                .switch_limit = request->switch_limit,
+                .lead = request->lead,
+                .deadline = now + request->prepare_limit,
+                .before = view->record,
+        };
+        int r;
+
+        if (operation_is_open(view) && memcmp(view->operation.id, request->id, sizeof(request->id)) == 0)
+                return 0;
+        r = request_check(view, request, e);
+        if (r < 0)
+                return r;
+        memcpy(op.id, request->id, sizeof(op.id));
+        snprintf(op.requested_by, sizeof(op.requested_by), "%s", request->requested_by ?: "");
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_HISTORY "%s", id_to_text(op.id, id));
+        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_NODES);
+        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_CONTROLLER);
+        plan_put(plan, RECORD_OPERATION, &op, KEY_OPERATION);
+        return plan_failed(plan, e);
+}
+
+int request_abort(const struct cluster_view *view, const char *who, uint64_t now, struct plan *plan, struct error *e)
+{
+        char reason[CLUSTER_TEXT_SIZE];
+
+        if (!operation_is_open(view))
+                return 0;
+        if (view->operation.phase != PHASE_PREPARE)
+                return fail(e, -EBUSY, &kind_busy, "the operation is committed: it goes on to version %s",
+                            view->record.running.version);
+        snprintf(reason, sizeof(reason), "aborted by %.200s", who);
+        coordinator_close(view, CLUSTER_ABORTED, reason, now, plan);
+        return plan_failed(plan, e);
+}
+
+static void plan_record(const struct cluster_view *view, const struct cluster_record *record, struct plan *plan)
+{
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
+        plan_guard(plan, view->record_revision ? GUARD_REVISION : GUARD_ABSENT, view->record_revision, KEY_RECORD);
+        plan_put(plan, RECORD_CLUSTER, record, KEY_RECORD);
+        plan_put(plan, RECORD_CLUSTER, record, KEY_LOG "%020llu", (unsigned long long)record->epoch);
+}
+
+int request_finalize(const struct cluster_view *view, uint64_t now, struct plan *plan, struct error *e)
+{
+        struct cluster_record record = view->record; /* borrows what is unknown */
+        int r = refuse_open(view, e);
+
+        if (r < 0 || view->record.finalized)
+                return r;
+        record.finalized = true;
+        record.origin = ORIGIN_FINALIZE;
+        record.written = now;
+        plan_record(view, &record, plan);
+        return plan_failed(plan, e);
+}
+
+static void plan_member(const char *name, enum member_role role, uint64_t epoch, uint64_t now, struct plan *plan)
+{
+        struct member member = { .role = role, .joined = epoch, .added = now };
+
+        snprintf(member.name, sizeof(member.name), "%s", name);
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_NODES "%s", name);
+        plan_put(plan, RECORD_MEMBER, &member, KEY_NODES "%s", name);
+}
+
+static int check_name(const char *name, struct error *e)
+{
+        return member_name_valid(name) ? 0 : fail(e, -EINVAL, &kind_usage, "\"%s\" is not the name of a node", name);
+}
+
+int request_init(const struct cluster_view *view, const char *name, enum member_role role, const struct version_id *running,
+                 uint64_t now, struct plan *plan, struct error *e)
+{
+        const struct cluster_record record = { .epoch = 1, .running = *running, .origin = ORIGIN_INIT, .written = now };
+
+        if (check_name(name, e) < 0)
+                return -EINVAL;
+        if (view->record_revision)
+                return fail(e, -EEXIST, NULL, "there is a cluster already");
+        /* Part of every snapshot that there will be. */
+        plan_member(name, role, 0, now, plan);
+        plan_record(view, &record, plan);
+        return plan_failed(plan, e);
+}
+
+int request_join(const struct cluster_view *view, const char *name, enum member_role role, uint64_t now, struct plan *plan,
+                 struct error *e)
+{
+        const struct cluster_node *n = NULL;
+        int r = check_name(name, e);
+
+        if (r >= 0 && (n = cluster_view_node(view, name)))
+                r = request_admit(view, name, &n, e);
+        if (r < 0)
+                return r;
+        if (n)
+                return n->member.role == role ? 0 : fail(e, -EEXIST, NULL, "%s is a member with another role", name);
+        r = refuse_open(view, e);
+        if (r < 0)
+                return r;
+        if (view->record_revision == 0)
+                return fail(e, -ENOENT, NULL, "there is no cluster yet");
+        if (view->n_nodes == CLUSTER_MEMBERS_MAX)
+                return fail(e, -E2BIG, NULL, "the cluster has %d members", CLUSTER_MEMBERS_MAX);
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
+        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_member(name, role, view->record.epoch, now, plan);
+        return plan_failed(plan, e);
+}
+
+int request_delete(const struct cluster_view *view, const char *name, struct plan *plan, struct error *e)
+{
+        const struct cluster_node *n = cluster_view_node(view, name);
+        int r = refuse_open(view, e);
+
+        if (r < 0 || !n)
+                return r;
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
+        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_delete(plan, false, KEY_NODES "%s", name);
+        plan_delete(plan, false, KEY_STATUS "%s/%s", member_role_to_string(n->member.role), name);
+        return plan_failed(plan, e);
+}
+
+int request_admit(const struct cluster_view *view, const char *name, const struct cluster_node **ret, struct error *e)
+{
+        const struct cluster_node *n = cluster_view_node(view, name);
+
+        if (!n)
+                return fail(e, -ENOENT, &kind_not_authorized, "%s is no member of the cluster", name);
+        if (node_is_fenced(view, n)) {
+                fail(e, -EPERM, &kind_joined_after_snapshot, "%s joined after the snapshot that the cluster went back to",
+                     name);
+                return fail_hint(e, "an operator deletes it (bootmgr node delete %s), then it may join anew", name);
+        }
+        *ret = n;
+        return 0;
+}
+
+int request_vote(const struct cluster_view *view, const char *name, const uint8_t id[static CLUSTER_ID_SIZE],
+                 const struct vote *vote, struct plan *plan, struct error *e)
+{
+        const struct cluster_node *n;
+        char text[CLUSTER_ID_TEXT_SIZE];
+        int r = request_admit(view, name, &n, e);
+
+        if (r < 0 || n->voted || !operation_is_open(view) || view->operation.phase != PHASE_PREPARE ||
+            memcmp(view->operation.id, id, CLUSTER_ID_SIZE) != 0)
+                return r;
+        id_to_text(id, text);
+        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_guard(plan, GUARD_ABSENT, 0, KEY_VOTES "%s/%s", text, name);
+        plan_put(plan, RECORD_VOTE, vote, KEY_VOTES "%s/%s", text, name);
+        return plan_failed(plan, e);
+}
+
+int request_status(const struct cluster_view *view, const char *name, const struct member_status *status, struct plan *plan,
+                   struct error *e)
+{
+        const struct cluster_node *n;
+        int r = request_admit(view, name, &n, e);
+
+        /* What was said in an earlier epoch and arrives now is old news. */
+        if (r < 0 || status->epoch != view->record.epoch)
+                return r;
+        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_put(plan, RECORD_STATUS, status, KEY_STATUS "%s/%s", member_role_to_string(n->member.role), name);
+        return plan_failed(plan, e);
+}

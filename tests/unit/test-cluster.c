@@ -1,0 +1,831 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The cluster as a whole, simulated: nodes that are made of the pure functions, real slot sets and journals, and a store in
+ * memory. A schedule is a seed: it crashes, delays, repeats, overtakes, joins, takes back by hand; then it lets everything
+ * come to rest and looks at the properties of tests/model. BOOTMGR_SEED=N runs one, BOOTMGR_SCHEDULES=N that many. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "cluster/coordinator.h"
+#include "cluster/participant.h"
+#include "cluster/request.h"
+
+/* Check has a macro of this name. */
+#include <check.h>
+#undef fail
+
+#define KEYS_MAX     256
+#define NODES_MAX    6
+#define VIEWS        4 /* the newest first: messages are up to so many writes old */
+#define MESSAGES_MAX 32
+#define CHAOS        400
+#define REST         5000
+#define QUIET        400 /* steps without a change */
+#define OPERATIONS   8
+#define EPOCHS       64
+
+/* The sanitizers make it ten times as slow. */
+#ifdef __SANITIZE_ADDRESS__
+#define SCHEDULES 1000
+#else
+#define SCHEDULES 10000
+#endif
+
+struct entry {
+        char key[PLAN_KEY_SIZE];
+        char *value;
+        uint64_t revision;
+};
+
+struct message {
+        char from[MEMBER_NAME_SIZE];
+        bool is_vote;
+        uint8_t id[CLUSTER_ID_SIZE];
+        struct vote vote;
+        struct member_status status;
+};
+
+struct machine {
+        char name[MEMBER_NAME_SIZE];
+        enum member_role role;
+        bool there;
+        struct slot_set set;
+        int slot;
+        struct journal journal; /* as it was written and read again */
+        int going;              /* memory: about to switch to; SLOT_NONE */
+        uint64_t epoch;         /* memory: … for this one */
+        bool by_hand;
+        uint64_t came_back;  /* the epoch whose trial did not come up */
+        struct plan pending; /* a controller's: read, not written yet */
+        bool has_pending;
+        bool outsider; /* joined after the snapshot that was gone back to */
+};
+
+static struct {
+        unsigned seed;
+        struct entry keys[KEYS_MAX]; /* sorted */
+        size_t n_keys;
+        uint64_t revision, now;
+        struct cluster_view views[VIEWS];
+        struct machine machines[NODES_MAX];
+        size_t n;
+        struct message messages[MESSAGES_MAX];
+        size_t n_messages;
+        bool calm;
+        unsigned long changes; /* of anything: it has come to rest when there is none */
+        unsigned opened, manual;
+        uint8_t committed[EPOCHS]; /* the version of each epoch, as the first byte of its digest */
+        uint8_t decided[OPERATIONS + 1];
+        unsigned long commits, aborts, backs, follows, fences; /* of all schedules: it has to happen what is looked for */
+} w;
+
+#define hold(condition, ...)                                                                                                \
+        do {                                                                                                                \
+                if (!(condition)) {                                                                                         \
+                        fprintf(stderr, "seed %u: " #condition ": ", w.seed);                                               \
+                        fprintf(stderr, __VA_ARGS__);                                                                       \
+                        fputc('\n', stderr);                                                                                \
+                        ck_abort();                                                                                         \
+                }                                                                                                           \
+        } while (0)
+
+static uint64_t random_state;
+
+static unsigned dice(unsigned n)
+{
+        random_state ^= random_state << 13;
+        random_state ^= random_state >> 7;
+        random_state ^= random_state << 17;
+        return (unsigned)((random_state >> 16) % n);
+}
+
+static struct version_id version(unsigned n)
+{
+        struct version_id v = {};
+
+        snprintf(v.version, sizeof(v.version), "%u", n);
+        memset(v.digest, (int)n, sizeof(v.digest));
+        return v;
+}
+
+/* ---- the store ---- */
+
+static size_t find_key(const char *key, bool *found)
+{
+        size_t low = 0, high = w.n_keys;
+
+        while (low < high) {
+                size_t middle = (low + high) / 2;
+
+                if (strcmp(w.keys[middle].key, key) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        *found = low < w.n_keys && streq(w.keys[low].key, key);
+        return low;
+}
+
+static bool guard_holds(const struct guard *g)
+{
+        bool found;
+        size_t at = find_key(g->key, &found);
+
+        if (g->kind == GUARD_ABSENT)
+                return !found;
+        if (g->kind == GUARD_REVISION)
+                return found && w.keys[at].revision == g->revision;
+        for (; at < w.n_keys && startswith(w.keys[at].key, g->key); at++)
+                if (w.keys[at].revision > g->revision)
+                        return false;
+        return true;
+}
+
+static void drop_keys(size_t at, size_t n)
+{
+        for (size_t i = at; i < at + n; i++)
+                free(w.keys[i].value);
+        memmove(w.keys + at, w.keys + at + n, (w.n_keys - at - n) * sizeof(*w.keys));
+        w.n_keys -= n;
+}
+
+static void put_key(struct plan_write *p)
+{
+        bool found;
+        size_t at = find_key(p->key, &found), n = 0;
+
+        if (!p->value) {
+                while (at + n < w.n_keys &&
+                       (p->prefix ? startswith(w.keys[at + n].key, p->key) != NULL : streq(w.keys[at + n].key, p->key)))
+                        n++;
+                drop_keys(at, n);
+                return;
+        }
+        if (!found) {
+                hold(w.n_keys < KEYS_MAX, "the store is full");
+                memmove(w.keys + at + 1, w.keys + at, (w.n_keys - at) * sizeof(*w.keys));
+                w.n_keys++;
+                w.keys[at] = (struct entry){};
+                strcpy(w.keys[at].key, p->key);
+        }
+        free(w.keys[at].value);
+        w.keys[at].value = TAKE_PTR(p->value);
+        w.keys[at].revision = w.revision;
+}
+
+/* A decoded value, copied: to read all of the store again after each write takes ten times as long. Every value is decoded
+ * once, by cluster_view_add(), into the view of the write that made it. */
+static bool take_from(const struct cluster_view *old, struct cluster_view *view, const struct entry *k)
+{
+        struct cluster_node *n, *from;
+
+        if (k->revision == w.revision || old->record_revision == 0)
+                return false;
+        if (streq(k->key, KEY_RECORD)) {
+                view->record_revision = k->revision;
+                return record_copy(RECORD_CLUSTER, &old->record, &view->record) == 0;
+        }
+        if (streq(k->key, KEY_OPERATION)) {
+                view->operation_revision = k->revision;
+                return record_copy(RECORD_OPERATION, &old->operation, &view->operation) == 0;
+        }
+        if (!startswith(k->key, KEY_STATUS))
+                return false;
+        n = cluster_view_node(view, strrchr(k->key, '/') + 1);
+        from = cluster_view_node(old, strrchr(k->key, '/') + 1);
+        if (!n || !from || !from->has_status)
+                return false;
+        n->has_status = true;
+        return record_copy(RECORD_STATUS, &from->status, &n->status) == 0;
+}
+
+static void read_store(const struct cluster_view *old, struct cluster_view *view)
+{
+        struct error e = {};
+
+        for (size_t i = 0; i < w.n_keys; i++) {
+                const struct entry *k = &w.keys[i];
+
+                if (startswith(k->key, KEY_LOG) || startswith(k->key, KEY_HISTORY) || take_from(old, view, k))
+                        continue;
+                hold(cluster_view_add(view, k->key, k->value, strlen(k->value), k->revision, &e) >= 0, "%s: %s", k->key,
+                     e.message);
+        }
+        view->revision = w.revision;
+}
+
+static void watch(const struct cluster_view *before, const struct cluster_view *after);
+
+/* All or nothing, as etcd does it. */
+static bool apply(struct plan *plan)
+{
+        bool all = plan->n_writes > 0;
+
+        for (size_t i = 0; i < plan->n_guards; i++)
+                all = all && guard_holds(&plan->guards[i]);
+        if (all) {
+                w.revision++;
+                w.changes++;
+                for (size_t i = 0; i < plan->n_writes; i++)
+                        put_key(&plan->writes[i]);
+                cluster_view_done(&w.views[VIEWS - 1]);
+                memmove(w.views + 1, w.views, (VIEWS - 1) * sizeof(*w.views));
+                w.views[0] = (struct cluster_view){};
+                read_store(&w.views[1], &w.views[0]);
+                watch(&w.views[1], &w.views[0]);
+        }
+        plan_done(plan);
+        return all;
+}
+
+/* ---- properties that hold at every write ---- */
+
+static struct machine *machine_of(const char *name)
+{
+        for (size_t i = 0; i < w.n; i++)
+                if (streq(w.machines[i].name, name))
+                        return &w.machines[i];
+        return NULL;
+}
+
+static unsigned runs(const struct machine *m)
+{
+        return m->set.slots[m->slot].digest[0];
+}
+
+static void watch_follow(const struct cluster_view *after)
+{
+        unsigned there = 0, all = 0;
+
+        w.follows++;
+        for (size_t i = 0; i < w.n; i++) {
+                struct machine *m = &w.machines[i];
+
+                if (m->role == ROLE_ENGINE || !m->there)
+                        continue;
+                all++;
+                there += runs(m) == after->record.running.digest[0];
+        }
+        hold(2 * there > all, "version %s is followed, and %u of %u controllers run it", after->record.running.version,
+             there, all);
+}
+
+/* By what members and epochs were, not by the fences that were written. */
+static void note_outsiders(const struct cluster_view *before, const struct cluster_view *after)
+{
+        for (size_t i = 0; i < after->n_nodes; i++)
+                if (after->nodes[i].member.joined > before->record.previous_epoch) {
+                        machine_of(after->nodes[i].member.name)->outsider = true;
+                        w.fences++;
+                }
+}
+
+static void watch_decision(const struct cluster_view *before, const struct cluster_view *after)
+{
+        const struct cluster_operation *was = &before->operation;
+        bool closed = operation_is_open(before) && !operation_is_open(after);
+
+        if (!operation_is_open(before))
+                return;
+        if (was->phase == PHASE_PREPARE && (closed || after->operation.phase != PHASE_PREPARE)) {
+                hold(w.decided[was->id[0]]++ == 0, "operation %u is decided again", was->id[0]);
+                hold(closed == (after->record.epoch == before->record.epoch), "a commit is a new epoch, an abort is none");
+                w.commits += !closed;
+                w.aborts += closed;
+        }
+        if (!closed && was->phase != PHASE_TAKE_BACK && after->operation.phase == PHASE_TAKE_BACK) {
+                hold(w.decided[was->id[0]]++ == 1, "operation %u is taken back without a commit, or again", was->id[0]);
+                w.backs++;
+        }
+}
+
+static void watch(const struct cluster_view *before, const struct cluster_view *after)
+{
+        const struct cluster_record *a = &before->record, *b = &after->record;
+
+        watch_decision(before, after);
+        if (before->record_revision == 0 || a->epoch == b->epoch)
+                return;
+        hold(b->epoch == a->epoch + 1 && b->epoch < EPOCHS, "epoch %lu after %lu", (unsigned long)b->epoch,
+             (unsigned long)a->epoch);
+        w.committed[b->epoch] = b->running.digest[0];
+        if (b->origin == ORIGIN_FOLLOW)
+                watch_follow(after);
+        if (b->origin == ORIGIN_GO_BACK)
+                for (size_t i = 0; i < w.n; i++)
+                        w.machines[i].outsider = w.machines[i].outsider && cluster_view_node(after, w.machines[i].name) &&
+                                                 node_is_fenced(after, cluster_view_node(after, w.machines[i].name));
+        else if (version_id_equal(&b->running, &a->previous) && b->origin != ORIGIN_INIT)
+                note_outsiders(before, after);
+        for (size_t i = 0; i < after->n_nodes; i++)
+                hold(node_is_fenced(after, &after->nodes[i]) == machine_of(after->nodes[i].member.name)->outsider,
+                     "%s in epoch %lu", after->nodes[i].member.name, (unsigned long)b->epoch);
+}
+
+/* ---- a machine ---- */
+
+static void save_journal(struct machine *m, const struct journal *j)
+{
+        _cleanup_free_ char *text = record_encode(RECORD_JOURNAL, j);
+        struct journal again;
+
+        ck_assert_ptr_nonnull(text);
+        ck_assert_int_eq(record_decode(RECORD_JOURNAL, text, strlen(text), &again, NULL), 0);
+        record_done(RECORD_JOURNAL, &m->journal);
+        m->journal = again;
+        w.changes++;
+}
+
+static void put_slot(struct machine *m, int slot, unsigned v)
+{
+        struct version_id id = version(v);
+
+        slot_set_begin_write(&m->set, slot);
+        memcpy(m->set.slots[slot].version, id.version, sizeof(id.version));
+        memcpy(m->set.slots[slot].digest, id.digest, sizeof(id.digest));
+        slot_set_end_write(&m->set, slot);
+}
+
+/* What is only in memory is gone; a switch that was not durable is dropped or finished by the boot. */
+static void crash(struct machine *m)
+{
+        m->going = SLOT_NONE;
+        if (m->set.phase == SWITCH_SWITCHING)
+                slot_set_drop_switch(&m->set);
+        if (dice(2) && m->has_pending) {
+                plan_done(&m->pending);
+                m->has_pending = false;
+        }
+}
+
+static void boot(struct machine *m, int slot)
+{
+        bool fails = !w.calm && dice(16) == 0;
+
+        w.changes++;
+        slot_set_begin_switch(&m->set, slot, 0);
+        if (!w.calm && dice(10) == 0) {
+                crash(m);
+                return;
+        }
+        slot_set_end_switch(&m->set, SLOT_DEFAULT_TRIES);
+        if (fails) {
+                slot_set_mark_bad(&m->set, slot, REASON_HEALTH);
+                m->came_back = m->epoch;
+                return;
+        }
+        m->set.previous = m->set.slots[m->slot].state == SLOT_CONFIRMED ? m->slot : SLOT_NONE;
+        m->slot = slot;
+}
+
+/* It goes on by itself: switches, or confirms what it has booted. */
+static void step_machine(struct machine *m)
+{
+        if (m->set.slots[m->slot].state == SLOT_TRIAL) {
+                slot_set_confirm(&m->set, m->slot);
+                w.changes++;
+                return;
+        }
+        if (m->going == SLOT_NONE)
+                return;
+        hold(m->set.slots[m->going].digest[0] == w.committed[m->epoch], "%s switches to %s in epoch %lu", m->name,
+             m->set.slots[m->going].version, (unsigned long)m->epoch);
+        boot(m, TAKE(m->going, SLOT_NONE));
+}
+
+static void send(const struct message *message)
+{
+        if (w.n_messages < MESSAGES_MAX)
+                w.messages[w.n_messages++] = *message;
+        else
+                w.messages[dice(MESSAGES_MAX)] = *message;
+}
+
+static void send_vote(const struct machine *m, const struct cluster_view *view, bool yes)
+{
+        struct message message = { .is_vote = true, .vote = { .yes = yes, .message = "because" } };
+
+        strcpy(message.from, m->name);
+        memcpy(message.id, view->operation.id, sizeof(message.id));
+        send(&message);
+}
+
+static void act(struct machine *m, const struct participant_input *in, const struct participant_decision *d,
+                const struct cluster_view *view)
+{
+        struct journal j = {};
+
+        switch (d->action) {
+        case PARTICIPANT_PREPARE:
+                if (!w.calm && dice(8) == 0) {
+                        send_vote(m, view, false);
+                        return;
+                }
+                if (view->operation.kind == OPERATION_UPGRADE)
+                        put_slot(m, !m->slot, view->operation.to.digest[0]);
+                participant_prepared(in, &j);
+                save_journal(m, &j);
+                send_vote(m, view, true);
+                return;
+        case PARTICIPANT_VOTE:
+        case PARTICIPANT_DECLINE:
+                send_vote(m, view, d->action == PARTICIPANT_VOTE);
+                return;
+        case PARTICIPANT_SWITCH:
+                m->going = d->slot;
+                m->epoch = view->record.epoch;
+                return;
+        case PARTICIPANT_FETCH:
+                put_slot(m, !m->slot, view->record.running.digest[0]);
+                return;
+        case PARTICIPANT_FINALIZE:
+                m->set.finalized = true;
+                return;
+        default:
+                return;
+        }
+}
+
+static void fill_input(struct machine *m, const struct cluster_view *view, struct participant_input *in)
+{
+        const struct cluster_node *n = cluster_view_node(view, m->name);
+
+        *in = (struct participant_input){
+                .member = n != NULL,
+                .fenced = n && node_is_fenced(view, n),
+                .role = m->role,
+                .revision = view->revision,
+                .record = &view->record,
+                .operation = operation_is_open(view) ? &view->operation : NULL,
+                .voted = n && n->voted,
+                .order = n ? n->order : 0,
+                .set = &m->set,
+                .slot = m->slot,
+                .journal = &m->journal,
+        };
+}
+
+static bool same_status(const struct member_status *a, const struct member_status *b)
+{
+        return a->epoch == b->epoch && a->settled == b->settled && a->confirmed == b->confirmed &&
+               a->generation == b->generation && memcmp(&a->running, &b->running, sizeof(a->running)) == 0;
+}
+
+static void step_node(struct machine *m, const struct cluster_view *view)
+{
+        const struct cluster_node *n = cluster_view_node(view, m->name);
+        struct message message = {};
+        struct participant_decision d;
+        struct participant_input in;
+
+        if (!m->there || view->record_revision == 0 || m->going != SLOT_NONE)
+                return;
+        fill_input(m, view, &in);
+        participant_decide(&in, &d);
+        if (d.action != PARTICIPANT_NOTHING && d.action != PARTICIPANT_REFUSED)
+                hold(!m->outsider || view != &w.views[0], "%s does %s, and joined after the snapshot", m->name,
+                     participant_action_to_string(d.action));
+        if (d.save)
+                save_journal(m, &d.journal);
+        /* Between the journal and what it announces. */
+        if (w.calm || dice(12) > 0) {
+                act(m, &in, &d, view);
+                if (n && d.hears != HEARS_OLD && d.stand != STANDS_NOWHERE && !same_status(&n->status, &d.status)) {
+                        strcpy(message.from, m->name);
+                        message.status = d.status;
+                        send(&message);
+                }
+        } else {
+                crash(m);
+        }
+}
+
+static void deliver(void)
+{
+        _cleanup_plan_ struct plan plan = {};
+        size_t i = w.n_messages ? dice((unsigned)w.n_messages) : 0;
+        struct message *m = &w.messages[i];
+        const struct cluster_view *view = &w.views[w.calm ? 0 : dice(2)];
+        const struct cluster_node *n;
+        int r;
+
+        if (w.n_messages == 0 || view->record_revision == 0)
+                return;
+        if (m->is_vote)
+                r = request_vote(view, m->from, m->id, &m->vote, &plan, NULL);
+        else
+                r = request_status(view, m->from, &m->status, &plan, NULL);
+        n = cluster_view_node(view, m->from);
+        if (n && !m->is_vote && n->has_status && same_status(&n->status, &m->status))
+                plan_done(&plan); /* said already */
+        if (n && node_is_fenced(view, n))
+                hold(r == -EPERM && plan.n_writes == 0, "%s gets in", m->from);
+        apply(&plan);
+        if (w.calm || dice(4) > 0)
+                *m = w.messages[--w.n_messages];
+}
+
+static void step_coordinator(struct machine *m)
+{
+        enum coordinator_action action;
+        struct error e = {};
+
+        if (m->role == ROLE_ENGINE || !m->there || w.views[0].record_revision == 0)
+                return;
+        if (m->has_pending) {
+                apply(&m->pending);
+                m->has_pending = false;
+                return;
+        }
+        hold(coordinator_decide(&w.views[w.calm ? 0 : dice(2)], w.now, &action, &m->pending, &e) >= 0, "%s", e.message);
+        m->has_pending = action != COORDINATOR_NOTHING;
+}
+
+/* ---- people ---- */
+
+static void open_one(enum operation_kind kind)
+{
+        _cleanup_plan_ struct plan plan = {};
+        struct open_request request = { .kind = kind,
+                                        .to = version(2 + dice(5)),
+                                        .strict = dice(4) == 0,
+                                        .one_instant = dice(4) == 0,
+                                        .engines = dice(3) ? ENGINES_TOGETHER : ENGINES_ROLLING,
+                                        .max_unavailable = 1,
+                                        .prepare_limit = 60,
+                                        .switch_limit = 150,
+                                        .lead = 5 };
+
+        if (w.opened >= OPERATIONS)
+                return;
+        request.id[0] = (uint8_t)(w.opened + 1);
+        if (request_open(&w.views[0], &request, w.now, &plan, NULL) >= 0 && apply(&plan))
+                w.opened++;
+}
+
+/* Off the version that the record says: who comes back by hand before he is heard of was never away for the others. */
+static void by_hand(void)
+{
+        struct machine *m = &w.machines[dice((unsigned)w.n)];
+        const struct slot *other = &m->set.slots[!m->slot];
+
+        if (m->role == ROLE_ENGINE || m->going != SLOT_NONE || m->set.phase != SWITCH_NONE ||
+            other->state != SLOT_CONFIRMED || m->set.slots[m->slot].state != SLOT_CONFIRMED ||
+            runs(m) != w.views[0].record.running.digest[0])
+                return;
+        m->by_hand = true;
+        boot(m, !m->slot);
+}
+
+static void join_one(void)
+{
+        _cleanup_plan_ struct plan plan = {};
+        struct machine *m = &w.machines[w.n - 1];
+
+        if (cluster_view_node(&w.views[0], m->name))
+                return;
+        if (request_join(&w.views[dice(2)], m->name, m->role, w.now, &plan, NULL) < 0 || !apply(&plan))
+                return;
+        m->there = true;
+        m->outsider = false;
+        m->slot = 0;
+        slot_set_init(&m->set, 2);
+        put_slot(m, 0, dice(2) ? w.views[0].record.running.digest[0] : 1);
+        m->set.slots[0].state = SLOT_CONFIRMED;
+        record_done(RECORD_JOURNAL, &m->journal);
+}
+
+static void delete_one(void)
+{
+        _cleanup_plan_ struct plan plan = {};
+        struct machine *m = &w.machines[w.n - 1];
+
+        if (m->outsider && request_delete(&w.views[0], m->name, &plan, NULL) >= 0 && apply(&plan))
+                m->there = m->outsider = false;
+}
+
+static void local_abort(void)
+{
+        struct machine *m = &w.machines[dice((unsigned)w.n)];
+        struct journal j = m->journal;
+
+        if (m->role == ROLE_ENGINE && !is_all_zero(j.prepared, sizeof(j.prepared))) {
+                participant_abort_local(&j);
+                save_journal(m, &j);
+        }
+}
+
+static void people(void)
+{
+        _cleanup_plan_ struct plan plan = {};
+
+        /* In some schedules they take the controllers back by hand, one after the other. */
+        if (w.seed % 4 == 0 && dice(2)) {
+                by_hand();
+                return;
+        }
+        switch (dice(16)) {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+                open_one(dice(3) ? OPERATION_ROLLBACK : OPERATION_UPGRADE);
+                break;
+        case 4:
+                if (request_abort(&w.views[0], "somebody", w.now, &plan, NULL) >= 0)
+                        apply(&plan);
+                break;
+        case 5:
+        case 6:
+                by_hand();
+                break;
+        case 7:
+        case 8:
+                join_one();
+                break;
+        case 9:
+                delete_one();
+                break;
+        case 10:
+                local_abort();
+                break;
+        case 11:
+                if (dice(8) == 0 && request_finalize(&w.views[0], w.now, &plan, NULL) >= 0)
+                        apply(&plan);
+                break;
+        default:
+                crash(&w.machines[dice((unsigned)w.n)]);
+        }
+}
+
+/* ---- a schedule ---- */
+
+static void step(void);
+
+static void begin(unsigned seed)
+{
+        _cleanup_plan_ struct plan plan = {}, more = {};
+        const struct version_id first = version(1);
+        unsigned controllers;
+
+        w.seed = seed;
+        random_state = UINT64_C(0x9e3779b97f4a7c15) * (seed + 1);
+        controllers = dice(3) ? 3 : 1 + dice(2);
+        w.revision = w.now = 1;
+        w.n = controllers + 1 + dice(NODES_MAX - controllers);
+        for (size_t i = 0; i < w.n; i++) {
+                struct machine *m = &w.machines[i];
+
+                *m = (struct machine){ .role = i < controllers ? ROLE_CONTROLLER : ROLE_ENGINE,
+                                       .there = i + 1 < w.n || i < controllers,
+                                       .going = SLOT_NONE };
+                snprintf(m->name, sizeof(m->name), "n%zu", i);
+                slot_set_init(&m->set, 2);
+                put_slot(m, 0, 1);
+                m->set.slots[0].state = SLOT_CONFIRMED;
+        }
+        w.committed[1] = 1;
+        ck_assert_int_eq(request_init(&w.views[0], "n0", ROLE_CONTROLLER, &first, w.now, &plan, NULL), 0);
+        ck_assert(apply(&plan));
+        for (size_t i = 1; i + 1 < w.n; i++) {
+                ck_assert_int_eq(request_join(&w.views[0], w.machines[i].name, w.machines[i].role, w.now, &more, NULL), 0);
+                /* Before the first upgrade: part of its snapshot. */
+                ck_assert(apply(&more));
+        }
+}
+
+/* Most schedules begin on a version that was upgraded to, so that there is something to go back to. */
+static void begin_upgraded(void)
+{
+        w.calm = true;
+        for (int i = 0; i < REST && w.opened == 0; i++) {
+                step();
+                open_one(OPERATION_UPGRADE);
+        }
+        for (int i = 0; i < REST && operation_is_open(&w.views[0]); i++)
+                step();
+        w.calm = false;
+}
+
+static void end(void)
+{
+        for (size_t i = 0; i < w.n_keys; i++)
+                free(w.keys[i].value);
+        for (size_t i = 0; i < VIEWS; i++)
+                cluster_view_done(&w.views[i]);
+        for (size_t i = 0; i < w.n; i++) {
+                record_done(RECORD_JOURNAL, &w.machines[i].journal);
+                plan_done(&w.machines[i].pending);
+        }
+        memset(&w, 0, offsetof(typeof(w), commits));
+}
+
+static void step(void)
+{
+        struct machine *m = &w.machines[dice((unsigned)w.n)];
+
+        w.now += dice(4) == 0;
+        switch (dice(6)) {
+        case 0:
+        case 1:
+                step_node(m, &w.views[w.calm ? 0 : dice(VIEWS)]);
+                break;
+        case 2:
+                step_machine(m);
+                break;
+        case 3:
+                step_coordinator(m);
+                break;
+        case 4:
+                deliver();
+                break;
+        default:
+                if (w.calm)
+                        w.now += 3;
+                else if (dice(3) == 0)
+                        people();
+        }
+}
+
+static void check_rest(void)
+{
+        const struct cluster_view *view = &w.views[0];
+
+        hold(!operation_is_open(view), "an operation stays open");
+        for (size_t i = 0; i < w.n; i++) {
+                struct machine *m = &w.machines[i];
+                struct participant_decision d;
+                struct participant_input in;
+
+                if (!m->there)
+                        continue;
+                fill_input(m, view, &in);
+                participant_decide(&in, &d);
+                if (m->outsider)
+                        hold(d.stand == STANDS_FENCED, "%s stands %s", m->name, participant_stand_to_string(d.stand));
+                else if (d.stand == STANDS_FAILED || d.stand == STANDS_LEFT)
+                        /* Its one time was tried, or somebody took it away: and the majority is not there. */
+                        hold(coordinator_event(view, w.now) == EVENT_WAITING, "%s stays where the majority is", m->name);
+                else
+                        hold(d.stand == STANDS_IN_PLACE && runs(m) == view->record.running.digest[0] &&
+                                     is_all_zero(m->journal.prepared, CLUSTER_ID_SIZE),
+                             "%s stands %s with version %u, the cluster has %s", m->name,
+                             participant_stand_to_string(d.stand), runs(m), view->record.running.version);
+                hold(d.stand != STANDS_LEFT || m->by_hand, "%s left by itself", m->name);
+                hold(d.stand != STANDS_FAILED || m->by_hand || m->came_back == view->record.epoch, "%s never tried",
+                     m->name);
+        }
+}
+
+static void schedule(unsigned seed)
+{
+        unsigned long changes = 0;
+
+        begin(seed);
+        if (seed % 8 > 0)
+                begin_upgraded();
+        for (int i = 0; i < CHAOS; i++)
+                step();
+        w.calm = true;
+        w.now += 300; /* every deadline of the chaos has passed */
+        for (int i = 0; i < REST; i++) {
+                if (i % QUIET == 0 && i > 0 && w.changes == changes && w.n_messages == 0)
+                        break;
+                if (i % QUIET == 0)
+                        changes = w.changes;
+                step();
+        }
+        check_rest();
+        end();
+}
+
+START_TEST(schedules_keep_the_promises)
+{
+        const char *one = getenv("BOOTMGR_SEED"), *many = getenv("BOOTMGR_SCHEDULES");
+        unsigned n = many ? (unsigned)atoi(many) : SCHEDULES;
+
+        for (unsigned seed = one ? (unsigned)atoi(one) : 1; seed <= (one ? (unsigned)atoi(one) : n); seed++)
+                schedule(seed);
+        printf("%lu commits, %lu aborts, %lu taken back, %lu followed, %lu fenced\n", w.commits, w.aborts, w.backs,
+               w.follows, w.fences);
+        /* A simulation in which nothing happens would find nothing. */
+        if (!one)
+                ck_assert(w.commits > n / 4 && w.aborts > n / 10 && w.backs > n / 50 && w.follows > n / 200 &&
+                          w.fences > n / 100);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("cluster");
+        TCase *t = tcase_create("cluster");
+        SRunner *runner;
+        int failed;
+
+        tcase_set_timeout(t, 250);
+        tcase_add_test(t, schedules_keep_the_promises);
+        suite_add_tcase(s, t);
+        runner = srunner_create(s);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
