@@ -347,22 +347,24 @@ void coordinator_close(const struct cluster_view *view, enum cluster_result resu
 
 static void abort_operation(const struct cluster_view *view, uint64_t now, struct plan *plan)
 {
-        char reason[CLUSTER_TEXT_SIZE] = "controllers did not answer in time";
+        char reason[CLUSTER_TEXT_SIZE] = "";
 
         for (size_t i = 0; i < view->n_nodes; i++) {
                 const struct cluster_node *n = &view->nodes[i];
 
                 if (node_is_fenced(view, n) || !(node_decides(n) || view->operation.strict))
                         continue;
-                if (node_decides(n) && joined_after_snapshot(view, n))
+                if (node_decides(n) && joined_after_snapshot(view, n)) {
                         snprintf(reason, sizeof(reason), "the controller %s joined after the snapshot", n->member.name);
-                else if (n->voted && !n->vote.yes)
+                        break;
+                }
+                if (n->voted && !n->vote.yes) {
                         snprintf(reason, sizeof(reason), "%s: %.150s", n->member.name, n->vote.message);
-                else if (!n->voted)
+                        break;
+                }
+                /* A veto further on says more. */
+                if (!n->voted && !*reason)
                         snprintf(reason, sizeof(reason), "%s did not answer in time", n->member.name);
-                else
-                        continue;
-                break;
         }
         coordinator_close(view, CLUSTER_ABORTED, reason, now, plan);
 }

@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The coordinator: its table cell by cell, what it takes for which event, and what each of its transactions compares and
+ * writes. And what is asked of a controller. */
+#include "cluster/coordinator.h"
+
+#include "base/buf.h"
+#include "cluster/request.h"
+#include "slot/kinds.h"
+
+/* Check has a macro of this name. */
+#include <check.h>
+#undef fail
+
+#define N 6 /* three controllers, three engines; the last engine joined after the upgrade */
+
+static const char *const names[N] = { "c0", "c1", "c2", "e3", "e4", "e5" };
+static struct cluster_view view;
+
+static struct version_id version(unsigned n)
+{
+        struct version_id v = {};
+
+        snprintf(v.version, sizeof(v.version), "%u", n);
+        memset(v.digest, (int)n, sizeof(v.digest));
+        return v;
+}
+
+static void vote(int i, bool yes)
+{
+        view.nodes[i].voted = true;
+        view.nodes[i].vote = (struct vote){ .yes = yes, .message = "no room" };
+}
+
+/* Settled in this epoch on that version. */
+static void settle(int i, unsigned v)
+{
+        view.nodes[i].has_status = true;
+        view.nodes[i].status = (struct member_status){
+                .epoch = view.record.epoch, .settled = true, .confirmed = true, .running = version(v)
+        };
+}
+
+/* Version 2 in epoch 5, upgraded from 1 whose last epoch was 3; everybody is in place. */
+static void setup(void)
+{
+        view = (struct cluster_view){ .revision = 50, .record_revision = 40, .n_nodes = N };
+        view.record = (struct cluster_record){
+                .epoch = 5, .running = version(2), .previous = version(1), .previous_epoch = 3
+        };
+        view.nodes = calloc(N, sizeof(*view.nodes));
+        ck_assert_ptr_nonnull(view.nodes);
+        for (int i = 0; i < N; i++) {
+                strcpy(view.nodes[i].member.name, names[i]);
+                view.nodes[i].member.role = i < 3 ? ROLE_CONTROLLER : ROLE_ENGINE;
+                view.nodes[i].member.joined = i == 5 ? 4 : 0;
+                settle(i, 2);
+        }
+}
+
+static void teardown(void)
+{
+        cluster_view_done(&view);
+}
+
+/* An open rollback (or upgrade to 3) in that phase; after the commit the record is what the commit made it. */
+static void open_in(enum operation_kind kind, enum cluster_phase phase)
+{
+        struct cluster_operation *op = &view.operation;
+
+        *op = (struct cluster_operation){ .id = { 9 },
+                                          .kind = kind,
+                                          .phase = phase,
+                                          .from = version(2),
+                                          .to = version(kind == OPERATION_ROLLBACK ? 1 : 3) };
+        op->before = view.record;
+        op->deadline = 1000;
+        op->prepare_limit = op->switch_limit = 500;
+        op->lead = 10;
+        view.operation_revision = 45;
+        if (phase <= PHASE_PREPARE)
+                return;
+        op->epoch = 6;
+        view.record.epoch = phase == PHASE_TAKE_BACK ? 7 : 6;
+        view.record.running = phase == PHASE_TAKE_BACK ? op->from : op->to;
+        if (kind == OPERATION_ROLLBACK && phase != PHASE_TAKE_BACK) {
+                view.record.previous = (struct version_id){};
+                ck_assert_int_eq(cluster_record_add_fence(&view.record, 4, 5), 0);
+        }
+}
+
+/* ---- the table ---- */
+
+START_TEST(every_cell_is_as_the_header_says)
+{
+        static const struct {
+                enum cluster_phase phase;
+                enum coordinator_event event;
+                enum coordinator_action action;
+        } cells[] = {
+                { PHASE_IDLE, EVENT_MAJORITY_LEFT, COORDINATOR_FOLLOW },
+                { PHASE_PREPARE, EVENT_COMPLETE, COORDINATOR_COMMIT },
+                { PHASE_PREPARE, EVENT_ENOUGH, COORDINATOR_COMMIT },
+                { PHASE_PREPARE, EVENT_REFUSED, COORDINATOR_ABORT },
+                { PHASE_PREPARE, EVENT_LATE, COORDINATOR_ABORT },
+                { PHASE_CONTROLLERS, EVENT_COMPLETE, COORDINATOR_GO_ON },
+                { PHASE_CONTROLLERS, EVENT_REFUSED, COORDINATOR_GO_BACK },
+                { PHASE_CONTROLLERS, EVENT_LATE, COORDINATOR_GO_BACK },
+                { PHASE_ENGINES, EVENT_COMPLETE, COORDINATOR_FINISH },
+                { PHASE_ENGINES, EVENT_REFUSED, COORDINATOR_GO_BACK },
+                { PHASE_ENGINES, EVENT_LATE, COORDINATOR_FINISH },
+                { PHASE_ENGINES, EVENT_ROOM, COORDINATOR_ORDER },
+                { PHASE_TAKE_BACK, EVENT_COMPLETE, COORDINATOR_FINISH },
+                { PHASE_TAKE_BACK, EVENT_LATE, COORDINATOR_FINISH },
+        };
+
+        for (int p = 0; p < _PHASE_MAX; p++)
+                for (int v = 0; v < _EVENT_MAX; v++) {
+                        enum coordinator_action expected = COORDINATOR_NOTHING;
+
+                        for (size_t i = 0; i < ARRAY_SIZE(cells); i++)
+                                if ((int)cells[i].phase == p && (int)cells[i].event == v)
+                                        expected = cells[i].action;
+                        ck_assert_msg(coordinator_next((enum cluster_phase)p, (enum coordinator_event)v) == expected,
+                                      "%s x %s", cluster_phase_to_string((enum cluster_phase)p),
+                                      coordinator_event_to_string((enum coordinator_event)v));
+                }
+}
+END_TEST
+
+/* ---- events: every combination of what the members may have said ---- */
+
+/* Votes: 0 none, 1 NO, 2 YES, for the controllers and two engines (the third would be fenced, and is not asked). */
+START_TEST(every_combination_of_votes)
+{
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        for (int strict = 0; strict < 2; strict++)
+                for (int late = 0; late < 2; late++)
+                        for (int c = 0; c < 3 * 3 * 3 * 3 * 3; c++) {
+                                int n_no[2] = {}, n_silent[2] = {};
+                                enum coordinator_event event, expected;
+
+                                view.operation.strict = strict;
+                                for (int i = 0, rest = c; i < 5; i++, rest /= 3) {
+                                        view.nodes[i].voted = false;
+                                        if (rest % 3 > 0)
+                                                vote(i, rest % 3 == 2);
+                                        n_no[i >= 3] += rest % 3 == 1;
+                                        n_silent[i >= 3] += rest % 3 == 0;
+                                }
+                                event = coordinator_event(&view, late ? 1000 : 999);
+                                if (n_no[0] || (strict && n_no[1]))
+                                        expected = EVENT_REFUSED;
+                                else if (!n_silent[0] && !n_silent[1])
+                                        expected = EVENT_COMPLETE;
+                                else if (!late)
+                                        expected = EVENT_WAITING;
+                                else
+                                        expected = n_silent[0] || (strict && n_silent[1]) ? EVENT_LATE : EVENT_ENOUGH;
+                                ck_assert_msg(event == expected, "strict %d, late %d, votes %d: %s", strict, late, c,
+                                              coordinator_event_to_string(event));
+                        }
+}
+END_TEST
+
+/* 0 nothing, 1 there, 2 settled on the version before, 3 there but not confirmed. */
+START_TEST(every_combination_of_controllers)
+{
+        for (int phase = PHASE_CONTROLLERS; phase <= PHASE_TAKE_BACK; phase++)
+                for (int one = 0; one < 2; one++)
+                        for (int late = 0; late < 2; late++)
+                                for (int c = 0; c < 4 * 4 * 4 * 2; c++) {
+                                        bool engines = c / 64, all = true, left = false;
+                                        enum coordinator_event event, expected;
+
+                                        teardown();
+                                        setup();
+                                        open_in(OPERATION_ROLLBACK, (enum cluster_phase)phase);
+                                        view.operation.one_instant = one;
+                                        for (int i = 0, rest = c % 64; i < 3; i++, rest /= 4) {
+                                                unsigned there = view.record.running.digest[0];
+
+                                                view.nodes[i].has_status = false;
+                                                if (rest % 4 > 0)
+                                                        settle(i, rest % 4 == 2 ? 3 - there : there);
+                                                view.nodes[i].status.confirmed = rest % 4 != 3;
+                                                all = all && rest % 4 == 1;
+                                                left = left || rest % 4 == 2;
+                                        }
+                                        for (int i = 3; engines && i < N; i++)
+                                                settle(i, view.record.running.digest[0]);
+                                        event = coordinator_event(&view, late ? 1000 : 999);
+                                        expected = late ? EVENT_LATE : EVENT_WAITING;
+                                        if (phase == PHASE_CONTROLLERS)
+                                                expected = left ? EVENT_REFUSED : all ? EVENT_COMPLETE : expected;
+                                        else if (all && engines)
+                                                expected = EVENT_COMPLETE;
+                                        else if (phase == PHASE_ENGINES && one && (left || (late && !all)))
+                                                expected = EVENT_REFUSED;
+                                        ck_assert_msg(event == expected, "phase %d, one instant %d, late %d, %d: %s, not %s",
+                                                      phase, one, late, c, coordinator_event_to_string(event),
+                                                      coordinator_event_to_string(expected));
+                                }
+}
+END_TEST
+
+START_TEST(only_a_majority_is_followed)
+{
+        /* How many controllers settled on version 1, on version 3; whether that is a majority. */
+        static const struct {
+                int on1, on3;
+                bool majority;
+        } rows[] = { { 0, 0, false }, { 1, 0, false }, { 1, 1, false }, { 2, 0, true }, { 3, 0, true }, { 1, 2, true } };
+
+        for (int i = 0; i < rows[_i].on1; i++)
+                settle(i, 1);
+        for (int i = 0; i < rows[_i].on3; i++)
+                settle(rows[_i].on1 + i, 3);
+        settle(3, 1); /* engines are not asked */
+        settle(4, 1);
+        settle(5, 1);
+        ck_assert_int_eq(coordinator_event(&view, 1) == EVENT_MAJORITY_LEFT, rows[_i].majority);
+        /* What was said in an earlier epoch says nothing now. */
+        view.record.epoch = 6;
+        ck_assert_int_eq(coordinator_event(&view, 1), EVENT_WAITING);
+        view.record.epoch = 5;
+        open_in(OPERATION_UPGRADE, PHASE_PREPARE);
+        ck_assert_int_ne(coordinator_event(&view, 1), EVENT_MAJORITY_LEFT);
+}
+END_TEST
+
+/* ---- transactions ---- */
+
+static const struct plan_write *write_of(const struct plan *p, const char *key)
+{
+        for (size_t i = 0; i < p->n_writes; i++)
+                if (streq(p->writes[i].key, key))
+                        return &p->writes[i];
+        return NULL;
+}
+
+static bool guards(const struct plan *p, enum guard_kind kind, const char *key, uint64_t revision)
+{
+        for (size_t i = 0; i < p->n_guards; i++)
+                if (p->guards[i].kind == kind && streq(p->guards[i].key, key) && p->guards[i].revision == revision)
+                        return true;
+        return false;
+}
+
+static void decide(uint64_t now, enum coordinator_action expected, struct plan *plan)
+{
+        enum coordinator_action action;
+
+        ck_assert_int_eq(coordinator_decide(&view, now, &action, plan, NULL), 0);
+        ck_assert_str_eq(coordinator_action_to_string(action), coordinator_action_to_string(expected));
+}
+
+static void read_record(const struct plan *p, const char *key, struct cluster_record *ret)
+{
+        const struct plan_write *w = write_of(p, key);
+
+        ck_assert_ptr_nonnull(w);
+        ck_assert_int_eq(record_decode(RECORD_CLUSTER, w->value, strlen(w->value), ret, NULL), 0);
+}
+
+static void read_operation(const struct plan *p, const char *key, struct cluster_operation *ret)
+{
+        const struct plan_write *w = write_of(p, key);
+
+        ck_assert_ptr_nonnull(w);
+        ck_assert_int_eq(record_decode(RECORD_OPERATION, w->value, strlen(w->value), ret, NULL), 0);
+}
+
+#define VOTES_9 KEY_VOTES "09000000000000000000000000000000/"
+
+START_TEST(a_commit_is_decision_epoch_and_log_at_once)
+{
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+        _cleanup_cluster_record_ struct cluster_record r = {}, log = {};
+
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        for (int i = 0; i < 4; i++)
+                vote(i, true);
+        decide(1000, COORDINATOR_COMMIT, &p);
+        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
+        ck_assert(guards(&p, GUARD_PREFIX, VOTES_9, 50) && guards(&p, GUARD_PREFIX, KEY_NODES, 50));
+        read_record(&p, KEY_RECORD, &r);
+        read_record(&p, KEY_LOG "00000000000000000006", &log);
+        read_operation(&p, KEY_OPERATION, &op);
+        ck_assert_uint_eq(r.epoch, 6);
+        ck_assert_uint_eq(log.epoch, 6);
+        ck_assert_str_eq(r.running.version, "1");
+        ck_assert(!version_id_is(&r.previous) && r.n_fences == 1 && r.fences[0].from == 4 && r.fences[0].to == 5);
+        ck_assert(op.phase == PHASE_CONTROLLERS && op.epoch == 6 && op.controllers_at == 1010 && op.engines_at == 0);
+        ck_assert(op.n_stragglers == 1 && streq(op.stragglers[0].name, "e4"));
+}
+END_TEST
+
+START_TEST(an_upgrade_keeps_the_way_back)
+{
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_cluster_record_ struct cluster_record r = {};
+
+        open_in(OPERATION_UPGRADE, PHASE_PREPARE);
+        view.operation.one_instant = true;
+        for (int i = 0; i < N; i++)
+                vote(i, true);
+        decide(1, COORDINATOR_COMMIT, &p);
+        read_record(&p, KEY_RECORD, &r);
+        ck_assert(r.running.digest[0] == 3 && r.previous.digest[0] == 2 && r.previous_epoch == 5 && r.n_fences == 0);
+}
+END_TEST
+
+START_TEST(an_abort_changes_no_record)
+{
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        vote(1, false);
+        decide(1, COORDINATOR_ABORT, &p);
+        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45));
+        ck_assert_ptr_null(write_of(&p, KEY_RECORD));
+        ck_assert(write_of(&p, KEY_OPERATION) && !write_of(&p, KEY_OPERATION)->value && write_of(&p, VOTES_9)->prefix);
+        read_operation(&p, KEY_HISTORY "09000000000000000000000000000000", &op);
+        ck_assert_int_eq(op.result, CLUSTER_ABORTED);
+        ck_assert_str_eq(op.reason, "c1: no room");
+}
+END_TEST
+
+START_TEST(a_controller_that_joined_after_the_snapshot_stops_a_rollback)
+{
+        _cleanup_plan_ struct plan p = {};
+
+        view.nodes[2].member.joined = 4;
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        for (int i = 0; i < N; i++)
+                vote(i, true);
+        decide(1, COORDINATOR_ABORT, &p);
+}
+END_TEST
+
+START_TEST(a_take_back_is_a_new_epoch)
+{
+        enum operation_kind kind = _i ? OPERATION_UPGRADE : OPERATION_ROLLBACK;
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+        _cleanup_cluster_record_ struct cluster_record r = {};
+
+        open_in(kind, PHASE_CONTROLLERS);
+        settle(0, (unsigned)view.operation.to.digest[0]);
+        settle(1, 2); /* it came back */
+        decide(1, COORDINATOR_GO_BACK, &p);
+        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
+        read_record(&p, KEY_RECORD, &r);
+        read_operation(&p, KEY_OPERATION, &op);
+        ck_assert(r.epoch == 7 && r.running.digest[0] == 2 && r.n_fences == 0 && r.origin == ORIGIN_GO_BACK);
+        /* What an upgrade has overwritten is gone. */
+        ck_assert_int_eq(version_id_is(&r.previous), kind == OPERATION_ROLLBACK);
+        ck_assert(op.phase == PHASE_TAKE_BACK && op.epoch == 6 && op.controllers_at == 11 && op.engines_at == 11);
+}
+END_TEST
+
+START_TEST(the_end_names_who_lags)
+{
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+
+        open_in(OPERATION_ROLLBACK, PHASE_ENGINES);
+        for (int i = 0; i < 4 + _i; i++)
+                settle(i, 1);
+        decide(1000, COORDINATOR_FINISH, &p);
+        read_operation(&p, KEY_HISTORY "09000000000000000000000000000000", &op);
+        /* e5 is fenced: it neither lags nor counts. */
+        ck_assert_int_eq(op.result, _i ? CLUSTER_DONE : CLUSTER_PARTIAL);
+        ck_assert_uint_eq(op.n_stragglers, _i ? 0 : 1);
+        ck_assert(_i || streq(op.stragglers[0].name, "e4"));
+}
+END_TEST
+
+START_TEST(rolling_orders_no_more_than_may_be_away)
+{
+        _cleanup_plan_ struct plan p = {}, q = {}, s = {};
+
+        open_in(OPERATION_UPGRADE, PHASE_ENGINES);
+        view.operation.engines = ENGINES_ROLLING;
+        view.operation.max_unavailable = 2;
+        for (int i = 0; i < 3; i++)
+                settle(i, 3);
+        decide(1, COORDINATOR_ORDER, &p);
+        ck_assert_uint_eq(p.n_writes, 2);
+        ck_assert(guards(&p, GUARD_PREFIX, KEY_ORDERS "09000000000000000000000000000000/", 50));
+        view.nodes[3].order = view.nodes[4].order = 100;
+        ck_assert_int_eq(coordinator_event(&view, 200), EVENT_WAITING);
+        settle(3, 3);
+        decide(200, COORDINATOR_ORDER, &q);
+        ck_assert_uint_eq(q.n_writes, 1);
+        /* One that is lost does not stop the others for ever. */
+        view.nodes[5].order = 200;
+        settle(5, 3);
+        ck_assert_int_eq(coordinator_event(&view, 599), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view), 600);
+        decide(600, COORDINATOR_FINISH, &s);
+}
+END_TEST
+
+START_TEST(a_manual_rollback_is_followed)
+{
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_cluster_record_ struct cluster_record r = {};
+
+        settle(0, 1);
+        settle(2, 1);
+        decide(1, COORDINATOR_FOLLOW, &p);
+        ck_assert(guards(&p, GUARD_ABSENT, KEY_OPERATION, 0) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
+        ck_assert(guards(&p, GUARD_PREFIX, KEY_CONTROLLER, 50));
+        read_record(&p, KEY_RECORD, &r);
+        ck_assert(r.epoch == 6 && r.running.digest[0] == 1 && !version_id_is(&r.previous) && r.origin == ORIGIN_FOLLOW);
+        ck_assert(cluster_record_fences(&r, 4) && !cluster_record_fences(&r, 3) && !cluster_record_fences(&r, 6));
+}
+END_TEST
+
+/* ---- requests ---- */
+
+static const struct open_request rollback = { .id = { 9 }, .kind = OPERATION_ROLLBACK };
+
+static const struct error_kind *refused(const struct open_request *request)
+{
+        struct error e = {};
+        const struct error_kind *kind = request_check(&view, request, &e) < 0 ? e.kind : NULL;
+
+        error_done(&e);
+        return kind;
+}
+
+START_TEST(opening_is_refused_with_its_reason)
+{
+        struct open_request upgrade = { .id = { 8 }, .kind = OPERATION_UPGRADE, .to = version(2) };
+
+        ck_assert_ptr_null(refused(&rollback));
+        ck_assert_ptr_eq(refused(&upgrade), &kind_failed); /* it runs already */
+        view.record.finalized = true;
+        ck_assert_ptr_eq(refused(&rollback), &kind_finalized);
+        view.record.finalized = false;
+        view.nodes[1].member.joined = 4;
+        ck_assert_ptr_eq(refused(&rollback), &kind_joined_after_snapshot);
+        view.nodes[1].member.joined = 3;
+        settle(1, 1);
+        ck_assert_ptr_eq(refused(&rollback), &kind_unhealthy);
+        settle(1, 2);
+        view.record.previous = (struct version_id){};
+        ck_assert_ptr_eq(refused(&rollback), &kind_no_previous);
+        open_in(OPERATION_UPGRADE, PHASE_PREPARE);
+        ck_assert_ptr_eq(refused(&rollback), &kind_busy);
+}
+END_TEST
+
+START_TEST(opening_is_idempotent_by_its_id)
+{
+        _cleanup_plan_ struct plan p = {}, q = {};
+
+        ck_assert_int_eq(request_open(&view, &rollback, 7, &p, NULL), 0);
+        ck_assert(guards(&p, GUARD_ABSENT, KEY_OPERATION, 0));
+        ck_assert(guards(&p, GUARD_ABSENT, KEY_HISTORY "09000000000000000000000000000000", 0));
+        ck_assert(guards(&p, GUARD_PREFIX, KEY_NODES, 50) && write_of(&p, KEY_OPERATION));
+        open_in(OPERATION_ROLLBACK, PHASE_CONTROLLERS);
+        ck_assert_int_eq(request_open(&view, &rollback, 8, &q, NULL), 0);
+        ck_assert_uint_eq(q.n_writes, 0);
+}
+END_TEST
+
+START_TEST(membership_is_frozen_while_an_operation_is_open)
+{
+        _cleanup_plan_ struct plan p = {}, q = {}, s = {};
+
+        ck_assert_int_eq(request_join(&view, "e6", ROLE_ENGINE, 1, &p, NULL), 0);
+        ck_assert(guards(&p, GUARD_ABSENT, KEY_OPERATION, 0) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
+        ck_assert_int_eq(request_delete(&view, "e5", &q, NULL), 0);
+        ck_assert(guards(&q, GUARD_ABSENT, KEY_OPERATION, 0));
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        ck_assert_int_eq(request_join(&view, "e6", ROLE_ENGINE, 1, &s, NULL), -EBUSY);
+        ck_assert_int_eq(request_delete(&view, "e5", &s, NULL), -EBUSY);
+        ck_assert_int_eq(request_finalize(&view, 1, &s, NULL), -EBUSY);
+        ck_assert_int_eq(request_join(&view, "e4", ROLE_ENGINE, 1, &s, NULL), 0); /* is there already */
+        ck_assert_int_eq(request_join(&view, "../x", ROLE_ENGINE, 1, &s, NULL), -EINVAL);
+        ck_assert_uint_eq(s.n_writes, 0);
+}
+END_TEST
+
+START_TEST(a_fenced_node_is_told_so)
+{
+        const struct vote yes = { .yes = true };
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_error_ struct error e = {};
+
+        open_in(OPERATION_ROLLBACK, PHASE_CONTROLLERS);
+        ck_assert_int_eq(request_status(&view, "e5", &view.nodes[5].status, &p, &e), -EPERM);
+        ck_assert_ptr_eq(e.kind, &kind_joined_after_snapshot);
+        ck_assert_ptr_nonnull(e.hint);
+        ck_assert_int_eq(request_vote(&view, "e5", view.operation.id, &yes, &p, NULL), -EPERM);
+        ck_assert_int_eq(request_join(&view, "e5", ROLE_ENGINE, 1, &p, NULL), -EPERM);
+        ck_assert_int_eq(request_status(&view, "nobody", &view.nodes[5].status, &p, NULL), -ENOENT);
+        ck_assert_uint_eq(p.n_writes, 0);
+}
+END_TEST
+
+START_TEST(a_vote_is_written_once_and_only_in_time)
+{
+        const struct vote yes = { .yes = true };
+        const uint8_t other[CLUSTER_ID_SIZE] = { 1 };
+        _cleanup_plan_ struct plan p = {}, q = {};
+
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &p, NULL), 0);
+        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45) && guards(&p, GUARD_ABSENT, VOTES_9 "e3", 0));
+        ck_assert_int_eq(request_vote(&view, "e3", other, &yes, &q, NULL), 0);
+        vote(3, false);
+        ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &q, NULL), 0);
+        view.operation.phase = PHASE_CONTROLLERS;
+        ck_assert_int_eq(request_vote(&view, "e4", view.operation.id, &yes, &q, NULL), 0);
+        ck_assert_int_eq(request_abort(&view, "ann", 1, &q, NULL), -EBUSY); /* the way is forward */
+        ck_assert_uint_eq(q.n_writes, 0);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("coordinator");
+        TCase *t = tcase_create("coordinator");
+        SRunner *runner;
+        int failed;
+
+        tcase_set_timeout(t, 60);
+        tcase_add_checked_fixture(t, setup, teardown);
+        tcase_add_test(t, every_cell_is_as_the_header_says);
+        tcase_add_test(t, every_combination_of_votes);
+        tcase_add_test(t, every_combination_of_controllers);
+        tcase_add_loop_test(t, only_a_majority_is_followed, 0, 6);
+        tcase_add_test(t, a_commit_is_decision_epoch_and_log_at_once);
+        tcase_add_test(t, an_upgrade_keeps_the_way_back);
+        tcase_add_test(t, an_abort_changes_no_record);
+        tcase_add_test(t, a_controller_that_joined_after_the_snapshot_stops_a_rollback);
+        tcase_add_loop_test(t, a_take_back_is_a_new_epoch, 0, 2);
+        tcase_add_loop_test(t, the_end_names_who_lags, 0, 2);
+        tcase_add_test(t, rolling_orders_no_more_than_may_be_away);
+        tcase_add_test(t, a_manual_rollback_is_followed);
+        tcase_add_test(t, opening_is_refused_with_its_reason);
+        tcase_add_test(t, opening_is_idempotent_by_its_id);
+        tcase_add_test(t, membership_is_frozen_while_an_operation_is_open);
+        tcase_add_test(t, a_fenced_node_is_told_so);
+        tcase_add_test(t, a_vote_is_written_once_and_only_in_time);
+        suite_add_tcase(s, t);
+        runner = srunner_create(s);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
