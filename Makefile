@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick
+.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -136,6 +136,10 @@ $(BUILD)/fuzz-%: $(BUILD)/obj/tests/fuzz/fuzz-%.o $(BUILD)/libbootmgr.a
 ## fuzz: every parser under libFuzzer, SECONDS=600 for each; FUZZ=name for one
 fuzz:
 	$(Q)tests/fuzz/run --seconds $(if $(filter command,$(origin SECONDS)),$(SECONDS),600) $(FUZZ)
+
+## model: every state of the cluster's protocol, and of it broken, by SPIN; QUICK=1 for what `make test` runs
+model:
+	$(Q)tests/model/run $(if $(QUICK),--quick)
 
 ## check-layers: a folder includes only folders above it in the design's list
 check-layers:
