@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The participant: its table cell by cell, and where a node stands and what it hears for every combination of record, slots,
+ * journal and operation. */
+#include "cluster/participant.h"
+
+#include "base/buf.h"
+
+/* Check has a macro of this name. */
+#include <check.h>
+#undef fail
+
+static struct cluster_record record;
+static struct cluster_operation operation;
+static struct slot_set set;
+static struct journal journal;
+static struct participant_input in;
+
+static struct version_id version(unsigned n)
+{
+        struct version_id v = {};
+
+        snprintf(v.version, sizeof(v.version), "%u", n);
+        memset(v.digest, (int)n, sizeof(v.digest));
+        return v;
+}
+
+static void put_slot(int slot, unsigned v, enum slot_state state, uint64_t generation)
+{
+        struct version_id id = version(v);
+
+        set.slots[slot] = (struct slot){ .state = state, .generation = generation, .tries = state == SLOT_TRIAL ? 3 : 0 };
+        memcpy(set.slots[slot].version, id.version, sizeof(id.version));
+        memcpy(set.slots[slot].digest, id.digest, sizeof(id.digest));
+}
+
+/* An engine in place: the record has version 2 in epoch 5; slot b runs it (generation 8), slot a holds version 1 (7). */
+static void setup(void)
+{
+        record = (struct cluster_record){ .epoch = 5, .running = version(2), .previous = version(1), .previous_epoch = 3 };
+        operation = (struct cluster_operation){ .id = { 9 }, .kind = OPERATION_ROLLBACK, .phase = PHASE_PREPARE };
+        journal = (struct journal){ .attempted = 5, .attempted_generation = 7, .reached = 5 };
+        slot_set_init(&set, 2);
+        set.generation = 8;
+        set.previous = 0;
+        put_slot(0, 1, SLOT_CONFIRMED, 7);
+        put_slot(1, 2, SLOT_CONFIRMED, 8);
+        in = (struct participant_input){ .member = true,
+                                         .role = ROLE_ENGINE,
+                                         .revision = 50,
+                                         .record = &record,
+                                         .set = &set,
+                                         .slot = 1,
+                                         .journal = &journal };
+}
+
+/* The commit of the rollback to version 1. */
+static void commit(enum cluster_phase phase)
+{
+        record.epoch = 6;
+        record.running = version(1);
+        operation.phase = phase;
+        operation.epoch = 6;
+        operation.controllers_at = 100;
+        operation.engines_at = phase == PHASE_CONTROLLERS ? 0 : 200;
+        in.operation = &operation;
+}
+
+static struct participant_decision decide(void)
+{
+        struct participant_decision d;
+
+        participant_decide(&in, &d);
+        ck_assert_int_eq(slot_set_check(&set, NULL), 0);
+        return d;
+}
+
+static void expect(enum participant_stand stand, enum participant_hears hears, enum participant_action action)
+{
+        struct participant_decision d = decide();
+
+        ck_assert_str_eq(participant_stand_to_string(d.stand), participant_stand_to_string(stand));
+        ck_assert_str_eq(participant_hears_to_string(d.hears), participant_hears_to_string(hears));
+        ck_assert_str_eq(participant_action_to_string(d.action), participant_action_to_string(action));
+}
+
+START_TEST(every_cell_is_meant)
+{
+        for (int s = 0; s < _STANDS_MAX; s++)
+                for (int h = 0; h < _HEARS_MAX; h++) {
+                        enum participant_action action = participant_next((enum participant_stand)s,
+                                                                          (enum participant_hears)h);
+                        enum participant_action expected = PARTICIPANT_NOTHING;
+                        bool free = h == HEARS_PEACE || h == HEARS_TURN;
+
+                        if (s == STANDS_FENCED && h != HEARS_OLD)
+                                expected = PARTICIPANT_REFUSED;
+                        if (s == STANDS_ARRIVED && h != HEARS_OLD)
+                                expected = PARTICIPANT_REACH;
+                        if (s == STANDS_IN_PLACE)
+                                expected = h == HEARS_OPEN       ? PARTICIPANT_PREPARE
+                                           : h == HEARS_PREPARED ? PARTICIPANT_VOTE
+                                                                 : PARTICIPANT_NOTHING;
+                        if (s == STANDS_BEHIND || s == STANDS_WITHOUT || s == STANDS_FAILED || s == STANDS_LEFT)
+                                expected = h == HEARS_OPEN ? PARTICIPANT_DECLINE : PARTICIPANT_NOTHING;
+                        if (free && s == STANDS_BEHIND)
+                                expected = PARTICIPANT_SWITCH;
+                        if (free && s == STANDS_WITHOUT)
+                                expected = PARTICIPANT_FETCH;
+                        ck_assert_msg(action == expected, "%s x %s", participant_stand_to_string((enum participant_stand)s),
+                                      participant_hears_to_string((enum participant_hears)h));
+                }
+}
+END_TEST
+
+START_TEST(a_rollback_from_its_opening_to_its_end)
+{
+        struct participant_decision d;
+        struct journal next;
+
+        expect(STANDS_IN_PLACE, HEARS_PEACE, PARTICIPANT_NOTHING);
+        in.operation = &operation;
+        expect(STANDS_IN_PLACE, HEARS_OPEN, PARTICIPANT_PREPARE);
+        participant_prepared(&in, &next);
+        journal = next;
+        expect(STANDS_IN_PLACE, HEARS_PREPARED, PARTICIPANT_VOTE); /* until it is there */
+        in.voted = true;
+        expect(STANDS_IN_PLACE, HEARS_OTHER, PARTICIPANT_NOTHING);
+        in.revision = 60;
+        commit(PHASE_CONTROLLERS);
+        expect(STANDS_BEHIND, HEARS_NOT_YET, PARTICIPANT_NOTHING);
+        d = decide();
+        ck_assert(d.release && d.save && d.journal.over_revision == 60 && is_all_zero(d.journal.prepared, CLUSTER_ID_SIZE));
+        journal = d.journal;
+        commit(PHASE_ENGINES);
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
+        d = decide();
+        ck_assert(d.slot == 0 && d.at == 200 && d.save && d.journal.attempted == 6 && d.journal.attempted_generation == 8);
+        ck_assert(!d.status.settled && !d.release);
+        journal = d.journal;
+        slot_set_begin_switch(&set, 0, 0);
+        expect(STANDS_WAITING, HEARS_TURN, PARTICIPANT_NOTHING);
+        slot_set_end_switch(&set, 3);
+        in.slot = 0;
+        expect(STANDS_WAITING, HEARS_TURN, PARTICIPANT_NOTHING); /* on trial */
+        slot_set_confirm(&set, 0);
+        expect(STANDS_ARRIVED, HEARS_TURN, PARTICIPANT_REACH);
+        d = decide();
+        ck_assert(d.save && d.journal.reached == 6 && d.status.settled && d.status.confirmed);
+        ck_assert(version_id_equal(&d.status.running, &record.running));
+        journal = d.journal;
+        in.operation = NULL;
+        expect(STANDS_IN_PLACE, HEARS_PEACE, PARTICIPANT_NOTHING);
+}
+END_TEST
+
+/* Nothing but a record of a newer epoch makes it switch, whatever the operation says. */
+START_TEST(no_switch_without_a_commit)
+{
+        for (int phase = PHASE_PREPARE; phase < _PHASE_MAX; phase++)
+                for (int role = 0; role < _ROLE_MAX; role++)
+                        for (int voted = 0; voted < 2; voted++) {
+                                setup();
+                                operation.phase = (enum cluster_phase)phase;
+                                operation.controllers_at = operation.engines_at = in.order = 1;
+                                in.role = (enum member_role)role;
+                                in.voted = voted;
+                                in.operation = &operation;
+                                ck_assert_int_ne(decide().action, PARTICIPANT_SWITCH);
+                                participant_prepared(&in, &journal);
+                                ck_assert_int_ne(decide().action, PARTICIPANT_SWITCH);
+                        }
+}
+END_TEST
+
+START_TEST(turns)
+{
+        static const struct {
+                enum member_role role;
+                enum cluster_phase phase;
+                enum engines_mode mode;
+                bool one_instant;
+                uint64_t order;
+                bool mine;
+                uint64_t at;
+        } rows[] = {
+                { ROLE_CONTROLLER, PHASE_CONTROLLERS, ENGINES_TOGETHER, false, 0, true, 100 },
+                { ROLE_STANDALONE, PHASE_CONTROLLERS, ENGINES_TOGETHER, false, 0, true, 100 },
+                { ROLE_ENGINE, PHASE_CONTROLLERS, ENGINES_TOGETHER, false, 0, false, 0 },
+                { ROLE_ENGINE, PHASE_ENGINES, ENGINES_TOGETHER, false, 0, true, 200 },
+                { ROLE_ENGINE, PHASE_ENGINES, ENGINES_ROLLING, false, 0, false, 0 },
+                { ROLE_ENGINE, PHASE_ENGINES, ENGINES_ROLLING, false, 300, true, 300 },
+                { ROLE_ENGINE, PHASE_ENGINES, ENGINES_ROLLING, true, 0, true, 200 },
+                { ROLE_ENGINE, PHASE_TAKE_BACK, ENGINES_ROLLING, false, 0, true, 200 },
+        };
+        struct participant_decision d;
+
+        commit(rows[_i].phase);
+        in.role = rows[_i].role;
+        in.order = rows[_i].order;
+        operation.engines = rows[_i].mode;
+        operation.one_instant = rows[_i].one_instant;
+        d = decide();
+        ck_assert_int_eq(d.hears, rows[_i].mine ? HEARS_TURN : HEARS_NOT_YET);
+        ck_assert_int_eq(d.action, rows[_i].mine ? PARTICIPANT_SWITCH : PARTICIPANT_NOTHING);
+        ck_assert(!rows[_i].mine || d.at == rows[_i].at);
+}
+END_TEST
+
+/* It was off, or cut off: the operation is long over. */
+START_TEST(who_was_away_follows_at_once)
+{
+        struct participant_decision d;
+
+        record.epoch = 9;
+        record.running = version(1);
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        d = decide();
+        ck_assert(d.slot == 0 && d.at == 0 && d.journal.attempted == 9);
+        record.running = version(4);
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        put_slot(0, 4, SLOT_INSTALLED, 0);
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        in.operation = &operation; /* another one is being prepared: it waits, and does not hold it up */
+        expect(STANDS_BEHIND, HEARS_OPEN, PARTICIPANT_DECLINE);
+}
+END_TEST
+
+/* A crash between the journal and each write of the switch. */
+START_TEST(a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not)
+{
+        commit(PHASE_ENGINES);
+        journal = decide().journal;
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
+        ck_assert(!decide().save && decide().journal.attempted_generation == 8);
+        /* A generation was taken, and no entry was made. */
+        slot_set_begin_switch(&set, 0, 0);
+        slot_set_drop_switch(&set);
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
+        ck_assert_uint_eq(decide().journal.attempted_generation, 8);
+        /* Prepared for the shutdown that a crash took the place of. */
+        set.operation_state = OPERATION_STAGED;
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
+        set.operation_state = OPERATION_IDLE;
+        slot_set_begin_switch(&set, 0, 0);
+        slot_set_end_switch(&set, 3);
+        slot_set_mark_bad(&set, 0, REASON_HEALTH);
+        expect(STANDS_FAILED, HEARS_TURN, PARTICIPANT_NOTHING);
+        ck_assert(decide().status.settled);
+        in.operation = NULL;
+        expect(STANDS_FAILED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        record.epoch = 7; /* a new epoch is a new chance; what is bad is fetched again */
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+}
+END_TEST
+
+START_TEST(who_is_taken_off_by_hand_stays_so)
+{
+        slot_set_begin_switch(&set, 0, 0);
+        slot_set_end_switch(&set, 0);
+        in.slot = 0;
+        expect(STANDS_LEFT, HEARS_PEACE, PARTICIPANT_NOTHING);
+        ck_assert(decide().status.settled && decide().status.epoch == 5);
+        ck_assert_str_eq(decide().status.running.version, "1");
+        /* The majority did the same, and the record follows it. */
+        record.epoch = 6;
+        record.running = version(1);
+        expect(STANDS_ARRIVED, HEARS_PEACE, PARTICIPANT_REACH);
+}
+END_TEST
+
+START_TEST(old_views_teach_nothing)
+{
+        struct participant_decision d;
+
+        in.operation = &operation;
+        participant_prepared(&in, &journal);
+        in.operation = NULL;
+        in.revision = 49; /* from before it was opened */
+        expect(STANDS_IN_PLACE, HEARS_OLD, PARTICIPANT_NOTHING);
+        ck_assert(!decide().release && !decide().save);
+        in.revision = 51; /* it is over */
+        d = decide();
+        ck_assert(d.release && d.hears == HEARS_PEACE);
+        journal = d.journal;
+        in.operation = &operation;
+        in.revision = 50; /* and this is older */
+        expect(STANDS_IN_PLACE, HEARS_OTHER, PARTICIPANT_NOTHING);
+        operation.id[0] = 7;
+        in.revision = 51;
+        expect(STANDS_IN_PLACE, HEARS_OTHER, PARTICIPANT_NOTHING);
+        in.revision = 52; /* another one */
+        expect(STANDS_IN_PLACE, HEARS_OPEN, PARTICIPANT_PREPARE);
+        record.epoch = 4;
+        record.running = version(1);
+        in.operation = NULL;
+        expect(STANDS_BEHIND, HEARS_OLD, PARTICIPANT_NOTHING);
+}
+END_TEST
+
+START_TEST(abort_local_frees_it_for_good)
+{
+        in.operation = &operation;
+        participant_prepared(&in, &journal);
+        participant_abort_local(&journal);
+        ck_assert(is_all_zero(journal.prepared, CLUSTER_ID_SIZE));
+        in.revision = 70;
+        expect(STANDS_IN_PLACE, HEARS_OTHER, PARTICIPANT_NOTHING);
+        commit(PHASE_ENGINES); /* the others went on: so does it, once it hears of it */
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
+}
+END_TEST
+
+START_TEST(the_fenced_and_the_deleted_do_nothing)
+{
+        commit(PHASE_TAKE_BACK);
+        in.fenced = true;
+        expect(STANDS_FENCED, HEARS_TURN, PARTICIPANT_REFUSED);
+        ck_assert(!decide().save);
+        in.member = false;
+        expect(STANDS_NOWHERE, HEARS_TURN, PARTICIPANT_NOTHING);
+        ck_assert(!decide().save);
+}
+END_TEST
+
+START_TEST(a_finalize_reaches_every_node)
+{
+        record.finalized = true;
+        expect(STANDS_IN_PLACE, HEARS_PEACE, PARTICIPANT_FINALIZE);
+        set.finalized = true;
+        expect(STANDS_IN_PLACE, HEARS_PEACE, PARTICIPANT_NOTHING);
+        set.finalized = false;
+        set.previous = SLOT_NONE;
+        expect(STANDS_IN_PLACE, HEARS_PEACE, PARTICIPANT_NOTHING);
+}
+END_TEST
+
+/* Whatever the record of the slots, the journal and the cluster say: one answer, and never a slot that cannot boot. */
+START_TEST(every_input_has_an_answer)
+{
+        static const enum slot_state states[] = { SLOT_EMPTY, SLOT_INCOMPLETE, SLOT_INSTALLED,
+                                                  SLOT_TRIAL, SLOT_CONFIRMED,  SLOT_BAD };
+        unsigned long n = 0, switches = 0;
+
+        for (size_t other = 0; other < ARRAY_SIZE(states); other++)
+                for (size_t mine = SLOT_INSTALLED; mine < ARRAY_SIZE(states); mine++)
+                        for (unsigned running = 1; running <= 3; running++)
+                                for (uint64_t epoch = 4; epoch <= 7; epoch++)
+                                        for (int phase = -1; phase < _PHASE_MAX; phase++)
+                                                for (unsigned bits = 0; bits < 64; bits++) {
+                                                        struct participant_decision d;
+
+                                                        setup();
+                                                        put_slot(0, 1, states[other], other <= SLOT_INSTALLED ? 0 : 7);
+                                                        put_slot(1, 2, states[mine], 8);
+                                                        record.running = version(running);
+                                                        record.epoch = epoch;
+                                                        operation.phase = (enum cluster_phase)MAX(phase, 0);
+                                                        in.operation = phase < 0 ? NULL : &operation;
+                                                        in.role = bits & 1 ? ROLE_CONTROLLER : ROLE_ENGINE;
+                                                        in.voted = bits & 2;
+                                                        journal.prepared[0] = bits & 4 ? 9 : 0;
+                                                        journal.attempted = bits & 8 ? 6 : 5;
+                                                        journal.reached = bits & 16 ? 4 : 5;
+                                                        in.order = bits & 32 ? 1 : 0;
+                                                        participant_decide(&in, &d);
+                                                        n++;
+                                                        ck_assert(d.journal.attempted >= journal.attempted);
+                                                        ck_assert(d.journal.reached >= journal.reached);
+                                                        if (d.action != PARTICIPANT_SWITCH)
+                                                                continue;
+                                                        switches++;
+                                                        ck_assert(d.slot == 0 && slot_is_selectable(&set.slots[0]));
+                                                        ck_assert(running == 1 && epoch > journal.reached &&
+                                                                  epoch >= journal.attempted);
+                                                        ck_assert_uint_eq(d.journal.attempted, epoch);
+                                                }
+        ck_assert(n > 10000 && switches > 100);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("participant");
+        TCase *t = tcase_create("participant");
+        SRunner *runner;
+        int failed;
+
+        tcase_set_timeout(t, 60);
+        tcase_add_checked_fixture(t, setup, NULL);
+        tcase_add_test(t, every_cell_is_meant);
+        tcase_add_test(t, a_rollback_from_its_opening_to_its_end);
+        tcase_add_test(t, no_switch_without_a_commit);
+        tcase_add_loop_test(t, turns, 0, 8);
+        tcase_add_test(t, who_was_away_follows_at_once);
+        tcase_add_test(t, a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not);
+        tcase_add_test(t, who_is_taken_off_by_hand_stays_so);
+        tcase_add_test(t, old_views_teach_nothing);
+        tcase_add_test(t, abort_local_frees_it_for_good);
+        tcase_add_test(t, the_fenced_and_the_deleted_do_nothing);
+        tcase_add_test(t, a_finalize_reaches_every_node);
+        tcase_add_test(t, every_input_has_an_answer);
+        suite_add_tcase(s, t);
+        runner = srunner_create(s);
+        srunner_run_all(runner, CK_NORMAL);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+        return failed ? 1 : 0;
+}
