@@ -290,6 +290,11 @@ static int follow(sd_bus *bus, struct cli *cli, const char *id, const struct rem
                         answered = now_monotonic();
                 if (r > 0)
                         bar_show(&bar, &op);
+                /* It could not even be written down. */
+                if (r == 0 && !is_at_work(bus)) {
+                        bar_done(&bar);
+                        return take_failure(bus, &op, e);
+                }
                 if (r > 0 && is_over(&op) && !is_at_work(bus)) {
                         bar_done(&bar);
                         return conclude(bus, cli, &op, !request->no_reboot, e);

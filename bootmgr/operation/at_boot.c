@@ -14,6 +14,7 @@
 #include "operation/messages.h"
 #include "operation/rebuild.h"
 #include "operation/refused.h"
+#include "operation/reserve.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
@@ -480,6 +481,7 @@ int operation_at_boot(struct machine *m, struct observer *o, struct error *e)
         tracked = run.op.n_steps && run.op.result == RESULT_IN_PROGRESS && !run.op.staged && run.op.to_slot == m->booted;
         r = tracked ? run_step(&run, name, step_config, &why) : step_config(&run, &why);
         if (r >= 0) {
+                reserve_keep(m);
                 error_done(&why);
                 return 0;
         }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "operation/health.h"
 #include "operation/messages.h"
+#include "operation/reserve.h"
 #include "operation/steps.h"
 #include "operation/upkeep.h"
 #include "slot/kinds.h"
@@ -249,5 +250,6 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         log_event(MESSAGE_CONFIRMED, NULL, "version %s in slot %c is confirmed", version, slot_name(m->booted));
         remove_unreachable(m, &run.loader);
         upkeep(m, &run.loader);
+        reserve_keep(m);
         return 0;
 }

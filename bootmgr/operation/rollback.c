@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "operation/messages.h"
 #include "operation/refused.h"
+#include "operation/reserve.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
 
@@ -97,21 +98,38 @@ static int supersede(struct machine *m, const struct operation *by, const char *
         return operation_save(m, &op, true, e);
 }
 
+static int write_steps(struct run *run, const char *sentence, struct error *e)
+{
+        int r;
+
+        reserve_release_record(run->m);
+        r = supersede(run->m, &run->op, sentence, e);
+        if (r >= 0)
+                r = run_save(run, true, e);
+        return r < 0 ? fail_hint(e, "make room on the data partition, then try again") : 0;
+}
+
 static int stage(struct run *run, enum slot_reason reason, const char *sentence, struct error *e)
 {
         struct machine *m = run->m;
+        _cleanup_error_ struct error why = {};
         int r;
 
         r = operation_begin(m, &run->op, run->rollback ? run->rollback->id : NULL, e);
-        if (r >= 0)
-                r = supersede(m, &run->op, sentence, e);
         if (r < 0)
                 return r;
         run->op.staged = true;
         run->op.reason = strdup(sentence);
-        r = run_save(run, true, e);
-        if (r < 0)
+        r = write_steps(run, sentence, run_must_go_on(run) ? &why : e);
+        if (r < 0 && !run_must_go_on(run)) {
+                run->op.staged = false; /* who looks on was told what could not be written */
+                operation_end(&run->op, RESULT_FAILED, e && e->message ? e->message : error_text(r));
+                if (run->o && run->o->changed)
+                        run->o->changed(run->o, &run->op);
                 return r;
+        }
+        if (r < 0)
+                log_warning("%s: the rollback goes on by the state record alone", why.message ?: error_text(r));
         record_operation(&m->state.set, &run->op, OPERATION_STAGED, reason);
         r = machine_save(m, e);
         if (r < 0)

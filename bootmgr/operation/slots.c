@@ -5,6 +5,7 @@
 #include "operation/messages.h"
 #include "operation/rebuild.h"
 #include "operation/refused.h"
+#include "operation/reserve.h"
 #include "operation/steps.h"
 #include "operation/upkeep.h"
 #include "slot/kinds.h"
@@ -30,7 +31,7 @@ int operation_abort(struct machine *m, struct error *e)
         r = machine_save(m, e);
         if (r < 0)
                 return r;
-        drop_reserve(m);
+        reserve_keep(m);
         operation_end(&op, RESULT_ABORTED, "aborted by an operator");
         return op.sequence ? operation_save(m, &op, true, e) : 0;
 }

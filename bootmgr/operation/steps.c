@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "loader/entry.h"
 #include "operation/messages.h"
+#include "operation/reserve.h"
 #include "slot/kinds.h"
 
 #define REPORT_INTERVAL (250 * USEC_PER_MSEC)
@@ -160,6 +161,11 @@ int run_save(struct run *run, bool durable, struct error *e)
         return r;
 }
 
+bool run_must_go_on(const struct run *run)
+{
+        return run->op.kind == OPERATION_ROLLBACK && run->op.automatic;
+}
+
 int run_step(struct run *run, const char *name, int (*function)(struct run *run, struct error *e), struct error *e)
 {
         struct step_record *s = operation_step(&run->op, name);
@@ -183,7 +189,7 @@ int run_step(struct run *run, const char *name, int (*function)(struct run *run,
                 run_save(run, true, NULL);
                 return r;
         }
-        if (run->op.generation == 0)
+        if (run->op.generation == 0 && !run_must_go_on(run))
                 return run_save(run, true, e);
         /* From the switch on the record says what counts: a full data partition makes nothing fail that was done. */
         if (run_save(run, true, &why) < 0)
@@ -225,9 +231,9 @@ int run_abandon(struct run *run, int code, struct error *e)
         struct error why = {};
 
         run_fail(run, code, e);
-        drop_reserve(run->m);
         if (set->previous == run->op.from_slot)
                 set->previous = SLOT_NONE; /* it was recorded for a switch that does not happen */
+        reserve_keep(run->m);
         if (machine_save(run->m, &why) < 0)
                 log_error("%s", why.message ?: "the state record could not be written");
         error_done(&why);

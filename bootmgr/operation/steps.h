@@ -12,11 +12,6 @@ enum step_when {
         STEP_BOOT,     /* after the reboot; driven by boot_steps.c and confirm.c */
 };
 
-/* Room for the seal, held by an upgrade from before it writes until the seal is taken. */
-#define SNAPSHOT_RESERVE "snapshots-reserve"
-
-void drop_reserve(struct machine *m);
-
 #define STEP_SKIP 1 /* a step returns it: nothing to do here, run->note says why */
 
 struct run {
@@ -64,6 +59,9 @@ int run_steps(struct run *run, enum step_when when, struct error *e);
 
 /* One step around a function, with the same bookkeeping. */
 int run_step(struct run *run, const char *name, int (*function)(struct run *run, struct error *e), struct error *e);
+
+/* An automatic return, which is bound by nothing but a bootable slot: not by a data partition that cannot be written. */
+bool run_must_go_on(const struct run *run);
 
 void run_note(struct run *run, const char *fmt, ...) _printf_(2, 3);
 int run_save(struct run *run, bool durable, struct error *e);

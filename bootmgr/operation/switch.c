@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "operation/messages.h"
 #include "operation/refused.h"
+#include "operation/reserve.h"
 #include "operation/steps.h"
 #include "operation/upkeep.h"
 #include "slot/kinds.h"
@@ -64,7 +65,7 @@ static int seal(struct run *run, struct error *e)
         struct slot *from;
         int r;
 
-        drop_reserve(m);
+        reserve_release(m);
         if (run->op.from_slot == SLOT_NONE) {
                 run_note(run, "the first system on this disk");
                 return STEP_SKIP;
@@ -136,8 +137,14 @@ static int hand_over(struct run *run, struct error *e)
 
 int step_snapshot_config(struct run *run, struct error *e)
 {
-        int sealed = seal(run, e), r = 0;
+        _cleanup_error_ struct error why = {};
+        int sealed = seal(run, run_must_go_on(run) ? &why : e), r = 0;
 
+        if (sealed < 0 && run_must_go_on(run)) { /* it is kept as discarded before anything else comes back */
+                log_warning("the configuration is not sealed: %s", why.message ?: error_text(sealed));
+                run_note(run, "not sealed: %s", why.message ?: error_text(sealed));
+                return STEP_SKIP;
+        }
         if (sealed < 0)
                 return sealed;
         if (run->op.without_snapshot)
@@ -379,6 +386,16 @@ static void leave_damaged(struct machine *m, struct observer *o)
                                                      : error_text(r));
 }
 
+/* The machine goes down: it was switched, whatever can be written about it. */
+static int save_at_last(struct run *run)
+{
+        _cleanup_error_ struct error why = {};
+
+        if (run_save(run, true, &why) < 0)
+                log_warning("%s", why.message ?: "the steps of the operation cannot be written");
+        return 0;
+}
+
 int operation_switch(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -393,7 +410,7 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
                 leave_damaged(m, o);
         if (m->state.set.operation_state != OPERATION_STAGED)
                 return 0;
-        r = machine_need_data(m, e);
+        r = m->state.set.operation_automatic && m->state.set.operation == OPERATION_ROLLBACK ? 0 : machine_need_data(m, e);
         if (r < 0)
                 return r;
         r = resume_staged(&run, m, o, e);
@@ -418,5 +435,5 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
                 r = machine_save(m, e);
                 operation_end(&run.op, RESULT_DONE, NULL);
         }
-        return r < 0 ? r : run_save(&run, true, e);
+        return r < 0 ? r : save_at_last(&run);
 }

@@ -18,6 +18,7 @@
 #include "operation/messages.h"
 #include "operation/refused.h"
 #include "operation/rescue.h"
+#include "operation/reserve.h"
 #include "operation/steps.h"
 #include "operation/upkeep.h"
 #include "slot/kinds.h"
@@ -167,26 +168,6 @@ int step_check_bundle(struct run *run, struct error *e)
         return 0;
 }
 
-/* Held by fallocate(2) and given back when the seal begins: no content that anybody reads, so it needs no
- * order among the other writes. A filesystem that cannot is no reason to stop: the seal checks again. */
-static void reserve_space(struct machine *m)
-{
-        _cleanup_close_ int fd = -1;
-        uint64_t need;
-
-        if (snapshot_estimate(&m->snapshots, m->config.shared, &need, NULL) < 0 || need == 0)
-                return;
-        fd = io_open(m->snapshots.data, SNAPSHOT_RESERVE, O_RDWR | O_CREAT, 0600);
-        if (fd >= 0 && io_allocate(fd, need) < 0)
-                log_debug("no room could be reserved for the snapshot");
-}
-
-void drop_reserve(struct machine *m)
-{
-        if (m->snapshots.data >= 0)
-                io_unlink(m->snapshots.data, SNAPSHOT_RESERVE, 0);
-}
-
 static int remove_old_entries(struct run *run, struct error *e)
 {
         int r;
@@ -234,7 +215,7 @@ int step_write_image(struct run *run, struct error *e)
                 r = remove_old_entries(run, e);
         if (r < 0)
                 return r;
-        reserve_space(m);
+        reserve_hold(m);
         target.root = &run->root;
         target.report = &report;
         r = install_images(run->bundle, &target, &run->progress, e);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Room on the data partition for one way back, held while there is one: a version that fills it must be left all the same.
+ * Held by fallocate(2): no content that anybody reads, so it needs no order among the other writes. A filesystem that cannot
+ * is no reason to stop: what needs the room checks again. */
+#pragma once
+
+#include "operation/machine.h"
+
+/* Holds it, as far as there is room; what is held already stays. */
+void reserve_hold(struct machine *m);
+
+/* Holds it or releases it, by whether there is something to go back to. Where some is held it is not looked how much is
+ * needed by now, which takes a walk over the configuration: at every boot. */
+void reserve_keep(struct machine *m);
+
+/* For the steps of an operation: when it begins. */
+void reserve_release_record(struct machine *m);
+
+/* For the seal and what is restored: when services have stopped. All of it. */
+void reserve_release(struct machine *m);

@@ -1,0 +1,55 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# A data partition without a byte left: the way back has room of its own, and an automatic one needs none. In a mount namespace, where
+# data is a small file system.
+[ -n "${IN_NAMESPACE-}" ] || IN_NAMESPACE=1 exec unshare --map-root-user --mount sh "$0"
+. "$(dirname "$0")/lib.sh"
+
+config() { cat data/root/cfg/app.conf; }
+states() { status '[s["state"] for s in j["slots"]]'; }
+operation() { m show upgrade status --json | json "$1"; }
+held() { find data -maxdepth 1 -name '*-reserve' -size +0 -printf '%f\n' | sort | tr '\n' ' '; }
+fill() { dd if=/dev/zero of=data/fill bs=4k 2>/dev/null || ! dd if=/dev/zero of=data/more bs=1 count=1 2>/dev/null; }
+# shellcheck disable=SC2034 # it is lib.sh's
+upgraded() {
+        if mountpoint -q data; then umount data; fi
+        rm -rf disk.img esp data trust conf && running='' && make_machine && mount -t tmpfs -o size=4M tmpfs data || return 1
+        m upgrade system -q 1.bundle && boots && mkdir -p data/root/cfg && echo one >data/root/cfg/app.conf
+        m upgrade system -q 2.bundle && boots && echo two >data/root/cfg/app.conf
+}
+bundle 1 && bundle 2 || exit 2
+
+upgraded || exit 2
+is "room is held while there is a way back" "operations-reserve snapshots-reserve " "$(held)"
+ok "the partition is full" fill
+ok "an operator goes back" m rollback system
+is "what was sealed is whole" 2 "$(m snapshot list --json | json 'j[0]["version"]')"
+ok "version 1 comes up" boots
+is "with its configuration" one "$(config)"
+is "the rollback is done" DONE "$(operation 'j["state"]')"
+is "nothing is held any more: there is no way back" "" "$(held)"
+
+upgraded || exit 2
+rm data/*-reserve
+ok "full, and nothing is held" fill
+before=$(fingerprint)
+m rollback system >out 2>err
+is "an operator's rollback fails" 1 $?
+has "it names the cause" 'cannot write .*: No space left on device' "$(cat err)"
+has "and the way out" 'make room on the data partition' "$(cat err)"
+is "and nothing is changed" "$before" "$(fingerprint)"
+
+ok "an automatic one goes on" m rollback system --automatic
+is "slot a boots next" a "$(status 'j["next"]')"
+choose_next
+m boot-config >out 2>err
+is "version 1 does not run without its configuration" 1 $?
+has "and says why" 'No space left on device|no room|free' "$(cat err)"
+is "nothing was lost" two "$(config)"
+rm data/fill
+ok "once there is room it goes on" boot_up
+is "with its configuration" one "$(config)"
+is "what version 2 had is kept" 1 "$(find data/discarded -name '*.tar.zst' | wc -l)"
+is "slot a is confirmed" confirmed "$(status 'j["slots"][0]["state"]')"
+umount data
+finish
