@@ -89,7 +89,7 @@ $(BUILD)/obj/tests/%.o: CPPFLAGS += -Itests/unit $(CHECK_CFLAGS)
 .SECONDARY: $(UNIT_TESTS:$(BUILD)/tests/%=$(BUILD)/obj/tests/unit/%.o)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) $(CHECK_LDLIBS) -lacl -lpthread
+	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LDLIBS) $(CHECK_LDLIBS) -lacl -lpthread
 
 # The enumeration of power cuts: the initramfs's program is a function of it; boots get ids of their own.
 CRASH_SRC := $(wildcard tests/crash/*.c)
@@ -125,13 +125,17 @@ coverage:
 	$(Q)$(MAKE) BUILD=build/coverage CFLAGS="-O0 -g" SANITIZE="--coverage" check
 	$(Q)tests/coverage build/coverage
 
+# Parts of the daemon that can be tested apart from it: they are not in the library.
+$(BUILD)/fuzz-api: $(BUILD)/obj/bootmgr/daemon/api_body.o
+$(BUILD)/tests/test-api: $(patsubst %,$(BUILD)/obj/bootmgr/daemon/%.o,api_body http_peer)
+
 # Built by tests/fuzz/run: clang's flags instead of gcc's, in a directory of its own.
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz-*.c))
 fuzz-targets: $(FUZZ_TARGETS)
 .SECONDARY: $(FUZZ_TARGETS:$(BUILD)/%=$(BUILD)/obj/tests/fuzz/%.o)
 $(BUILD)/fuzz-%: $(BUILD)/obj/tests/fuzz/fuzz-%.o $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
-	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIB_LDLIBS) -lacl -lpthread
 
 ## fuzz: every parser under libFuzzer, SECONDS=600 for each; FUZZ=name for one
 fuzz:

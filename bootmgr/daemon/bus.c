@@ -250,13 +250,14 @@ static void on_change(struct manager *m, bool status, bool operation)
                 announce_operation(m);
 }
 
+static const struct manager_face face = { .changed = on_change, .looked = on_looked };
+
 int bus_publish(sd_bus *bus, struct manager *m)
 {
         int r;
 
         published = bus;
-        m->changed = on_change;
-        m->looked = on_looked;
+        m->faces[0] = &face;
         r = sd_bus_add_filter(bus, NULL, on_message, m);
         if (r >= 0)
                 r = sd_bus_add_object_vtable(bus, NULL, PATH, MANAGER_INTERFACE, manager_vtable, m);

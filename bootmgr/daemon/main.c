@@ -4,7 +4,9 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/log.h"
+#include "daemon/api.h"
 #include "daemon/bus.h"
+#include "slot/config.h"
 
 static int block_signals(sd_event *event)
 {
@@ -22,7 +24,20 @@ static int block_signals(sd_event *event)
         return sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
 }
 
-static int run(struct manager *m, sd_bus **bus)
+/* What cannot be had of it is said, and the bus is served all the same: it is how a machine is mended. */
+static void start_api(struct manager *m, struct api *api, struct config *config)
+{
+        _cleanup_error_ struct error e = {};
+        int r;
+
+        r = config_load(getenv("BOOTMGR_CONFIG"), config, &e);
+        if (r >= 0)
+                r = api_start(api, m, config, &e);
+        if (r < 0)
+                log_error("there is no HTTPS interface: %s", e.message ?: error_text(r));
+}
+
+static int run(struct manager *m, struct api *api, struct config *config, sd_bus **bus)
 {
         int r;
 
@@ -43,6 +58,7 @@ static int run(struct manager *m, sd_bus **bus)
                 r = bus_publish(*bus, m);
         if (r < 0)
                 return r;
+        start_api(m, api, config);
         sd_notify(0, "READY=1");
         return sd_event_loop(m->event);
 }
@@ -62,7 +78,9 @@ int main(int argc, char **argv)
                 .program = getenv("BOOTMGR_PROGRAM") ?: "/usr/bin/bootmgr",
                 .run_directory = getenv("RUNTIME_DIRECTORY") ?: "/run/bootmgr",
         };
+        _cleanup_config_ struct config config = {};
         sd_bus *bus = NULL;
+        struct api api = {};
         int r;
 
         log_set_name("bootmgrd");
@@ -72,12 +90,13 @@ int main(int argc, char **argv)
                 fprintf(stderr, "bootmgrd takes no arguments; see bootmgrd(8)\n");
                 return 2;
         }
-        r = run(&m, &bus);
+        r = run(&m, &api, &config, &bus);
         if (r < 0)
                 log_error("%s", error_text(r));
         else if (r > 0)
                 log_error("the bus is gone");
         sd_notify(0, "STOPPING=1");
+        api_done(&api);
         manager_stop(&m);
         sd_bus_flush_close_unref(bus);
         sd_event_unref(m.event);

@@ -28,8 +28,9 @@ static void announce(struct manager *m, bool status, bool operation)
                 m->unannounced = false;
                 m->last_change = now_monotonic();
         }
-        if ((status || operation) && m->changed)
-                m->changed(m, status, operation);
+        for (size_t i = 0; (status || operation) && i < ARRAY_SIZE(m->faces); i++)
+                if (m->faces[i])
+                        m->faces[i]->changed(m, status, operation);
 }
 
 static int on_announce_time(sd_event_source *s, uint64_t usec, void *userdata)
@@ -92,8 +93,11 @@ static void refresh(struct manager *m);
 static void become_known(struct manager *m)
 {
         m->look = sd_event_source_disable_unref(m->look);
-        if (!TAKE(m->known, true) && m->looked)
-                m->looked(m);
+        if (TAKE(m->known, true))
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(m->faces); i++)
+                if (m->faces[i] && m->faces[i]->looked)
+                        m->faces[i]->looked(m);
 }
 
 static void end_refresh(struct manager *m)

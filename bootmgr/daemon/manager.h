@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What bootmgrd knows and does, without any bus: the faces (bus.c; later http.c) are thin over it.
+/* What bootmgrd knows and does, without any bus: the faces (bus.c, api.c) are thin over it.
  *
  *      methods.c ──▶ manager_run() ──▶ bootmgr --worker …   (task.h)
  *                                         │ an operation a line
@@ -17,6 +17,16 @@
 
 #include "daemon/task.h"
 
+struct manager;
+
+/* Who tells others. */
+struct manager_face {
+        /* Called when one of the two differs from what it was. At most every 200 ms while work is under way. */
+        void (*changed)(struct manager *m, bool status, bool operation);
+        /* Called once, when `known` becomes true; may be NULL. */
+        void (*looked)(struct manager *m);
+};
+
 struct manager {
         sd_event *event;
         const char *program;       /* absolute path of bootmgr */
@@ -29,11 +39,7 @@ struct manager {
         bool others_work;          /* somebody else took the lock, and was not seen to let go of it */
         unsigned n_readers;        /* tasks that only read, for callers */
 
-        /* Called when one of the two differs from what it was. At most every 200 ms while work is under way. */
-        void (*changed)(struct manager *m, bool status, bool operation);
-
-        /* Called once, when `known` becomes true. */
-        void (*looked)(struct manager *m);
+        const struct manager_face *faces[2]; /* NULL: none */
 
         bool looking; /* manager_look() was called */
         bool refreshing, refresh_again;

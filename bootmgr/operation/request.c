@@ -1,41 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "operation/request.h"
 
-#include <ctype.h>
-
 #include "base/clock.h"
 #include "base/file.h"
 #include "slot/kinds.h"
 
 #define REQUESTS     "requests.json"
 #define REQUESTS_MAX (64 * 1024)
-#define DIGITS       (OPERATION_ID_SIZE - 1)
-
-int request_id(const char *text, char id[static OPERATION_ID_SIZE])
-{
-        bool uuid = strlen(text) == DIGITS + 4;
-        char digits[OPERATION_ID_SIZE];
-        size_t n = 0;
-
-        for (const char *p = text; *p; p++) {
-                size_t at = (size_t)(p - text);
-
-                if (uuid && (at == 8 || at == 13 || at == 18 || at == 23)) {
-                        if (*p != '-')
-                                return -EINVAL;
-                        continue;
-                }
-                if (!isxdigit((unsigned char)*p) || n == DIGITS)
-                        return -EINVAL;
-                digits[n++] = (char)tolower((unsigned char)*p);
-        }
-        digits[n] = '\0';
-        /* Zeros are what the record holds where there is no operation. */
-        if (n != DIGITS || strspn(digits, "0") == DIGITS)
-                return -EINVAL;
-        strcpy(id, digits);
-        return 0;
-}
 
 static int refuse_other(const char *id, struct error *e)
 {

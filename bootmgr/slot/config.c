@@ -106,6 +106,24 @@ static int set_daily(struct config *c, const char *value, void *field, const cha
         return set_number(value, 0, AUTO_ROLLBACK_MEMORY - 1, field);
 }
 
+static int set_connections(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "a number from 16 to 65536";
+        return set_number(value, 16, 65536, field);
+}
+
+/* 192.0.2.1:8443, [2001:db8::1]:8443, *:8443 */
+static int set_listen(struct config *c, const char *value, void *field, const char **expected)
+{
+        const char *colon = strrchr(value, ':');
+        uint32_t port;
+
+        *expected = "an address and a port, such as 192.0.2.1:8443, [2001:db8::1]:8443 or *:8443";
+        if (*value && (!colon || colon == value || parse_u32(colon + 1, &port) < 0 || port > UINT16_MAX))
+                return -EINVAL;
+        return set_string(c, value, field, expected);
+}
+
 static void free_list(char **list)
 {
         for (char **s = list; s && *s; s++)
@@ -224,6 +242,12 @@ static const struct key {
         { "Trust", "Threshold", set_threshold, FIELD(trust_threshold) },
         { "Health", "DeadlineSec", set_time, FIELD(health_deadline) },
         { "Health", "CheckTimeoutSec", set_time, FIELD(health_timeout) },
+        { "API", "Listen", set_listen, FIELD(api_listen) },
+        { "API", "Certificate", set_path, FIELD(api_certificate) },
+        { "API", "Key", set_path, FIELD(api_key) },
+        { "API", "ClientCA", set_optional_path, FIELD(api_client_ca) },
+        { "API", "Tokens", set_path, FIELD(api_tokens) },
+        { "API", "MaxConnections", set_connections, FIELD(api_max_connections) },
         { "Rollback", "MaxAutomaticPerDay", set_daily, FIELD(max_auto_rollbacks) },
 };
 
@@ -240,10 +264,14 @@ static int set_defaults(struct config *c)
                 .trust_threshold = 1,
                 .health_deadline = 300 * USEC_PER_SEC,
                 .health_timeout = 60 * USEC_PER_SEC,
+                .api_certificate = strdup("/data/bootmgr/cluster/node.pem"),
+                .api_key = strdup("/data/bootmgr/cluster/node.key"),
+                .api_tokens = strdup(SYSTEM_DIRECTORY "/tokens"),
+                .api_max_connections = 512,
                 .max_auto_rollbacks = 3,
         };
         if (split("/etc", &c->carried) < 0 || split("", &c->shared) < 0 || !c->data || !c->loader || !c->cmdline ||
-            !c->trust_directory)
+            !c->trust_directory || !c->api_certificate || !c->api_key || !c->api_tokens)
                 return -ENOMEM;
         return 0;
 }
@@ -479,5 +507,10 @@ void config_done(struct config *c)
         free_list(c->carried);
         free_list(c->shared);
         free(c->trust_directory);
+        free(c->api_listen);
+        free(c->api_certificate);
+        free(c->api_key);
+        free(c->api_client_ca);
+        free(c->api_tokens);
         *c = (struct config){};
 }

@@ -32,6 +32,13 @@ struct config {
         /* [Health] */
         uint64_t health_deadline; /* DeadlineSec=, default 300 s: from boot to confirmed, µs */
         uint64_t health_timeout;  /* CheckTimeoutSec=, default 60 s: each check, µs */
+        /* [API] */
+        char *api_listen;             /* Listen=ADDRESS:PORT; NULL: there is no HTTPS interface */
+        char *api_certificate;        /* Certificate=, default /data/bootmgr/cluster/node.pem */
+        char *api_key;                /* Key=, default /data/bootmgr/cluster/node.key */
+        char *api_client_ca;          /* ClientCA=; NULL: no client certificates */
+        char *api_tokens;             /* Tokens=, default /etc/bootmgr/tokens */
+        unsigned api_max_connections; /* MaxConnections=, default 512 */
         /* [Rollback] */
         unsigned max_auto_rollbacks; /* MaxAutomaticPerDay=, default 3 */
 };

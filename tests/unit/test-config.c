@@ -83,6 +83,10 @@ static void check_defaults(const struct config *c)
         ck_assert_uint_eq(c->trust_threshold, 1);
         ck_assert_uint_eq(c->health_deadline, 300 * USEC_PER_SEC);
         ck_assert_uint_eq(c->health_timeout, 60 * USEC_PER_SEC);
+        ck_assert_ptr_null(c->api_listen);
+        ck_assert_ptr_null(c->api_client_ca);
+        ck_assert_str_eq(c->api_tokens, "/etc/bootmgr/tokens");
+        ck_assert_uint_eq(c->api_max_connections, 512);
         ck_assert_uint_eq(c->max_auto_rollbacks, 3);
 }
 
@@ -130,6 +134,7 @@ START_TEST(every_key)
              "[Boot]\nLoader=none\nKernelCommandLine=console=ttyS0,115200 quiet\nTries=9\n"
              "[Configuration]\nCarriedPaths=/etc /opt/etc\nSharedPaths=/data/a\n  /data/b\nHookTimeoutSec=5min\n"
              "[Trust]\nDirectory=/keys\nThreshold=2\n[Health]\nDeadlineSec=90\nCheckTimeoutSec=1500ms\n"
+             "[API]\nListen=*:8443\nCertificate=/c\nKey=/k\nClientCA=/ca\nTokens=/t\nMaxConnections=16\n"
              "[Rollback]\nMaxAutomaticPerDay=0\n",
              &c);
         ck_assert_str_eq(c.compatible, "acme box");
@@ -156,6 +161,12 @@ START_TEST(every_key)
         ck_assert_uint_eq(c.trust_threshold, 2);
         ck_assert_uint_eq(c.health_deadline, 90 * USEC_PER_SEC);
         ck_assert_uint_eq(c.health_timeout, 1500 * USEC_PER_MSEC);
+        ck_assert_str_eq(c.api_listen, "*:8443");
+        ck_assert_str_eq(c.api_certificate, "/c");
+        ck_assert_str_eq(c.api_key, "/k");
+        ck_assert_str_eq(c.api_client_ca, "/ca");
+        ck_assert_str_eq(c.api_tokens, "/t");
+        ck_assert_uint_eq(c.api_max_connections, 16);
         ck_assert_uint_eq(c.max_auto_rollbacks, 0);
         config_done(&c);
 }
@@ -192,6 +203,11 @@ static const struct {
         { "Trust", "Threshold", "17" },
         { "Health", "DeadlineSec", "999ms" },
         { "Health", "CheckTimeoutSec", "-5" },
+        { "API", "Listen", "8443" },
+        { "API", "Listen", "*:65536" },
+        { "API", "Listen", "*:" },
+        { "API", "Key", "key" },
+        { "API", "MaxConnections", "15" },
         { "Rollback", "MaxAutomaticPerDay", "4" },
 };
 

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/api.h"
+
+#include "base/log.h"
+#include "daemon/metrics.h"
+#include "slot/kinds.h"
+
+static void handle_read(struct api *api, struct http_request *r)
+{
+        struct api_body none = {};
+
+        api_call(api, r, &none);
+}
+
+static void handle_change(struct api *api, struct http_request *r)
+{
+        _cleanup_error_ struct error e = {};
+        struct api_body body;
+
+        if (api_body_parse(r->body.data ?: "", r->body.size, http_header(r, "Idempotency-Key"), r->route->members, &body,
+                           &e) < 0)
+                http_answer_error(r, &e);
+        else
+                api_call(api, r, &body);
+}
+
+static void handle_delete_node(struct api *api, struct http_request *r)
+{
+        _cleanup_error_ struct error e = {};
+
+        if (streq(r->argument, view_node_name())) {
+                fail(&e, -EBUSY, &kind_usage, "%s is this machine, which is no member of a cluster", r->argument);
+                fail_hint(&e, "nodes that were fenced can be deleted, on a controller");
+        } else {
+                fail(&e, -ENOENT, &kind_not_found, "there is no such node");
+                fail_hint(&e, "GET /api/cluster/nodes lists them");
+        }
+        http_answer_error(r, &e);
+}
+
+static void handle_events(struct api *api, struct http_request *r)
+{
+        manager_look(api->manager);
+        events_open(&api->events, r);
+}
+
+static void handle_metrics(struct api *api, struct http_request *r)
+{
+        manager_look(api->manager);
+        http_answer_text(r, "text/plain; version=0.0.4; charset=utf-8", metrics_text(api));
+}
+
+/* That we answer is all that it says: anyone may ask. */
+static void handle_health(struct api *api, struct http_request *r)
+{
+        http_answer_json(r, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+static const struct route routes[] = {
+        { "/api/cluster/upgrade",
+          "POST",
+          RIGHT_OPERATE,
+          handle_change,
+          { "upgrade", "system" },
+          TASK_WORK,
+          API_ID | API_SOURCE | API_NO_REBOOT | API_AUTOMATIC,
+          view_operation },
+        { "/api/cluster/rollback",
+          "POST",
+          RIGHT_OPERATE,
+          handle_change,
+          { "rollback", "system" },
+          TASK_WORK,
+          API_ID | API_NO_REBOOT | API_PRECHECKS_ONLY,
+          view_operation },
+        { "/api/cluster/abort", "POST", RIGHT_OPERATE, handle_change, { "abort" }, TASK_CHANGE, API_ID, view_done },
+        { "/api/cluster/finalize", "POST", RIGHT_OPERATE, handle_change, { "finalize" }, TASK_CHANGE, API_ID, view_done },
+        { "/api/cluster/upgrade/status",
+          "GET",
+          RIGHT_READ,
+          handle_read,
+          { "show", "upgrade", "status" },
+          .view = view_operation },
+        { "/api/cluster/upgrade/history",
+          "GET",
+          RIGHT_READ,
+          handle_read,
+          { "show", "upgrade", "history" },
+          .view = view_history },
+        { "/api/cluster/runtime", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_runtime },
+        { "/api/cluster/version", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_version },
+        { "/api/cluster/nodes", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_nodes },
+        { "/api/cluster/nodes/", "DELETE", RIGHT_OPERATE, handle_delete_node },
+        { "/api/events", "GET", RIGHT_READ, handle_events },
+        { "/metrics", "GET", RIGHT_READ, handle_metrics },
+        { "/healthz", "GET", RIGHT_NONE, handle_health },
+};
+
+const struct route *route_find(const char *url, char **argument)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+                const char *rest = startswith(url, routes[i].path);
+                bool takes_argument = routes[i].path[strlen(routes[i].path) - 1] == '/';
+
+                if (!rest || (takes_argument ? !*rest || strchr(rest, '/') != NULL : *rest != '\0'))
+                        continue;
+                *argument = takes_argument ? strdup(rest) : NULL;
+                return takes_argument && !*argument ? NULL : &routes[i];
+        }
+        return NULL;
+}
+
+bool route_takes(const struct route *route, const char *method)
+{
+        return streq(route->method, streq(method, "HEAD") ? "GET" : method);
+}
+
+void api_handle(struct api *api, struct http_request *r)
+{
+        r->route->handle(api, r);
+}
+
+static struct api *published; /* whose streams changes go to: there is one interface */
+
+static void on_change(struct manager *m, bool status, bool operation)
+{
+        events_changed(&published->events, status, operation);
+}
+
+static const struct manager_face face = { .changed = on_change };
+
+int api_start(struct api *api, struct manager *m, const struct config *config, struct error *e)
+{
+        int r;
+
+        *api = (struct api){ .manager = m };
+        r = http_start(&api->http, m->event, config, api, e);
+        if (r < 0 || !api->http.daemon)
+                return r;
+        r = events_start(&api->events, m, &api->http);
+        if (r < 0)
+                return r;
+        published = api;
+        m->faces[1] = &face;
+        log_info("the HTTPS interface listens on %s", config->api_listen);
+        return 0;
+}
+
+void api_done(struct api *api)
+{
+        if (published == api)
+                api->manager->faces[1] = NULL;
+        http_stop(&api->http);
+        events_done(&api->events);
+        api_calls_done(api);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/api_body.h"
+
+#include "operation/request.h"
+#include "slot/kinds.h"
+
+static const struct {
+        const char *name;
+        enum api_member member;
+        size_t field;
+} booleans[] = {
+        { "no_reboot", API_NO_REBOOT, offsetof(struct api_body, no_reboot) },
+        { "automatic", API_AUTOMATIC, offsetof(struct api_body, automatic) },
+        { "prechecks_only", API_PRECHECKS_ONLY, offsetof(struct api_body, prechecks_only) },
+};
+
+static int check_known(const json_t *j, unsigned members, struct error *e)
+{
+        const char *known[ARRAY_SIZE(booleans) + 3] = { "id" };
+        size_t n = 1;
+
+        if (members & API_SOURCE)
+                known[n++] = "source";
+        for (size_t i = 0; i < ARRAY_SIZE(booleans); i++)
+                if (members & booleans[i].member)
+                        known[n++] = booleans[i].name;
+        return json_check_members(j, known, "the body", e);
+}
+
+static int read_booleans(const json_t *j, struct api_body *b, struct error *e)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(booleans); i++) {
+                int r = json_get_bool(j, booleans[i].name, (bool *)((char *)b + booleans[i].field), e);
+
+                if (r == -EINVAL)
+                        return r;
+                error_done(e);
+        }
+        return 0;
+}
+
+static int read_id(const json_t *j, const char *key, struct api_body *b, struct error *e)
+{
+        char other[OPERATION_ID_SIZE];
+        const char *id = NULL;
+        int r;
+
+        r = json_opt_string(j, "id", &id, e);
+        if (r < 0)
+                return r;
+        if (!id && !key && b->prechecks_only)
+                return 0;
+        if (!id && !key) {
+                fail(e, -EINVAL, &kind_usage, "the request has no id: it could not be repeated safely");
+                return fail_hint(e,
+                                 "make one at random, 32 hexadecimal digits or a UUID, for the member \"id\" or the header "
+                                 "Idempotency-Key; repeat the request with the same one");
+        }
+        if (request_id(id ?: key, b->id) < 0 || (key && request_id(key, other) < 0))
+                return fail(e, -EINVAL, &kind_usage,
+                            "the id is neither 32 hexadecimal digits, not all of them zero, nor a UUID");
+        if (id && key && !streq(b->id, other))
+                return fail(e, -EINVAL, &kind_usage, "the member \"id\" and the header Idempotency-Key differ");
+        return 0;
+}
+
+/* The daemon has another working directory than anybody, and a standard input of its own. */
+static int read_source(const json_t *j, struct api_body *b, struct error *e)
+{
+        const char *source;
+        int r;
+
+        r = json_get_string(j, "source", &source, e);
+        if (r < 0)
+                return r;
+        if (*source != '/' && !strstr(source, "://"))
+                return fail(e, -EINVAL, &kind_usage, "the source is neither an absolute path nor a URL");
+        b->source = strdup(source);
+        return b->source ? 0 : -ENOMEM;
+}
+
+static int read_members(const json_t *j, const char *key, unsigned members, struct api_body *b, struct error *e)
+{
+        int r;
+
+        if (!json_is_object(j))
+                return fail(e, -EINVAL, &kind_usage, "the body is not a JSON object");
+        r = check_known(j, members, e);
+        if (r >= 0)
+                r = read_booleans(j, b, e);
+        if (r >= 0)
+                r = read_id(j, key, b, e);
+        if (r >= 0 && (members & API_SOURCE))
+                r = read_source(j, b, e);
+        return r;
+}
+
+int api_body_parse(const char *text, size_t size, const char *key, unsigned members, struct api_body *ret, struct error *e)
+{
+        _cleanup_json_ json_t *j = NULL;
+        struct error why = {};
+        struct api_body b = {};
+        int r;
+
+        r = size ? json_parse_strict(text, size, "the body", &j, &why) : 0;
+        if (!j && r >= 0)
+                j = json_object();
+        if (r >= 0)
+                r = j ? read_members(j, key, members, &b, &why) : -ENOMEM;
+        if (r >= 0) {
+                *ret = b;
+                return 0;
+        }
+        /* Whatever is wrong with it is the asker's. */
+        fail(e, r, r == -ENOMEM ? NULL : &kind_usage, "%s", why.message ?: error_text(r));
+        if (why.hint)
+                fail_hint(e, "%s", why.hint);
+        error_done(&why);
+        api_body_done(&b);
+        return r;
+}
+
+void api_body_done(struct api_body *b)
+{
+        free(TAKE_PTR(b->source));
+}

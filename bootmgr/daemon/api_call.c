@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/api.h"
+
+#include "base/log.h"
+#include "slot/kinds.h"
+
+#define WORDS_MAX 16
+
+/* One `bootmgr`, until it has ended; those who wait may be answered, or gone, before. */
+struct call {
+        struct api *api;
+        struct call *next;
+        const struct route *route;
+        struct api_body body;
+        enum task_kind kind;
+        json_t *(*view)(const struct manager *m, const json_t *printed, const struct api_body *body);
+        const char *words[WORDS_MAX];
+        size_t n_words;
+        struct http_request *waiting;
+};
+
+static void add_word(struct call *c, const char *word)
+{
+        if (c->n_words < WORDS_MAX - 1)
+                c->words[c->n_words++] = word;
+}
+
+static void call_free(struct call *c)
+{
+        struct call **at = &c->api->calls;
+
+        while (*at && *at != c)
+                at = &(*at)->next;
+        if (*at)
+                *at = c->next;
+        api_body_done(&c->body);
+        free(c);
+}
+
+/* --- answering ------------------------------------------------------------------------------------------- */
+
+static void answer(struct call *c, const json_t *printed)
+{
+        _cleanup_json_ json_t *j = c->view(c->api->manager, printed, &c->body);
+        bool goes_on = c->kind == TASK_WORK && streq(json_string_value(json_object_get(printed, "state")), "IN_PROGRESS");
+
+        for (struct http_request *r = TAKE_PTR(c->waiting), *next; r; r = next) {
+                next = TAKE_PTR(r->next);
+                http_answer_json(r, goes_on ? 202 : 200, json_incref(j));
+        }
+}
+
+static void answer_error(struct call *c, const struct error *e)
+{
+        for (struct http_request *r = TAKE_PTR(c->waiting), *next; r; r = next) {
+                next = TAKE_PTR(r->next);
+                http_answer_error(r, e);
+        }
+}
+
+static void answer_failure(struct call *c, const json_t *last, int exit_status)
+{
+        _cleanup_error_ struct error e = {};
+
+        if (!json_is_string(json_object_get(last, "kind"))) {
+                if (exit_status > 128)
+                        fail(&e, -EIO, &kind_interrupted, "the process that worked was killed by signal %d",
+                             exit_status - 128);
+                else
+                        fail(&e, -EIO, NULL, "bootmgr ended with status %d and no word", exit_status);
+                answer_error(c, &e);
+                return;
+        }
+        for (struct http_request *r = TAKE_PTR(c->waiting), *next; r; r = next) {
+                next = TAKE_PTR(r->next);
+                http_answer_failure(r, last);
+        }
+}
+
+static void on_line(const json_t *line, void *userdata)
+{
+        struct call *c = userdata;
+        const char *id = json_string_value(json_object_get(line, "id"));
+
+        if (c->kind != TASK_WORK)
+                return;
+        manager_set_operation(c->api->manager, line);
+        if (c->waiting && id && *id)
+                answer(c, line);
+}
+
+static void on_done(int exit_status, const json_t *last, void *userdata)
+{
+        struct call *c = userdata;
+        /* A dry run that says no is an answer, too. */
+        bool told = exit_status == 0 || json_is_boolean(json_object_get(last, "allowed"));
+
+        if (told)
+                answer(c, last);
+        else
+                answer_failure(c, last, exit_status);
+        manager_ran(c->api->manager, c->kind, exit_status == 0 ? NULL : last);
+        call_free(c);
+}
+
+/* --- asking ---------------------------------------------------------------------------------------------- */
+
+static bool is_same(const struct call *c, const struct route *route, const struct api_body *body)
+{
+        return c->route == route && streq(c->body.source, body->source);
+}
+
+/* Who asks again before the answer is there waits for the same. true: it was. */
+static bool join(struct api *api, struct http_request *r, const struct api_body *body)
+{
+        _cleanup_error_ struct error e = {};
+
+        for (struct call *c = api->calls; c; c = c->next) {
+                if (!*body->id || !streq(c->body.id, body->id))
+                        continue;
+                if (!is_same(c, r->route, body)) {
+                        fail(&e, -EEXIST, &kind_id_reused, "the id %s is used for something else", body->id);
+                        http_answer_error(r, &e);
+                        return true;
+                }
+                if (c->waiting || c->kind != TASK_WORK) {
+                        r->next = c->waiting;
+                        c->waiting = r;
+                        return true;
+                }
+                if (json_is_object(api->manager->operation)) {
+                        http_answer_json(r, 202, view_operation(api->manager, api->manager->operation, body));
+                        return true;
+                }
+        }
+        return false;
+}
+
+static void refuse_start(struct call *c, int code)
+{
+        _cleanup_error_ struct error e = {};
+
+        if (code == -EBUSY) {
+                fail(&e, code, &kind_busy, "bootmgrd is at work already");
+                fail_hint(&e, "GET /api/cluster/upgrade/status tells how far it is");
+        } else if (code == -EUSERS) {
+                fail(&e, code, &kind_too_many_requests, "too many questions at once: try again");
+        } else {
+                fail_errno(&e, code, "cannot run bootmgr");
+        }
+        answer_error(c, &e);
+}
+
+static int start(struct call *c)
+{
+        struct task_spec spec = {
+                .kind = c->kind, .words = c->words, .input = -1, .line = on_line, .done = on_done, .userdata = c
+        };
+
+        return manager_run(c->api->manager, &spec);
+}
+
+/* While other work is under way: what was asked for before with this id is told all the same. */
+static json_t *view_of_id(const struct manager *m, const json_t *history, const struct api_body *body)
+{
+        const json_t *op;
+        size_t i;
+
+        json_array_foreach(history, i, op)
+        {
+                if (streq(json_string_value(json_object_get(op, "id")), body->id))
+                        return view_operation(m, op, body);
+        }
+        return NULL;
+}
+
+static void on_searched(int exit_status, const json_t *last, void *userdata)
+{
+        struct call *c = userdata;
+        _cleanup_json_ json_t *found = exit_status == 0 ? view_of_id(c->api->manager, last, &c->body) : NULL;
+        const char *verb = c->body.source ? "UPGRADE" : "ROLLBACK";
+        const char *source = json_string_value(json_object_get(found, "source"));
+        _cleanup_error_ struct error e = {};
+
+        if (found && streq(json_string_value(json_object_get(found, "operation")), verb) && streq(source, c->body.source)) {
+                c->view = view_dry_run; /* it has its form */
+                answer(c, found);
+        } else if (found) {
+                fail(&e, -EEXIST, &kind_id_reused, "the id %s was used for something else", c->body.id);
+                answer_error(c, &e);
+        } else {
+                refuse_start(c, -EBUSY);
+        }
+        manager_ran(c->api->manager, TASK_READ, NULL);
+        call_free(c);
+}
+
+static int search(struct call *c)
+{
+        static const char *const words[] = { "show", "upgrade", "history", NULL };
+        struct task_spec spec = { .words = words, .input = -1, .done = on_searched, .userdata = c };
+
+        c->kind = TASK_READ;
+        return manager_run(c->api->manager, &spec);
+}
+
+static void fill(struct call *c, const struct api_body *body)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(c->route->words) && c->route->words[i]; i++)
+                add_word(c, c->route->words[i]);
+        if (body->prechecks_only) {
+                add_word(c, "--dry-run");
+                c->kind = TASK_READ;
+                c->view = view_dry_run;
+        } else if (*body->id) {
+                add_word(c, "--id");
+                add_word(c, c->body.id);
+        }
+        if (body->no_reboot)
+                add_word(c, "--no-reboot");
+        if (body->automatic)
+                add_word(c, "--automatic");
+        if (body->source) {
+                add_word(c, "--");
+                add_word(c, body->source);
+        }
+}
+
+void api_call(struct api *api, struct http_request *r, struct api_body *body)
+{
+        struct call *c;
+        int result;
+
+        if (join(api, r, body)) {
+                api_body_done(body);
+                return;
+        }
+        c = calloc(1, sizeof(*c));
+        if (!c) {
+                api_body_done(body);
+                http_answer_json(r, 500, NULL);
+                return;
+        }
+        *c = (struct call){ .api = api,
+                            .next = api->calls,
+                            .route = r->route,
+                            .kind = r->route->kind,
+                            .view = r->route->view,
+                            .body = TAKE(*body, (struct api_body){}),
+                            .waiting = r };
+        api->calls = c;
+        fill(c, &c->body);
+        if (c->kind != TASK_READ)
+                log_notice("%s (%s) asks for %s, id %s", r->who.name, r->who.role, r->route->path, c->body.id);
+        result = start(c);
+        if (result == -EBUSY)
+                result = search(c);
+        if (result < 0) {
+                refuse_start(c, result);
+                call_free(c);
+        }
+}
+
+void api_forget(struct api *api, struct http_request *r)
+{
+        for (struct call *c = api->calls; c; c = c->next)
+                for (struct http_request **at = &c->waiting; *at;) {
+                        if (*at == r)
+                                *at = r->next;
+                        else
+                                at = &(*at)->next;
+                }
+}
+
+/* The work goes on without us; whoever asks again with the same id is told of it. */
+void api_stop(struct api *api)
+{
+        _cleanup_error_ struct error e = {};
+
+        fail(&e, -ESHUTDOWN, &kind_interrupted, "bootmgrd stops: what was begun goes on; ask again with the same id");
+        for (struct call *c = api->calls; c; c = c->next)
+                answer_error(c, &e);
+        events_stop(&api->events);
+}
+
+void api_calls_done(struct api *api)
+{
+        while (api->calls)
+                call_free(api->calls);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <limits.h>
+
+#include "daemon/api.h"
+
+#define EPOCH 0 /* of a machine that is no member of a cluster */
+#define ROLE  "standalone"
+
+const char *view_node_name(void)
+{
+        static char name[HOST_NAME_MAX + 1];
+
+        if (!*name && gethostname(name, sizeof(name) - 1) < 0)
+                strcpy(name, "localhost");
+        return name;
+}
+
+static const char *text(const json_t *o, const char *member)
+{
+        return json_string_value(json_object_get(o, member));
+}
+
+/* The version in the slot that the member names, or NULL. */
+static const char *version_of(const json_t *status, const char *member)
+{
+        const char *name = text(status, member);
+        const json_t *slot;
+        size_t i;
+
+        json_array_foreach(json_object_get(status, "slots"), i, slot)
+        {
+                if (name && streq(text(slot, "name"), name))
+                        return text(slot, "version");
+        }
+        return NULL;
+}
+
+/* How this node stands in the operation. */
+static json_t *operation_node(const json_t *op)
+{
+        return json_pack("{s:s, s:s, s:O, s:O, s:O}", "name", view_node_name(), "role", ROLE, "state",
+                         json_object_get(op, "state"), "progress", json_object_get(op, "progress"), "message",
+                         json_object_get(op, "reason"));
+}
+
+static json_t *failed_nodes(const json_t *op)
+{
+        if (!streq(text(op, "state"), "FAILED"))
+                return json_array();
+        return json_pack("[{s:s, s:O}]", "name", view_node_name(), "reason", json_object_get(op, "reason"));
+}
+
+json_t *view_operation(const struct manager *m, const json_t *printed, const struct api_body *body)
+{
+        json_t *op;
+
+        if (!json_is_object(printed))
+                return json_null();
+        op = json_copy((json_t *)printed);
+        json_object_set_new(op, "epoch", json_integer(EPOCH));
+        json_object_set_new(op, "nodes", json_pack("[o]", operation_node(printed)));
+        json_object_set_new(op, "nodes_failed", failed_nodes(printed));
+        return op;
+}
+
+json_t *view_history(const struct manager *m, const json_t *printed, const struct api_body *body)
+{
+        json_t *list = json_array();
+        const json_t *op;
+        size_t i;
+
+        json_array_foreach(printed, i, op) json_array_append_new(list, view_operation(m, op, NULL));
+        return json_pack("{s:i, s:o}", "epoch", EPOCH, "operations", list);
+}
+
+json_t *view_done(const struct manager *m, const json_t *printed, const struct api_body *body)
+{
+        return json_pack("{s:s, s:i, s:s}", "id", body->id, "epoch", EPOCH, "result", "done");
+}
+
+json_t *view_dry_run(const struct manager *m, const json_t *printed, const struct api_body *body)
+{
+        return json_incref((json_t *)printed);
+}
+
+json_t *view_runtime(const struct manager *m, const json_t *status, const struct api_body *body)
+{
+        return json_pack("{s:s, s:s, s:i, s:b, s:o, s:O}", "name", view_node_name(), "role", ROLE, "epoch", EPOCH, "working",
+                         m->working, "failure", m->failure ? json_incref(m->failure) : json_null(), "status", status);
+}
+
+json_t *view_version(const struct manager *m, const json_t *status, const struct api_body *body)
+{
+        return json_pack("{s:s, s:s?, s:s?, s:s, s:i, s:i}", "name", view_node_name(), "version",
+                         version_of(status, "booted"), "previous_version", version_of(status, "previous"), "bootmgr",
+                         BOOTMGR_VERSION, "api", 1, "epoch", EPOCH);
+}
+
+json_t *view_nodes(const struct manager *m, const json_t *status, const struct api_body *body)
+{
+        json_t *node = json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:O, s:b, s:b}", "name", view_node_name(), "role", ROLE,
+                                 "state", "up", "version", version_of(status, "booted"), "previous_version",
+                                 version_of(status, "previous"), "generation", json_object_get(status, "generation"),
+                                 "fenced", 0, "self", 1);
+
+        return json_pack("{s:i, s:[o]}", "epoch", EPOCH, "nodes", node);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/http_listen.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include "base/buf.h"
+#include "base/parse.h"
+#include "slot/kinds.h"
+
+#define BACKLOG 1024
+
+union address {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+};
+
+static int parse_address(char *text, union address *ret)
+{
+        char *colon = strrchr(text, ':'), *host = text;
+        union address a = {};
+        uint32_t port;
+        size_t n;
+
+        if (!colon || parse_u32(colon + 1, &port) < 0 || port > UINT16_MAX)
+                return -EINVAL;
+        *colon = '\0';
+        n = strlen(host);
+        if (*host == '[' && host[n - 1] == ']') {
+                host[n - 1] = '\0';
+                host++;
+        }
+        if (streq(host, "*") || inet_pton(AF_INET6, host, &a.v6.sin6_addr) == 1) {
+                a.v6.sin6_family = AF_INET6;
+                a.v6.sin6_port = htons((uint16_t)port);
+        } else if (inet_pton(AF_INET, host, &a.v4.sin_addr) == 1) {
+                a.v4.sin_family = AF_INET;
+                a.v4.sin_port = htons((uint16_t)port);
+        } else {
+                return -EINVAL;
+        }
+        *ret = a;
+        return 0;
+}
+
+static int open_socket(union address *a)
+{
+        bool v6 = a->any.sa_family == AF_INET6;
+        bool all = v6 && memcmp(&a->v6.sin6_addr, &in6addr_any, sizeof(in6addr_any)) == 0;
+        _cleanup_close_ int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int on = 1, only = !all;
+
+        if (fd < 0)
+                return -errno;
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof(on));
+        if (v6)
+                setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only));
+        if (bind(fd, &a->any, v6 ? sizeof(a->v6) : sizeof(a->v4)) < 0 || listen(fd, BACKLOG) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+int http_listen(const char *where, struct error *e)
+{
+        _cleanup_free_ char *text = strdup(where);
+        bool any = *where == '*';
+        union address a;
+        int fd;
+
+        if (!text)
+                return -ENOMEM;
+        if (parse_address(text, &a) < 0)
+                return fail(e, -EINVAL, &kind_config_invalid, "Listen=%s has not the form ADDRESS:PORT", where);
+        fd = open_socket(&a);
+        if (fd == -EAFNOSUPPORT && any) { /* a kernel without IPv6 */
+                a = (union address){ .v4 = { .sin_family = AF_INET, .sin_port = a.v6.sin6_port } };
+                fd = open_socket(&a);
+        }
+        return fd < 0 ? fail_errno(e, fd, "cannot listen on %s", where) : fd;
+}

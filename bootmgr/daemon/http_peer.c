@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/http_peer.h"
+
+#include <netinet/in.h>
+
+#include "base/clock.h"
+
+#define ADDRESSES_MAX 4096 /* that are remembered without a connection */
+#define FULL          ((uint64_t)PEER_BURST * USEC_PER_SEC)
+
+struct http_peer {
+        struct http_peer *next;
+        uint8_t address[16];
+        unsigned n, n_known; /* connections */
+        uint64_t share;      /* of requests, in µs * requests a second: at most FULL */
+        uint64_t last;       /* when it was that */
+};
+
+/* An IPv6 network of 64 bits is one address: who has one has all of them. */
+static void address_key(const struct sockaddr *address, uint8_t key[static 16])
+{
+        memset(key, 0, 16);
+        if (address->sa_family == AF_INET)
+                memcpy(key + 12, &((const struct sockaddr_in *)address)->sin_addr, 4);
+        if (address->sa_family != AF_INET6)
+                return;
+        memcpy(key, &((const struct sockaddr_in6 *)address)->sin6_addr, 16);
+        if (IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)address)->sin6_addr))
+                memset(key, 0, 12);
+        else
+                memset(key + 8, 0, 8);
+}
+
+static void refill(struct http_peer *peer, uint64_t now)
+{
+        peer->share = MIN(FULL, peer->share + (now - peer->last) * PEER_RATE);
+        peer->last = now;
+}
+
+/* Whoever has used up its share and goes is remembered until it has it again: coming back is no way to get more. */
+static void forget_addresses(struct http_peers *p, uint64_t now, bool all)
+{
+        for (struct http_peer **at = &p->list; *at;) {
+                struct http_peer *peer = *at;
+
+                refill(peer, now);
+                if (peer->n > 0 || (!all && peer->share < FULL)) {
+                        at = &peer->next;
+                        continue;
+                }
+                *at = peer->next;
+                free(peer);
+                p->n_addresses--;
+        }
+}
+
+static struct http_peer *find_peer(struct http_peers *p, const struct sockaddr *address, uint64_t now)
+{
+        struct http_peer *peer;
+        uint8_t key[16];
+
+        address_key(address, key);
+        for (peer = p->list; peer; peer = peer->next)
+                if (memcmp(peer->address, key, sizeof(key)) == 0)
+                        return peer;
+        if (p->n_addresses >= ADDRESSES_MAX)
+                forget_addresses(p, now, true);
+        peer = calloc(1, sizeof(*peer));
+        if (!peer)
+                return NULL;
+        *peer = (struct http_peer){ .next = p->list, .share = FULL, .last = now };
+        memcpy(peer->address, key, sizeof(key));
+        p->list = peer;
+        p->n_addresses++;
+        return peer;
+}
+
+static void end(struct http_connection *c)
+{
+        c->ended = true;
+        shutdown(c->fd, SHUT_RDWR);
+}
+
+static unsigned n_unknown(const struct http_peer *peer)
+{
+        return peer->n - peer->n_known;
+}
+
+/* Of `peer`, or of the address that has most. false: there is none. */
+static bool evict(struct http_peers *p, const struct http_peer *peer)
+{
+        for (struct http_peer *i = p->list; !peer && i; i = i->next)
+                if (n_unknown(i) > 0)
+                        peer = i;
+        for (struct http_peer *i = peer ? peer->next : NULL; i; i = i->next)
+                if (n_unknown(i) > n_unknown(peer))
+                        peer = i;
+        for (struct http_connection *c = p->oldest; peer && c; c = c->newer)
+                if (c->peer == peer && !c->known && !c->ended) {
+                        end(c);
+                        p->evicted++;
+                        return true;
+                }
+        return false;
+}
+
+struct http_connection *http_peers_add(struct http_peers *p, int fd, const struct sockaddr *address, uint64_t now)
+{
+        struct http_peer *peer = find_peer(p, address, now);
+        struct http_connection *c = peer ? calloc(1, sizeof(*c)) : NULL;
+        bool full;
+
+        if (!c)
+                return NULL;
+        *c = (struct http_connection){
+                .peer = peer, .fd = fd, .older = p->newest, .deadline = now + PEER_PATIENCE_SEC * USEC_PER_SEC
+        };
+        full = p->n >= p->max;
+        if ((n_unknown(peer) >= p->max / 2 && !evict(p, peer)) || (full && !evict(p, NULL))) {
+                end(c);
+                p->refused++;
+        }
+        *(p->newest ? &p->newest->newer : &p->oldest) = c;
+        p->newest = c;
+        p->n++;
+        peer->n++;
+        return c;
+}
+
+void http_peers_remove(struct http_peers *p, struct http_connection *c)
+{
+        *(c->older ? &c->older->newer : &p->oldest) = c->newer;
+        *(c->newer ? &c->newer->older : &p->newest) = c->older;
+        p->n--;
+        p->n_known -= c->known;
+        c->peer->n--;
+        c->peer->n_known -= c->known;
+        free(c);
+}
+
+void http_peers_know(struct http_peers *p, struct http_connection *c)
+{
+        c->deadline = UINT64_MAX;
+        if (TAKE(c->known, true))
+                return;
+        p->n_known++;
+        c->peer->n_known++;
+}
+
+bool http_peers_take(struct http_peers *p, struct http_connection *c, uint64_t now)
+{
+        refill(c->peer, now);
+        if (c->peer->share < USEC_PER_SEC) {
+                p->too_many++;
+                return false;
+        }
+        c->peer->share -= USEC_PER_SEC;
+        return true;
+}
+
+void http_peers_sweep(struct http_peers *p, uint64_t now)
+{
+        for (struct http_connection *c = p->oldest; c; c = c->newer)
+                if (c->deadline <= now && !c->ended) {
+                        end(c);
+                        p->late++;
+                }
+        forget_addresses(p, now, false);
+}
+
+void http_peers_done(struct http_peers *p)
+{
+        forget_addresses(p, 0, true);
+}

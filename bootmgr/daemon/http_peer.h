@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who is connected, while nobody knows yet who it is: how many connections there are in all and of an address, how long
+ * each may take to say who it is, and how many requests an address may make that nobody has to answer.
+ *
+ * A new connection is not kept out by old ones that say nothing: where there are too many, the oldest of those whose
+ * owner is unknown is ended, of the address that has most of them. What is known is never ended for a new one.
+ *
+ * Ending is shutdown(2): who owns the descriptor sees that and closes it. */
+#pragma once
+
+#include <sys/socket.h>
+
+#include "base/util.h"
+
+#define PEER_PATIENCE_SEC 15 /* to shake hands, ask, and be known */
+#define PEER_BODY_SEC     30 /* to send the body of a request, once known */
+#define PEER_RATE         20 /* requests a second of an address that is not known … */
+#define PEER_BURST        60 /* … and so many at once */
+
+struct http_peer; /* an address */
+
+struct http_connection {
+        struct http_peer *peer;
+        struct http_connection *older, *newer;
+        uint64_t deadline; /* monotonic µs; UINT64_MAX: none */
+        int fd;            /* borrowed */
+        bool known, ended;
+};
+
+struct http_peers {
+        struct http_connection *oldest, *newest;
+        struct http_peer *list;
+        unsigned max;                              /* connections */
+        unsigned n, n_known, n_addresses;          /* what there is now */
+        uint64_t evicted, refused, late, too_many; /* counted since the start */
+};
+
+/* NULL: no memory. The connection may have been ended already. */
+struct http_connection *http_peers_add(struct http_peers *p, int fd, const struct sockaddr *address, uint64_t now);
+void http_peers_remove(struct http_peers *p, struct http_connection *c);
+void http_peers_know(struct http_peers *p, struct http_connection *c);
+/* One more request of somebody unknown: false when the address has had its share. */
+bool http_peers_take(struct http_peers *p, struct http_connection *c, uint64_t now);
+/* Ends those that are late, forgets addresses. To be called about every second. */
+void http_peers_sweep(struct http_peers *p, uint64_t now);
+void http_peers_done(struct http_peers *p);

@@ -1,0 +1,436 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Asks a bootmgrd as its users and its enemies do: api.py DIRECTORY PORT OPENAPI PART
+
+DIRECTORY holds the certificates, tokens and bundles of 90-api.sh. Prints a line for each check, "ok: ..." or "NOT OK: ...".
+
+  documented   every path answers with what docs/openapi.json says, and with nothing else; /metrics and /api/events
+  rights       who may do what
+  requests     upgrade, abort, rollback, finalize: once each, however often they are asked for
+  hostile      what is too much, too slow, or no HTTP
+"""
+import http.client
+import json
+import re
+import socket
+import ssl
+import sys
+import time
+from pathlib import Path
+
+W, PORT, OPENAPI, PART = Path(sys.argv[1]), int(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text()), sys.argv[4]
+SCHEMAS = OPENAPI["components"]["schemas"]
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int}
+failed = 0
+
+
+def check(what, good, why=""):
+    global failed
+    failed += not good
+    print(f"ok: {what}" if good else f"NOT OK: {what}: {why}", flush=True)
+
+
+def same(what, expected, found):
+    check(what, expected == found, f"expected {expected!r}, found {found!r}")
+
+
+# --- JSON Schema, as far as the description uses it ---
+
+def misfit(value, schema, at="body"):
+    """What is wrong with it, or None."""
+    if "$ref" in schema:
+        return misfit(value, SCHEMAS[schema["$ref"].rsplit("/", 1)[1]], at)
+    if "oneOf" in schema:
+        found = [misfit(value, s, at) for s in schema["oneOf"]]
+        return None if found.count(None) == 1 else f"{at} fits {found.count(None)} of {len(found)}: {found}"
+    known = {"type", "properties", "required", "additionalProperties", "items", "enum", "pattern", "minimum", "maximum",
+             "format", "description"}
+    if set(schema) - known:
+        return f"{at}: the schema says {set(schema) - known}, which this test does not know"
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if not any(isinstance(value, TYPES[t]) and (t == "boolean") == isinstance(value, bool) for t in types):
+        return f"{at} is {value!r}, not {types}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{at} is {value!r}, none of {schema['enum']}"
+    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
+        return f"{at} is {value!r}, which {schema['pattern']} does not match"
+    if isinstance(value, int) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        return f"{at} is {value}"
+    if isinstance(value, dict):
+        missing = set(schema["required"]) - set(value)
+        unknown = set(value) - set(schema["properties"])
+        if missing or unknown:
+            return f"{at} lacks {missing}, and has {unknown}, which is not described"
+        return next(filter(None, (misfit(v, schema["properties"][k], f"{at}.{k}") for k, v in value.items())), None)
+    if isinstance(value, list):
+        return next(filter(None, (misfit(v, schema["items"], f"{at}[{i}]") for i, v in enumerate(value))), None)
+    return None
+
+
+def described(method, path, status):
+    """The media types that the description has for an answer, or None."""
+    for template, methods in OPENAPI["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            answer = methods.get(method.lower(), next(iter(methods.values())))["responses"].get(str(status))
+            if answer and "$ref" in answer:
+                answer = OPENAPI["components"]["responses"][answer["$ref"].rsplit("/", 1)[1]]
+            return answer and answer["content"]
+    return OPENAPI["components"]["responses"][f"E{status}"]["content"] if status in (401, 404) else None
+
+
+# --- asking ---
+
+class Client:
+    def __init__(self, certificate=None, token=None, source=None):
+        self.context = ssl.create_default_context(cafile=W / "ca.pem")
+        if certificate:
+            self.context.load_cert_chain(W / f"{certificate}.pem", W / f"{certificate}.key")
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.source = source
+
+    def connect(self, timeout=60):
+        return http.client.HTTPSConnection("127.0.0.1", PORT, context=self.context, timeout=timeout,
+                                           source_address=self.source and (self.source, 0))
+
+    def ask(self, method, path, body=None, headers=None):
+        """Status and body, which must be as described."""
+        c = self.connect()
+        data = json.dumps(body) if isinstance(body, (dict, list)) else body
+        try:
+            c.request(method, path, data, {**self.headers, **(headers or {})})
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+            pass  # it has answered before it had everything
+        answer = c.getresponse()
+        text, kind = answer.read(), answer.headers.get_content_type()
+        self.answer = answer.headers
+        c.close()
+        content = described(method, path, answer.status)
+        why = "this status is not described"
+        value = text.decode()
+        if content:
+            why = None if kind in content else f"it is {kind}"
+            if kind == "application/json":
+                value = json.loads(text)
+                why = why or misfit(value, content[kind]["schema"])
+        if why:
+            check(f"{method} {path}: {answer.status} is as described", False, f"{why}: {text[:300]!r}")
+        return answer.status, value
+
+    def get(self, path):
+        return self.ask("GET", path)
+
+    def post(self, path, body, headers=None):
+        return self.ask("POST", path, body, headers)
+
+
+def operator():
+    return Client("operator")
+
+
+def refused(what, status, kind, answer):
+    same(f"{what}: {kind}", (status, kind), (answer[0], answer[1].get("kind") if isinstance(answer[1], dict) else answer[1]))
+
+
+def events(client, headers=None):
+    c = client.connect()
+    c.request("GET", "/api/events", headers={**client.headers, **(headers or {})})
+    return c, c.getresponse()
+
+
+def next_event(answer, names=("operation", "status")):
+    """id, name, data of the next event of these names."""
+    event = {}
+    while True:
+        line = answer.readline().decode()
+        if not line:
+            raise EOFError("the stream ended")
+        if line == "\n":
+            if event.get("event") in names:
+                return event["id"], event["event"], json.loads(event["data"])
+            event = {}
+        elif not line.startswith(":"):
+            name, _, value = line.rstrip("\n").partition(": ")
+            event[name] = value
+
+
+def run(*words):
+    import subprocess
+    p = subprocess.run([W / "bootmgr-image", *words, "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    return json.loads(p.stdout)
+
+
+def identifier(n):
+    return f"{n:032x}"
+
+
+# --- the parts ---
+
+def part_documented():
+    o = operator()
+    for path, methods in OPENAPI["paths"].items():
+        if "get" not in methods or path == "/api/events":
+            continue
+        status, body = o.get(path)
+        same(f"GET {path}", 200, status)
+        same(f"HEAD {path}", (200, ""), head(o, path))
+    local = run("show", "upgrade", "status")
+    _, remote = o.get("/api/cluster/upgrade/status")
+    same("the status, as one machine has it", local, {k: v for k, v in remote.items() if k in local})
+    same("and what a cluster has besides", ["epoch", "nodes", "nodes_failed"], sorted(set(remote) - set(local)))
+    _, runtime = o.get("/api/cluster/runtime")
+    same("the runtime holds what `bootmgr status` prints", run("status"), runtime["status"])
+    for path in ("/", "/api", "/api/cluster/nodes/", "/api/cluster/nodes/a/b", "/metrics/", "/healthz2", "//healthz"):
+        refused(f"GET {path}", 404, "not-found", o.get(path))
+    for path, methods in OPENAPI["paths"].items():
+        other = "DELETE" if "delete" not in methods else "GET"
+        path = path.replace("{name}", "x")
+        refused(f"{other} {path}", 405, "method-not-allowed", o.ask(other, path))
+        same(f"{path} says what it takes", next(iter(methods)).upper(), o.answer["Allow"])
+    refused("a node that is none", 404, "not-found", o.ask("DELETE", "/api/cluster/nodes/elsewhere"))
+    refused("the machine itself", 400, "usage", o.ask("DELETE", f"/api/cluster/nodes/{socket.gethostname()}"))
+    part_metrics(o)
+    part_events(o)
+
+
+def head(client, path):
+    c = client.connect()
+    c.request("HEAD", path, headers=client.headers)
+    answer = c.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def part_metrics(o):
+    from prometheus_client.parser import text_string_to_metric_families
+    text = o.get("/metrics")[1]
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    samples = {(s.name, *sorted(s.labels.items())): s.value for f in families.values() for s in f.samples}
+    status = run("status")
+    same("each line of /metrics was understood", len([x for x in text.splitlines() if x and x[0] != "#"]), len(samples))
+    same("a metric: the generation", status["generation"], samples[("bootmgr_generation",)])
+    slots = [dict(s.labels) for s in families["bootmgr_slot_info"].samples]
+    same("a metric: the slots", [{"slot": s["name"], "version": s["version"] or "", "state": s["state"]} for s in status["slots"]],
+         slots)
+    same("every metric has a help text", [], [f.name for f in families.values() if not f.documentation])
+    same("every counter is called so", [], [f.name for f in families.values() if f.type == "unknown"])
+    before = samples[("bootmgr_http_responses_total", ("code", "2xx"))]
+    again = {s.labels["code"]: s.value for f in text_string_to_metric_families(o.get("/metrics")[1])
+             for s in f.samples if s.name == "bootmgr_http_responses_total"}
+    same("it counts", before + 1, again["2xx"])
+
+
+def part_events(o):
+    c, answer = events(o)
+    same("the stream's type", "text/event-stream", answer.headers.get_content_type())
+    first = {name: data for _, name, data in (next_event(answer), next_event(answer))}
+    same("first how things stand", o.get("/api/cluster/upgrade/status")[1], first.get("operation"))
+    same("the status event fits its schema", None, misfit(first.get("status"), SCHEMAS["Runtime"]))
+    c.close()
+
+
+def part_rights():
+    reading = ["/api/cluster/upgrade/status", "/api/cluster/runtime", "/metrics"]
+    changing = [("/api/cluster/rollback", {"prechecks_only": True}), ("/api/cluster/abort", {"id": identifier(1)}),
+                ("/api/cluster/finalize", {"id": identifier(1)}), ("/api/cluster/rollback", {"id": identifier(1)}),
+                ("/api/cluster/upgrade", {"id": identifier(1), "source": str(W / "2.bundle")})]
+    before = run("status")
+    readers = {"an engine's certificate": Client("engine"), "a token that reads": Client(token="reading-token")}
+    for who, client in readers.items():
+        same(f"{who} reads", 200, client.get(reading[0])[0])
+        for path, body in changing:
+            refused(f"{who}: POST {path}", 403, "not-authorized", client.post(path, body))
+        refused(f"{who}: DELETE", 403, "not-authorized", client.ask("DELETE", "/api/cluster/nodes/x"))
+    unknown = {"nobody": Client(), "a certificate that has expired": Client("expired"), "of another authority": Client("stranger"),
+               "of no known role": Client("nobody"), "that is for servers": Client("server-only"),
+               "a token that is none": Client(token="guess"), "an empty token": Client(token="")}
+    unknown["an empty token"].headers = {"Authorization": "Bearer "}
+    for who, client in unknown.items():
+        refused(f"{who}: GET", 401, "not-authenticated", client.get(reading[0]))
+        refused(f"{who}: POST", 401, "not-authenticated", client.post(*changing[-1]))
+        same(f"{who} is told how", 'Bearer realm="bootmgr"', client.answer["WWW-Authenticate"])
+    refused("what is there is for those who are known", 401, "not-authenticated", Client().get("/nothing"))
+    same("but for the health", (200, {"status": "ok"}), Client().get("/healthz"))
+    for who, client in (("a token that operates", Client(token="operating-token")), ("an operator", operator())):
+        status, body = client.post(*changing[0])
+        same(f"{who} may ask for the checks", (200, False, "no-previous-version"), (status, body.get("allowed"), body.get("kind")))
+    same("nothing was changed", before, run("status"))
+    lines = (W / "tokens").read_text()
+    (W / "tokens").write_text(lines.replace("updater operate", "updater read"))
+    refused("a right that was taken", 403, "not-authorized", Client(token="operating-token").post(*changing[0]))
+    (W / "tokens").chmod(0o644)
+    refused("a file of tokens that others can read", 401, "not-authenticated", Client(token="reading-token").get(reading[0]))
+    (W / "tokens").chmod(0o600)
+    (W / "tokens").write_text("nonsense\n" + lines)
+    refused("a file that is not understood", 401, "not-authenticated", Client(token="reading-token").get(reading[0]))
+    (W / "tokens").write_text(lines)
+    same("a file that is mended", 200, Client(token="reading-token").get(reading[0])[0])
+
+
+def wait_for_end(o, id):
+    while True:
+        _, body = o.get("/api/cluster/runtime")
+        if not body["working"]:
+            return o.get("/api/cluster/upgrade/status")[1]
+        time.sleep(0.1)
+
+
+def part_requests():
+    o, upgrade = operator(), "/api/cluster/upgrade"
+    two, three = str(W / "2.bundle"), str(W / "3.bundle")
+    bad = [("no id", {"source": two}), ("no source", {"id": identifier(1)}), ("a relative path", {"id": identifier(1), "source": "2.bundle"}),
+           ("an unknown member", {"id": identifier(1), "source": two, "force": True}), ("an id that is none", {"id": "1", "source": two}),
+           ("an id of zeros", {"id": identifier(0), "source": two}), ("a number for a boolean", {"id": identifier(1), "source": two, "no_reboot": 1}),
+           ("an array", []), ("no JSON", "{"), ("two values", "{}{}"), ("a key twice", '{"id":"%s","id":"%s"}' % (identifier(1), identifier(2))),
+           ("deep nesting", "[" * 40000), ("a NUL", '{"id":"%s","source":"/x\\u0000y"}' % identifier(1)), ("no UTF-8", b'{"id":"\xff"}')]
+    before = run("status")
+    for what, body in bad:
+        refused(what, 400, "usage", o.post(upgrade, body))
+    refused("two ids that differ", 400, "usage", o.post(upgrade, {"id": identifier(1), "source": two}, {"Idempotency-Key": identifier(2)}))
+    refused("a bundle that is not there", 502, "fetch-failed", o.post(upgrade, {"id": identifier(1), "source": str(W / "none")}))
+    refused("a bundle that is none", 422, "bundle-invalid", o.post(upgrade, {"id": identifier(1), "source": str(W / "2.altered")}))
+    refused("nothing to go back to", 409, "no-previous-version", o.post("/api/cluster/rollback", {"id": identifier(1)}))
+    check("with all checks", bool(o.post("/api/cluster/rollback", {"id": identifier(1)})[1].get("checks")))
+    refused("nothing to abort", 400, "usage", o.post("/api/cluster/abort", {"id": identifier(1)}))
+    same("a refusal changes nothing", before, run("status"))
+
+    c, stream = events(o)
+    next_event(stream), next_event(stream)
+    body = {"id": "00000000-0000-0000-0000-0000000000AB", "source": two, "no_reboot": True}
+    status, op = o.post(upgrade, body)
+    same("an upgrade is begun, with the id", (202, identifier(0xAB), "UPGRADE"), (status, op.get("id"), op.get("operation")))
+    again = o.post(upgrade, body)
+    same("at once again", identifier(0xAB), again[1].get("id"))
+    op = wait_for_end(o, identifier(0xAB))
+    same("it is prepared", ("2", True), (op["to_version"], op["staged"]))
+    seen = []
+    while not seen or not seen[-1][2]["staged"]:
+        seen.append(next_event(stream, ("operation",)))
+    c.close()
+    same("the stream told of it, from before it was recorded", identifier(0xAB), seen[-1][2]["id"])
+    same("each event fits the schema", [], [m for m in (misfit(e[2], SCHEMAS["Operation"]) for e in seen) if m])
+    c, stream = events(o, {"Last-Event-ID": seen[0][0]})
+    resumed = next_event(stream, ("operation",))
+    c.close()
+    same("the stream goes on behind the last event", seen[1] if len(seen) > 1 else None, resumed)
+    c, stream = events(o, {"Last-Event-ID": "0123abcd.7"})
+    same("an id of another daemon: how things stand", {"status", "operation"}, {next_event(stream)[1], next_event(stream)[1]})
+    c.close()
+
+    same("repeated, with the header", (202, op), o.post(upgrade, {"source": two, "no_reboot": True}, {"Idempotency-Key": identifier(0xAB)}))
+    refused("the id for another bundle", 409, "id-reused", o.post(upgrade, {"id": identifier(0xAB), "source": three}))
+    refused("the id for a rollback", 409, "id-reused", o.post("/api/cluster/rollback", {"id": identifier(0xAB)}))
+    refused("another one meanwhile", 409, "operation-in-progress", o.post(upgrade, {"id": identifier(3), "source": three}))
+    same("an abort", (200, identifier(4)), (lambda a: (a[0], a[1].get("id")))(o.post("/api/cluster/abort", {"id": identifier(4)})))
+    same("the aborted operation", "ABORTED", o.get("/api/cluster/upgrade/status")[1]["state"])
+    same("is told to who repeats it", (200, "ABORTED"), (lambda a: (a[0], a[1].get("state")))(o.post(upgrade, body)))
+    status, op = o.post(upgrade, {"id": identifier(5), "source": three, "no_reboot": True})
+    wait_for_end(o, identifier(5))
+    same("the abort again does not touch what came after it", 200, o.post("/api/cluster/abort", {"id": identifier(4)})[0])
+    same("that is still prepared", (identifier(5), True), (lambda op: (op["id"], op["staged"]))(o.get("/api/cluster/upgrade/status")[1]))
+    same("the history has both, once", [identifier(5), identifier(0xAB)],
+         [h["id"] for h in o.get("/api/cluster/upgrade/history")[1]["operations"]][:2])
+    same("abort", 200, o.post("/api/cluster/abort", {"id": identifier(6)})[0])
+    same("finalize", 200, o.post("/api/cluster/finalize", {"id": identifier(7)})[0])
+    refused("the id of a finalize", 409, "id-reused", o.post("/api/cluster/abort", {"id": identifier(7)}))
+
+
+def raw(data, timeout=20, context=None, source="127.0.0.1"):
+    """What comes back on a connection of its own."""
+    try:
+        with socket.create_connection(("127.0.0.1", PORT), timeout, (source, 0)) as s:
+            with (context or operator().context).wrap_socket(s, server_hostname="127.0.0.1") as t:
+                t.sendall(data)
+                answer = b""
+                try:
+                    while part := t.recv(65536):
+                        answer += part
+                except TimeoutError:
+                    pass  # it waits for more
+                return answer
+    except (ConnectionError, ssl.SSLError):
+        return b""
+
+
+def part_hostile():
+    o = operator()
+    before = run("status")
+    path = "/api/cluster/upgrade"
+    refused("10 MB", 413, "too-large", o.post(path, b" " * 10000000))
+    refused("10 MB of somebody unknown", 413, "too-large", Client().post(path, b" " * 10000000))
+    refused("chunks", 413, "too-large", o.ask("POST", path, iter([b"{}"]), {"Transfer-Encoding": "chunked"}))
+    header = b"GET /api/cluster/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    for what, data in (("a header of 64 KiB", header + b"X: " + b"a" * 65536 + b"\r\n\r\n"),
+                       ("a path of 64 KiB", b"GET /" + b"a" * 65536 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+                       ("ten thousand headers", header + b"".join(b"X%d: y\r\n" % i for i in range(10000)) + b"\r\n"),
+                       ("no HTTP", b"\x16\x03\x01\x00\xff" * 100 + b"\r\n\r\n"), ("HTTP/9", b"GET / HTTP/9.9\r\nHost: x\r\n\r\n"),
+                       ("a length beyond all numbers", header + b"Content-Length: 99999999999999999999999\r\n\r\n"),
+                       ("no host", b"GET /healthz HTTP/1.1\r\n\r\n"), ("an empty line", b"\r\n" * 100 + b"x\r\n\r\n"),
+                       ("a negative length", header + b"Content-Length: -1\r\n\r\n"),
+                       ("two lengths", b"POST " + path.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}")):
+        answer = raw(data, 5)
+        check(f"{what}: an error or nothing", not answer.startswith(b"HTTP/1.1 2"), answer[:200])
+    with socket.create_connection(("127.0.0.1", PORT), 20) as s:
+        s.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        try:
+            same("no TLS: no HTTP", False, s.recv(1000).startswith(b"HTTP/1.1 2"))
+        except ConnectionError:
+            check("no TLS: no HTTP", True)
+    same("it lives", 200, o.get("/healthz")[0])
+    part_flood(o)
+    part_idle(o)
+    same("nothing was changed by all that", before, run("status"))
+
+
+def part_flood(o):
+    c = Client(source="127.0.0.3").connect()
+    found = []
+    for _ in range(300):
+        c.request("GET", "/api/cluster/version")
+        answer = c.getresponse()
+        answer.read()
+        found.append(answer.status)
+        if answer.status == 429:
+            break
+    c.close()
+    same("a flood of requests without a name is refused", (True, {401, 429}), (found.count(401) >= 50, set(found)))
+    same("somebody known, at the same address, is not", 200, Client("operator", source="127.0.0.3").get("/api/cluster/version")[0])
+    same("somebody unknown, at another, neither", 200, Client(source="127.0.0.4").get("/healthz")[0])
+
+
+def part_idle(o):
+    """1,000 connections that say nothing, of one address; and one that is known keeps its connection."""
+    known = o.connect()
+    known.request("GET", "/healthz", headers=o.headers)
+    known.getresponse().read()
+    idle, start = [], time.monotonic()
+    for _ in range(1000):
+        s = socket.socket()
+        s.settimeout(20)
+        s.connect(("127.0.0.1", PORT))
+        idle.append(s)
+    for who, client in (("somebody new at the same address", o), ("at another", Client("operator", source="127.0.0.2"))):
+        asked = time.monotonic()
+        same(f"1,000 idle connections: {who} is answered", 200, client.get("/api/cluster/version")[0])
+        took = time.monotonic() - asked
+        check(f"{who}: within 10 s", took < 10, f"it took {took:.1f} s")
+    try:
+        known.request("GET", "/healthz", headers=o.headers)
+        same("who is known is not ended for them", 200, known.getresponse().status)
+    except (ConnectionError, http.client.HTTPException) as e:
+        check("who is known is not ended for them", False, repr(e))
+    from prometheus_client.parser import text_string_to_metric_families
+    metrics = {(s.name, *s.labels.values()): s.value for f in text_string_to_metric_families(o.get("/metrics")[1]) for s in f.samples}
+    check("their number was bounded", metrics[("bootmgr_http_connections",)] <= 140, metrics[("bootmgr_http_connections",)])
+    check("the oldest were ended", metrics[("bootmgr_http_dropped_connections_total", "evicted")] >= 800)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        metrics = {s.name: s.value for f in text_string_to_metric_families(o.get("/metrics")[1]) for s in f.samples}
+        if metrics["bootmgr_http_connections"] <= 4:
+            break
+        time.sleep(1)
+    check("those that stay silent are ended", metrics["bootmgr_http_connections"] <= 4, metrics["bootmgr_http_connections"])
+    for s in idle:
+        s.close()
+    print(f"# 1,000 idle connections: {time.monotonic() - start:.1f} s in all")
+
+
+{"documented": part_documented, "rights": part_rights, "requests": part_requests, "hostile": part_hostile}[PART]()
