@@ -42,21 +42,22 @@ static int read_booleans(const json_t *j, struct api_body *b, struct error *e)
 static int read_id(const json_t *j, const char *key, struct api_body *b, struct error *e)
 {
         char other[OPERATION_ID_SIZE];
-        const char *id = NULL;
+        const char *id = NULL, *given;
         int r;
 
         r = json_opt_string(j, "id", &id, e);
         if (r < 0)
                 return r;
-        if (!id && !key && b->prechecks_only)
+        given = id ?: key;
+        if (!given && b->prechecks_only)
                 return 0;
-        if (!id && !key) {
+        if (!given) {
                 fail(e, -EINVAL, &kind_usage, "the request has no id: it could not be repeated safely");
                 return fail_hint(e,
                                  "make one at random, 32 hexadecimal digits or a UUID, for the member \"id\" or the header "
                                  "Idempotency-Key; repeat the request with the same one");
         }
-        if (request_id(id ?: key, b->id) < 0 || (key && request_id(key, other) < 0))
+        if (request_id(given, b->id) < 0 || (key && request_id(key, other) < 0))
                 return fail(e, -EINVAL, &kind_usage,
                             "the id is neither 32 hexadecimal digits, not all of them zero, nor a UUID");
         if (id && key && !streq(b->id, other))

@@ -10,6 +10,9 @@
 bootmgrd=$(dirname "$BOOTMGR")/bootmgrd
 bundle 1 && bundle 2 --chunk-size 64K && bundle 3 --chunk-size 64K && bundle 4 || exit 2
 content "root 2" 1000 >2.altered
+mkdir strange && "$BOOTMGR" bundle keygen strange/release -q &&
+        "$BOOTMGR" bundle create -q --version 5 --compatible test-box --root root-4 --kernel kernel-4 --key strange/release.key untrusted.bundle &&
+        "$BOOTMGR" bundle create -q --version 5 --compatible other-box --root root-4 --kernel kernel-4 --key release.key other.bundle || exit 2
 mkdir run
 make_machine
 mv disk.img run/ # an image is its own lock: here the daemon sees it taken and left
@@ -135,7 +138,10 @@ stop
 # --- the interface ---
 
 start || exit 2
-for part in ${PARTS:-documented rights requests hostile}; do
+for part in documented rights requests hostile kinds all-kinds; do
+        if [ "$part" = kinds ]; then
+                { m upgrade system -q 2.bundle && boots; } || flunk "version 2 boots"
+        fi
         api "$part" >out 2>err || { echo "exit status $?: api.py $part" && tail -n 40 err; } >why
         grep -E '^(ok|NOT OK)' out | sort -u >results
         passed=$((passed + $(grep -c '^ok' results)))
@@ -144,4 +150,7 @@ for part in ${PARTS:-documented rights requests hostile}; do
         if [ -s why ]; then flunk "api.py $part" why; else pass "api.py $part came to its end"; fi
         : >why
 done
+stop
+is "it ends cleanly" 0 $?
+has_not "nothing was wrong with its memory" 'Sanitizer|runtime error' "$(cat bootmgrd.err)"
 finish

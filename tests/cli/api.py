@@ -7,6 +7,7 @@ DIRECTORY holds the certificates, tokens and bundles of 90-api.sh. Prints a line
   documented   every path answers with what docs/openapi.json says, and with nothing else; /metrics and /api/events
   rights       who may do what
   requests     upgrade, abort, rollback, finalize: once each, however often they are asked for
+  kinds        refusals of a machine that has a way back; then: each kind of error was met, or cannot be from outside
   hostile      what is too much, too slow, or no HTTP
 """
 import http.client
@@ -20,6 +21,13 @@ from pathlib import Path
 
 W, PORT, OPENAPI, PART = Path(sys.argv[1]), int(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text()), sys.argv[4]
 SCHEMAS = OPENAPI["components"]["schemas"]
+# The interface passes on what `bootmgr` says: these kinds are met on its command line (tests/cli), by the same words.
+PASSED_ON = {"previous-not-bootable", "previous-altered", "below-floor", "version-refused", "too-many-rollbacks", "slot-in-use",
+             "slot-not-bootable", "loader-would-not-choose", "configuration-path", "configuration-invalid", "no-space",
+             "no-bootmgr-machine", "state-unreadable", "esp-unusable", "content-mismatch"}
+# Of verbs that no path of the interface runs, or of the boot.
+UNREACHABLE = {"disk-not-empty": "init", "not-on-trial": "no verb says it", "hook-failed": "migration hooks, at boot",
+               "unhealthy": "health checks, at boot", "degraded": "the degraded target, at boot"}
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int}
 failed = 0
 
@@ -128,6 +136,8 @@ def operator():
 
 
 def refused(what, status, kind, answer):
+    with open(W / "kinds", "a") as f:
+        f.write(kind + "\n")
     same(f"{what}: {kind}", (status, kind), (answer[0], answer[1].get("kind") if isinstance(answer[1], dict) else answer[1]))
 
 
@@ -276,10 +286,14 @@ def wait_for_end(o, id):
 def part_requests():
     o, upgrade = operator(), "/api/cluster/upgrade"
     two, three = str(W / "2.bundle"), str(W / "3.bundle")
-    bad = [("no id", {"source": two}), ("no source", {"id": identifier(1)}), ("a relative path", {"id": identifier(1), "source": "2.bundle"}),
-           ("an unknown member", {"id": identifier(1), "source": two, "force": True}), ("an id that is none", {"id": "1", "source": two}),
-           ("an id of zeros", {"id": identifier(0), "source": two}), ("a number for a boolean", {"id": identifier(1), "source": two, "no_reboot": 1}),
-           ("an array", []), ("no JSON", "{"), ("two values", "{}{}"), ("a key twice", '{"id":"%s","id":"%s"}' % (identifier(1), identifier(2))),
+    bad = [("no id", {"source": two}), ("no source", {"id": identifier(1)}),
+           ("a relative path", {"id": identifier(1), "source": "2.bundle"}),
+           ("an unknown member", {"id": identifier(1), "source": two, "force": True}),
+           ("an id that is none", {"id": "1", "source": two}),
+           ("an id of zeros", {"id": identifier(0), "source": two}),
+           ("a number for a boolean", {"id": identifier(1), "source": two, "no_reboot": 1}),
+           ("an array", []), ("no JSON", "{"), ("two values", "{}{}"),
+           ("a key twice", '{"id":"%s","id":"%s"}' % (identifier(1), identifier(2))),
            ("deep nesting", "[" * 40000), ("a NUL", '{"id":"%s","source":"/x\\u0000y"}' % identifier(1)), ("no UTF-8", b'{"id":"\xff"}')]
     before = run("status")
     for what, body in bad:
@@ -333,6 +347,48 @@ def part_requests():
     refused("the id of a finalize", 409, "id-reused", o.post("/api/cluster/abort", {"id": identifier(7)}))
 
 
+def part_kinds():
+    o, rollback = operator(), "/api/cluster/rollback"
+    same("a way back: the checks allow it", True, o.post(rollback, {"prechecks_only": True})[1].get("allowed"))
+    conf = (W / "conf").read_text()
+    (W / "conf").write_text(conf + "[System]\nRollbackMinVersion=9\n")
+    refused("the version gate", 409, "previous-version-too-old", o.post(rollback, {"id": identifier(20)}))
+    status, body = o.post(rollback, {"prechecks_only": True})
+    same("the checks say so, too", (200, False, "previous-version-too-old"), (status, body["allowed"], body["kind"]))
+    (W / "conf").write_text(conf)
+    for n, name, kind in ((21, "untrusted", "bundle-untrusted"), (22, "other", "bundle-incompatible")):
+        body = {"id": identifier(n), "source": str(W / f"{name}.bundle")}
+        refused(f"{name}.bundle", 422, kind, o.post("/api/cluster/upgrade", body))
+    archive = next((W / "data/snapshots").glob("*.tar.zst"))
+    good = archive.read_bytes()
+    archive.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    refused("a changed byte in the snapshot", 409, "snapshot-altered", o.post(rollback, {"id": identifier(23)}))
+    archive.rename(W / "away")
+    refused("no snapshot", 409, "snapshot-missing", o.post(rollback, {"id": identifier(24)}))
+    archive.write_bytes(good)
+    program = (W / "bootmgr-image").read_text()
+    for what, words, status, kind in (("killed", "kill -9 $$", 503, "interrupted"), ("silent", "exit 1", 500, "failed")):
+        (W / "bootmgr-image").write_text("#!/bin/sh\n" + words + "\n")
+        refused(f"a worker that is {what}", status, kind, o.post(rollback, {"id": identifier(25)}))
+    (W / "bootmgr-image").write_text(program)
+    same("finalize", 200, o.post("/api/cluster/finalize", {"id": identifier(26)})[0])
+    refused("no way back any more", 409, "finalized", o.post(rollback, {"id": identifier(27)}))
+    same("repeated, it says that it was done", (200, {"id": identifier(26), "epoch": 0, "result": "done"}),
+         o.post("/api/cluster/finalize", {}, {"Idempotency-Key": identifier(26)}))
+
+
+def part_all_kinds():
+    told = set(SCHEMAS["Error"]["properties"]["kind"]["enum"])
+    source = Path(__file__).parent.parent.parent / "bootmgr/slot/kinds.h"
+    there = {"failed", "usage", *re.findall(r'X\(\w+,\s*"([a-z-]+)"', source.read_text())}
+    same("the kinds that are described are those there are", there, told)
+    met = set((W / "kinds").read_text().split())
+    same("each was met, or cannot be", set(), told - met - PASSED_ON - set(UNREACHABLE))
+    same("what was met is told", set(), met - told)
+    same("what is passed on is met on the command line", set(),
+         {k for k in PASSED_ON if not any(k in f.read_text() for f in Path(__file__).parent.glob("[0-8]*.sh"))})
+
+
 def raw(data, timeout=20, context=None, source="127.0.0.1"):
     """What comes back on a connection of its own."""
     try:
@@ -365,7 +421,7 @@ def part_hostile():
                        ("a length beyond all numbers", header + b"Content-Length: 99999999999999999999999\r\n\r\n"),
                        ("no host", b"GET /healthz HTTP/1.1\r\n\r\n"), ("an empty line", b"\r\n" * 100 + b"x\r\n\r\n"),
                        ("a negative length", header + b"Content-Length: -1\r\n\r\n"),
-                       ("two lengths", b"POST " + path.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}")):
+                       ("two lengths", header.replace(b"GET", b"POST") + b"Content-Length: 2\r\nContent-Length: 9\r\n\r\n{}")):
         answer = raw(data, 5)
         check(f"{what}: an error or nothing", not answer.startswith(b"HTTP/1.1 2"), answer[:200])
     with socket.create_connection(("127.0.0.1", PORT), 20) as s:
@@ -386,12 +442,13 @@ def part_flood(o):
     for _ in range(300):
         c.request("GET", "/api/cluster/version")
         answer = c.getresponse()
-        answer.read()
+        body = json.loads(answer.read())
         found.append(answer.status)
         if answer.status == 429:
+            refused("a flood of requests without a name", 429, "too-many-requests", (429, body))
             break
     c.close()
-    same("a flood of requests without a name is refused", (True, {401, 429}), (found.count(401) >= 50, set(found)))
+    same("not before its share is used up", (True, {401, 429}), (found.count(401) >= 50, set(found)))
     same("somebody known, at the same address, is not", 200, Client("operator", source="127.0.0.3").get("/api/cluster/version")[0])
     same("somebody unknown, at another, neither", 200, Client(source="127.0.0.4").get("/healthz")[0])
 
@@ -433,4 +490,5 @@ def part_idle(o):
     print(f"# 1,000 idle connections: {time.monotonic() - start:.1f} s in all")
 
 
-{"documented": part_documented, "rights": part_rights, "requests": part_requests, "hostile": part_hostile}[PART]()
+{"documented": part_documented, "rights": part_rights, "requests": part_requests, "kinds": part_kinds, "hostile": part_hostile,
+ "all-kinds": part_all_kinds}[PART]()
