@@ -290,7 +290,7 @@ static int add_role(X509 *x, X509 *issuer, const char *name, enum node_role role
 
         buf_printf(&names, "DNS:%s", name);
         if (role == ROLE_CONTROLLER)
-                buf_puts(&names, ",DNS:" CONTROLLER_HOST ",DNS:localhost,IP:127.0.0.1,IP:::1");
+                buf_puts(&names, ",DNS:localhost,IP:127.0.0.1,IP:::1");
         for (; role == ROLE_CONTROLLER && addresses && addresses[n] && r >= 0; n++)
                 r = n == ADDRESSES_MAX ? -E2BIG : add_address(&names, addresses[n], e);
         if (r < 0)

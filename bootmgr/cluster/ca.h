@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The cluster's certificates: one CA that `cluster init` makes, one certificate for each node and operator. With image/sign
+/* The cluster's certificates: a CA that `cluster init` makes, one certificate for each node and operator. With image/sign
  * the only user of OpenSSL's public keys; everything goes in and out as PEM.
  *
  *      CA            EC P-256, CN "bootmgr cluster NAME", 20 years, pathlen 0
@@ -7,21 +7,22 @@
  *       └─ operator
  *
  *      role        extended key usage      subject alternative names
- *      controller  server and client       its name and addresses, CONTROLLER_HOST, localhost, 127.0.0.1, ::1
+ *      controller  server and client       its name and addresses, localhost, 127.0.0.1, ::1
  *      engine      client                  its name
  *      operator    client                  none
  *
  * Only what the cluster decides stands in a certificate: of a request nothing is taken but the key, and that whoever asks
- * holds it. An engine's certificate is none for a server, so that no engine can pass for a controller; and etcd lets in only
- * who has CONTROLLER_HOST among its names, so that no engine gets at the store. */
+ * holds it. An engine's certificate is none for a server, so that no engine can pass for a controller.
+ *
+ * The store has a CA of its own, which issues to controllers only: etcd takes whoever its CA knows. (3.4 can be told to look
+ * at a host name in the certificate as well, but then its gateway cannot reach itself any more.) */
 #pragma once
 
 #include "base/error.h"
 #include "base/sha256.h"
 
-#define NODE_NAME_SIZE  64 /* with the NUL */
-#define CONTROLLER_HOST "controller.bootmgr.internal"
-#define PEM_MAX         (16 * 1024)
+#define NODE_NAME_SIZE 64 /* with the NUL */
+#define PEM_MAX        (16 * 1024)
 
 #define CA_LIFE          (20 * 365 * USEC_PER_DAY)
 #define CERTIFICATE_LIFE (2 * 365 * USEC_PER_DAY)

@@ -68,7 +68,7 @@ static int by_key(const void *a, const void *b)
 /* Sorted: neighbours are compared. */
 static int check_once(const struct store_txn *txn, struct error *e)
 {
-        const char *keys[STORE_WRITES];
+        const char *keys[STORE_WRITES] = {};
 
         for (size_t i = 0; i < txn->n_writes; i++)
                 keys[i] = txn->writes[i].key;

@@ -14,9 +14,7 @@
  * asked reads what came of it. */
 #pragma once
 
-#include <systemd/sd-event.h>
-
-#include "base/error.h"
+#include "cluster/client.h"
 
 #define STORE_KEY_MAX    255      /* bytes; of [A-Za-z0-9._/:@+~-] */
 #define STORE_VALUE_MAX  KIB(256) /* bytes, any */
@@ -42,12 +40,9 @@ struct store_entry {
  * open. `event` NULL: a loop of its own. */
 int store_open_local(const char *directory, sd_event *event, struct store **ret, struct error *e);
 
-struct store_tls {
-        const char *ca, *certificate, *key; /* files, PEM */
-};
 /* `endpoints` (NULL-terminated): "https://HOST:PORT", asked in turn, the one that answered last first. Nothing is connected
  * to yet. */
-int store_open_etcd(const char *const *endpoints, const struct store_tls *tls, sd_event *event, struct store **ret,
+int store_open_etcd(const char *const *endpoints, const struct client_tls *tls, sd_event *event, struct store **ret,
                     struct error *e);
 
 /* Cancels what is asked and ends the watches. NULL-safe; returns NULL. */

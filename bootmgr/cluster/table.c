@@ -14,10 +14,11 @@ static struct table_item *item_new(const struct store_entry *entry)
 {
         size_t length = strlen(entry->key) + 1;
         struct table_item *item = malloc(sizeof(*item) + length + entry->size + 1);
-        char *key = (char *)(item + 1);
+        char *key;
 
         if (!item)
                 return NULL;
+        key = (char *)(item + 1);
         memcpy(key, entry->key, length);
         if (entry->size > 0)
                 memcpy(key + length, entry->value, entry->size);

@@ -128,7 +128,7 @@ json_t *token_record_to_json(const struct token_record *r)
 int token_record_from_json(const json_t *o, struct token_record *ret, struct error *e)
 {
         struct token_record record = {};
-        const char *id, *role, *hash;
+        const char *id = NULL, *role = NULL, *hash = NULL;
         int r = json_get_string(o, "id", &id, e);
 
         if (r >= 0)

@@ -13,7 +13,7 @@
 /* Check has a macro of this name. */
 #undef fail
 
-#define PATIENCE (30 * USEC_PER_SEC)
+#define PATIENCE (60 * USEC_PER_SEC) /* machines that test are busy */
 
 /* Opens another store on the same keys. */
 static struct store *open_store(sd_event *event);
@@ -90,6 +90,16 @@ static void note_answer(int result, const struct store_reply *reply, const struc
                 buf_printf(&a->state, "%s%s=%s:%" PRIu64 "/%" PRIu64, a->state.size ? " " : "", entry->key + strlen(prefix),
                            (const char *)entry->value, entry->created - a->base, entry->modified - a->base);
         }
+}
+
+static _unused_ int range_result(void)
+{
+        struct answered a = {};
+
+        ck_assert_int_eq(store_range(store, &(struct store_range){ prefix, true }, note_answer, &a, NULL, NULL), 0);
+        run_until(&a.done);
+        buf_done(&a.state);
+        return a.result;
 }
 
 static int commit(const struct store_txn *txn, bool *made, uint64_t *revision)
@@ -430,7 +440,6 @@ START_TEST(a_watch_begins_with_what_is_there)
         watch(&w, 0);
         run_until_changes(&w, 2);
         ck_assert_str_eq(w.seen.data, "![a=1 b=2]");
-        ck_assert(store_watch_is_live(w.watch) || true); /* it may be still connecting */
         put("a", "3");
         run_until_changes(&w, 3);
         put("b", NULL);
@@ -518,7 +527,7 @@ START_TEST(a_watch_sees_what_others_write)
 }
 END_TEST
 
-static void add_cases(TCase *t)
+static _unused_ void add_cases(TCase *t)
 {
         tcase_add_checked_fixture(t, cases_begin, cases_end);
         tcase_add_test(t, transactions_hold_or_do_nothing);

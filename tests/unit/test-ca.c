@@ -69,10 +69,10 @@ static const struct issued {
 } issued[] = {
         { ROLE_CONTROLLER, true, true, "IP Address:192.0.2.7", NULL },
         { ROLE_CONTROLLER, true, true, "DNS:c1.example.com", NULL },
-        { ROLE_CONTROLLER, true, true, "DNS:" CONTROLLER_HOST, NULL },
+        { ROLE_CONTROLLER, true, true, "DNS:localhost", NULL },
         { ROLE_CONTROLLER, true, true, "IP Address:127.0.0.1", NULL },
         { ROLE_CONTROLLER, true, true, "IP Address:2001:DB8:0:0:0:0:0:1", NULL },
-        { ROLE_ENGINE, false, true, "DNS:n-1", CONTROLLER_HOST },
+        { ROLE_ENGINE, false, true, "DNS:n-1", "localhost" },
         { ROLE_ENGINE, false, true, "DNS:n-1", "192.0.2.7" },
         { ROLE_OPERATOR, false, true, "OU = operator, CN = n-1", "DNS:" },
 };
@@ -172,7 +172,7 @@ START_TEST(requests_are_checked)
                 { "n", ROLE_CONTROLLER, "10.0.0.1", 0 },
                 { "", ROLE_ENGINE, NULL, -EINVAL },
                 { "N", ROLE_ENGINE, NULL, -EINVAL },
-                { "n,DNS:controller.bootmgr.internal", ROLE_ENGINE, NULL, -EINVAL },
+                { "n,DNS:boss", ROLE_ENGINE, NULL, -EINVAL },
                 { "n..m", ROLE_ENGINE, NULL, -EINVAL },
                 { "-n", ROLE_ENGINE, NULL, -EINVAL },
                 { "n\n", ROLE_ENGINE, NULL, -EINVAL },
@@ -213,7 +213,7 @@ START_TEST(a_request_decides_nothing)
                                               "-subj",
                                               "/CN=boss/OU=controller",
                                               "-addext",
-                                              "subjectAltName=DNS:" CONTROLLER_HOST,
+                                              "subjectAltName=DNS:boss.example.com",
                                               "-addext",
                                               "basicConstraints=CA:TRUE",
                                               NULL };
@@ -234,7 +234,7 @@ START_TEST(a_request_decides_nothing)
         ck_assert_int_eq(c.role, ROLE_ENGINE);
         write_text("n.pem", certificate);
         text = openssl(true, (const char *[]){ "openssl", "x509", "-in", "n.pem", "-noout", "-text", NULL });
-        ck_assert_msg(!strstr(text, CONTROLLER_HOST) && !strstr(text, "CA:TRUE") && !strstr(text, "boss"), "%s", text);
+        ck_assert_msg(!strstr(text, "example.com") && !strstr(text, "CA:TRUE") && !strstr(text, "boss"), "%s", text);
 }
 END_TEST
 
