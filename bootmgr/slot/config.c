@@ -172,6 +172,42 @@ static int set_paths(struct config *c, const char *value, void *field, const cha
         return 0;
 }
 
+static int set_role(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "standalone, controller or engine";
+        return streq(value, "standalone") || streq(value, "controller") || streq(value, "engine")
+                       ? set_string(c, value, field, expected)
+                       : -EINVAL;
+}
+
+#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789.-"
+
+/* As it stands in certificates and keys of the store. */
+static int set_node_name(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "the name of a node: at most 63 of a-z, 0-9, dot and hyphen";
+        return strlen(value) <= 63 && strspn(value, NAME_CHARACTERS) == strlen(value) ? set_string(c, value, field, expected)
+                                                                                      : -EINVAL;
+}
+
+static int set_hosts(struct config *c, const char *value, void *field, const char **expected)
+{
+        char **list, ***to = field;
+        int r = split(value, &list);
+
+        *expected = "hosts such as 10.0.0.1:7443 or [2001:db8::1], separated by blanks";
+        if (r < 0)
+                return r;
+        for (char **s = list; *s; s++)
+                if (strspn(*s, NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ:[]") != strlen(*s)) {
+                        free_list(list);
+                        return -EINVAL;
+                }
+        free_list(*to);
+        *to = list;
+        return 0;
+}
+
 static int set_state(struct config *c, const char *value, void *field, const char **expected)
 {
         char **list, **to = field;
@@ -249,6 +285,9 @@ static const struct key {
         { "API", "Tokens", set_path, FIELD(api_tokens) },
         { "API", "MaxConnections", set_connections, FIELD(api_max_connections) },
         { "Rollback", "MaxAutomaticPerDay", set_daily, FIELD(max_auto_rollbacks) },
+        { "Cluster", "Role", set_role, FIELD(cluster_role) },
+        { "Cluster", "Name", set_node_name, FIELD(cluster_name) },
+        { "Cluster", "Controllers", set_hosts, FIELD(controllers) },
 };
 
 static int set_defaults(struct config *c)
@@ -269,9 +308,11 @@ static int set_defaults(struct config *c)
                 .api_tokens = strdup(SYSTEM_DIRECTORY "/tokens"),
                 .api_max_connections = 512,
                 .max_auto_rollbacks = 3,
+                .cluster_role = strdup("standalone"),
         };
-        if (split("/etc", &c->carried) < 0 || split("", &c->shared) < 0 || !c->data || !c->loader || !c->cmdline ||
-            !c->trust_directory || !c->api_certificate || !c->api_key || !c->api_tokens)
+        if (split("/etc", &c->carried) < 0 || split("", &c->shared) < 0 || split("", &c->controllers) < 0 || !c->data ||
+            !c->cluster_role || !c->loader || !c->cmdline || !c->trust_directory || !c->api_certificate || !c->api_key ||
+            !c->api_tokens)
                 return -ENOMEM;
         return 0;
 }
@@ -512,5 +553,8 @@ void config_done(struct config *c)
         free(c->api_key);
         free(c->api_client_ca);
         free(c->api_tokens);
+        free(c->cluster_role);
+        free(c->cluster_name);
+        free_list(c->controllers);
         *c = (struct config){};
 }

@@ -41,6 +41,10 @@ struct config {
         unsigned api_max_connections; /* MaxConnections=, default 512 */
         /* [Rollback] */
         unsigned max_auto_rollbacks; /* MaxAutomaticPerDay=, default 3 */
+        /* [Cluster] */
+        char *cluster_role; /* Role=standalone|controller|engine, default standalone */
+        char *cluster_name; /* Name= of this node; NULL: the host name */
+        char **controllers; /* Controllers=HOST[:PORT] …, NULL-terminated; default none */
 };
 
 /* `file`: read this one file instead of the usual places (tests, factories); NULL: the usual places. */

@@ -88,6 +88,9 @@ static void check_defaults(const struct config *c)
         ck_assert_str_eq(c->api_tokens, "/etc/bootmgr/tokens");
         ck_assert_uint_eq(c->api_max_connections, 512);
         ck_assert_uint_eq(c->max_auto_rollbacks, 3);
+        ck_assert_str_eq(c->cluster_role, "standalone");
+        ck_assert_ptr_null(c->cluster_name);
+        ck_assert_ptr_null(c->controllers[0]);
 }
 
 START_TEST(defaults)
@@ -135,7 +138,8 @@ START_TEST(every_key)
              "[Configuration]\nCarriedPaths=/etc /opt/etc\nSharedPaths=/data/a\n  /data/b\nHookTimeoutSec=5min\n"
              "[Trust]\nDirectory=/keys\nThreshold=2\n[Health]\nDeadlineSec=90\nCheckTimeoutSec=1500ms\n"
              "[API]\nListen=*:8443\nCertificate=/c\nKey=/k\nClientCA=/ca\nTokens=/t\nMaxConnections=16\n"
-             "[Rollback]\nMaxAutomaticPerDay=0\n",
+             "[Rollback]\nMaxAutomaticPerDay=0\n"
+             "[Cluster]\nRole=engine\nName=n-1.example\nControllers=10.0.0.1 c2:7443 [2001:db8::1]:7443\n",
              &c);
         ck_assert_str_eq(c.compatible, "acme box");
         ck_assert_str_eq(c.rollback_min_version, "16.2");
@@ -168,6 +172,11 @@ START_TEST(every_key)
         ck_assert_str_eq(c.api_tokens, "/t");
         ck_assert_uint_eq(c.api_max_connections, 16);
         ck_assert_uint_eq(c.max_auto_rollbacks, 0);
+        ck_assert_str_eq(c.cluster_role, "engine");
+        ck_assert_str_eq(c.cluster_name, "n-1.example");
+        ck_assert_str_eq(c.controllers[0], "10.0.0.1");
+        ck_assert_str_eq(c.controllers[2], "[2001:db8::1]:7443");
+        ck_assert_ptr_null(c.controllers[3]);
         config_done(&c);
 }
 END_TEST
@@ -209,6 +218,10 @@ static const struct {
         { "API", "Key", "key" },
         { "API", "MaxConnections", "15" },
         { "Rollback", "MaxAutomaticPerDay", "4" },
+        { "Cluster", "Role", "leader" },
+        { "Cluster", "Role", "" },
+        { "Cluster", "Name", "Node_1" },
+        { "Cluster", "Controllers", "10.0.0.1/x" },
 };
 
 START_TEST(bad_values_are_named)
