@@ -115,6 +115,18 @@ static const struct verb_option rescue_options[] = {
         {},
 };
 
+static const struct verb_option cluster_init_options[] = {
+        { "address", "HOST|IP", "where other nodes reach this one; may be repeated, the first is what they are told" },
+        { "name", "NAME", "of this node (default: its host name)" },
+        {},
+};
+
+static const struct verb_option token_options[] = {
+        { "role", "ROLE", "engine (default) or controller" },
+        { "ttl", "TIME", "how long it can be used (default 24h, at most 30 days)" },
+        {},
+};
+
 const struct verb cli_verbs[] = {
         { "status", NULL, 0, 0, NULL, "what runs, what boots next, what can be gone back to", .run = verb_status },
         { "upgrade system", "FILE|URL", 1, 1, upgrade_options, "install a bundle into the other slot and boot it on trial",
@@ -153,6 +165,10 @@ const struct verb cli_verbs[] = {
         { "rescue install", NULL, 0, 0, rescue_options, "put the rescue system on the ESP, for when no slot can boot",
           .run = verb_rescue_install },
         { "rescue remove", NULL, 0, 0, NULL, "take it away", .run = verb_rescue_remove },
+        { "cluster init", "[CLUSTER]", 0, 1, cluster_init_options, "make this machine the first controller of a cluster",
+          .run = verb_cluster_init },
+        { "cluster token", NULL, 0, 0, token_options, "make a token with which one machine may join",
+          .run = verb_cluster_token },
         { "shell", NULL, 0, 0, NULL, "a prompt for the same words", .run = verb_shell },
         { "completion bash", NULL, 0, 0, NULL, "print the completion for bash", .run = verb_completion_bash },
         { "help", "[WORD]...", 0, -1, NULL, "show help", .run = verb_show_help },
