@@ -80,6 +80,8 @@ static int write_environment(int home, const char *data, const struct cluster_se
                 { "PEER_TRUSTED_CA_FILE", "store-ca.pem" },
                 { "DATA_DIR", "etcd" },
         };
+        /* "::" takes both kinds, but a kernel without IPv6 has none. */
+        const char *any = strchr(setup->addresses[0], ':') ? "::" : "0.0.0.0";
         _cleanup_free_ char *absolute = realpath(data, NULL);
         _cleanup_buf_ struct buf b = {};
 
@@ -89,9 +91,11 @@ static int write_environment(int home, const char *data, const struct cluster_se
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
                 buf_printf(&b, "ETCD_%s=%s/" DIRECTORY "/%s\n", files[i].name, absolute, files[i].file);
         buf_printf(&b, "ETCD_NAME=%s\nETCD_CLIENT_CERT_AUTH=true\nETCD_PEER_CLIENT_CERT_AUTH=true\n", setup->name);
-        buf_printf(&b, "ETCD_LISTEN_CLIENT_URLS=https://0.0.0.0:%d\nETCD_LISTEN_PEER_URLS=https://0.0.0.0:%d\n", STORE_PORT,
-                   PEER_PORT);
-        buf_puts(&b, "ETCD_ADVERTISE_CLIENT_URLS=");
+        buf_puts(&b, "ETCD_LISTEN_CLIENT_URLS=");
+        put_url(&b, any, STORE_PORT);
+        buf_puts(&b, "\nETCD_LISTEN_PEER_URLS=");
+        put_url(&b, any, PEER_PORT);
+        buf_puts(&b, "\nETCD_ADVERTISE_CLIENT_URLS=");
         put_url(&b, setup->addresses[0], STORE_PORT);
         buf_puts(&b, "\nETCD_INITIAL_ADVERTISE_PEER_URLS=");
         put_url(&b, setup->addresses[0], PEER_PORT);
