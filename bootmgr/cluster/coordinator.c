@@ -194,14 +194,22 @@ enum coordinator_event coordinator_event(const struct cluster_view *view, uint64
         return view->operation.phase == PHASE_PREPARE ? event_prepare(view, now) : event_switch(view, now);
 }
 
-uint64_t coordinator_deadline(const struct cluster_view *view)
+uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now)
 {
-        uint64_t next = operation_is_open(view) ? view->operation.deadline : UINT64_MAX;
+        const struct cluster_operation *op = &view->operation;
+        uint64_t next = UINT64_MAX;
 
-        /* Rolling: the oldest order that is not overdue yet. */
-        for (size_t i = 0; operation_is_open(view) && i < view->n_nodes; i++)
-                if (view->nodes[i].order && !node_is_settled(view, &view->nodes[i]))
-                        next = MIN(next, view->nodes[i].order + view->operation.switch_limit);
+        if (!operation_is_open(view))
+                return next;
+        if (op->deadline > now)
+                next = op->deadline;
+        /* Rolling: an order that is overdue makes room for another. */
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+
+                if (n->order && !node_is_settled(view, n) && n->order + op->switch_limit > now)
+                        next = MIN(next, n->order + op->switch_limit);
+        }
         return next;
 }
 

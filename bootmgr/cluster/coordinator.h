@@ -46,8 +46,8 @@ enum coordinator_action coordinator_next(enum cluster_phase phase, enum coordina
 int coordinator_decide(const struct cluster_view *view, uint64_t now, enum coordinator_action *ret, struct plan *plan,
                        struct error *e);
 
-/* When to look again although the store says nothing new: the deadline, or UINT64_MAX. */
-uint64_t coordinator_deadline(const struct cluster_view *view);
+/* When to look again although the store says nothing new: the next deadline after `now`, or UINT64_MAX. */
+uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now);
 
 /* The end of an open operation with that result, as both ABORT and FINISH make it. */
 void coordinator_close(const struct cluster_view *view, enum cluster_result result, const char *reason, uint64_t now,

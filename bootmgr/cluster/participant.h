@@ -15,6 +15,7 @@
  *      STANDS_FAILED    its switch of this epoch was made, and came back
  *      STANDS_LEFT      was in place in this epoch, and was taken off it
  *
+ * An action is said at every view until its outcome is to be seen; the driver goes on with what it has begun.
  * Only a record's new epoch makes a node switch: never an order alone, never the version that a controller runs, never a
  * clock.
  */

@@ -399,7 +399,9 @@ START_TEST(rolling_orders_no_more_than_may_be_away)
         view.nodes[5].order = 200;
         settle(5, 3);
         ck_assert_int_eq(coordinator_event(&view, 599), EVENT_WAITING);
-        ck_assert_uint_eq(coordinator_deadline(&view), 600);
+        ck_assert_uint_eq(coordinator_deadline(&view, 500), 600);
+        ck_assert_uint_eq(coordinator_deadline(&view, 600), 1000);
+        ck_assert_uint_eq(coordinator_deadline(&view, 1000), UINT64_MAX);
         decide(600, COORDINATOR_FINISH, &s);
 }
 END_TEST
