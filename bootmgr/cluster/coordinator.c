@@ -448,15 +448,17 @@ static int go_back(const struct cluster_view *view, struct cluster_record *recor
 /* The engines follow the record, never a controller: so the record follows the majority of the controllers. */
 static int follow(const struct cluster_view *view, struct cluster_record *record, uint64_t now, struct plan *plan)
 {
-        const struct version_id version = *majority_version(view);
+        const struct version_id *version = majority_version(view);
         int r = 0;
 
-        if (version_id_equal(&version, &record->previous))
+        if (!version)
+                return -EINVAL;
+        if (version_id_equal(version, &record->previous))
                 r = to_previous(view, record);
         if (r < 0)
                 return r;
         record->previous = (struct version_id){};
-        record->running = version;
+        record->running = *version;
         next_record(record, ORIGIN_FOLLOW, NULL, now);
         plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
         plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);

@@ -477,7 +477,7 @@ static void type_done(const struct type *type, void *record)
 {
         for (const struct field *f = type->fields; f->name; f++)
                 if (f->type == FIELD_STRAGGLERS)
-                        free(((struct cluster_operation *)record)->stragglers);
+                        free(TAKE_PTR(((struct cluster_operation *)record)->stragglers));
                 else if (f->type == FIELD_RECORD)
                         type_done(&types[RECORD_CLUSTER], at(record, f->offset));
         json_decref(*(json_t **)at(record, type->unknown));
