@@ -77,9 +77,12 @@ const struct bundle_signature *bundle_signatures(const struct bundle *b, size_t 
 /* Where verified content of one image goes; zeros come as data NULL, many chunks of them at once. Called from several
  * threads, each part of the image once, nearly in order of offset. */
 struct chunk_sink {
+        const uint8_t *present; /* of each chunk: 1, it is in its place and need not come; NULL: all come */
         int (*write)(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e);
 };
-/* Reads the chunk index (verified against the manifest), then all images in manifest order into their
+/* Reads the chunk index, verified against the manifest. bundle_extract() does it where it was not done before. */
+int bundle_read_index(struct bundle *b, struct error *e);
+/* After the chunk index, reads all images in manifest order into their
  * sinks (sinks[i] for image i; NULL: checked and dropped), chunks decoded, checked and written by as many threads as there
  * are processors. Every chunk is checked before its sink sees it. kind_content names image, chunk and offset: of the first
  * bad one, although what follows it may have been written. After the last byte the source must end. A bundle of a few
@@ -92,7 +95,7 @@ struct extract_times {
 };
 const struct extract_times *bundle_extract_times(const struct bundle *b);
 /* The verified index of an image as it lies in the bundle (docs/formats.md), for checking a slot later; NULL
- * before bundle_extract. Borrowed. */
+ * before bundle_read_index(). Borrowed. */
 const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t *ret_size);
 
 /* Making one. */

@@ -48,10 +48,12 @@ static int bad_chunk(const struct bundle_image *image, uint64_t number, struct e
         return fail_hint(e, "fetch or copy the bundle again");
 }
 
-static int read_index(struct bundle *b, struct error *e)
+int bundle_read_index(struct bundle *b, struct error *e)
 {
         int r;
 
+        if (b->index)
+                return 0;
         b->index = malloc(MAX(b->header.index, UINT64_C(1)));
         if (!b->index)
                 return -ENOMEM;
@@ -107,6 +109,22 @@ static int part_done(void *userdata, unsigned slot, struct error *e)
 
 static const struct crew_ops extract_ops = { .work = unpack_part, .done = part_done };
 
+static bool is_present(const struct chunk_sink *sink, uint64_t number)
+{
+        return sink && sink->present && sink->present[number];
+}
+
+/* Those chunks from `number` on that need not come. */
+static int skip_present(struct extraction *x, const struct part *p, uint64_t *number, struct error *e)
+{
+        const struct bundle_image *image = p->image;
+        uint64_t stored = 0;
+
+        for (; *number < image->n_chunks && is_present(p->sink, *number); (*number)++)
+                stored += get_le32(p->entry + *number * INDEX_ENTRY + I_STORED);
+        return stored ? source_skip(x->b->source, stored, e) : 0;
+}
+
 /* The chunk `number`, or the zeros that begin with it. */
 static int read_part(struct extraction *x, struct part *p, struct error *e)
 {
@@ -118,7 +136,8 @@ static int read_part(struct extraction *x, struct part *p, struct error *e)
         p->n_chunks = 1;
         p->size = chunk_length(image, p->number);
         while (stored == 0 && p->number + p->n_chunks < image->n_chunks && p->size < ZEROS_MAX &&
-               get_le32(p->entry + p->n_chunks * INDEX_ENTRY + I_STORED) == 0)
+               get_le32(p->entry + p->n_chunks * INDEX_ENTRY + I_STORED) == 0 &&
+               !is_present(p->sink, p->number + p->n_chunks))
                 p->size += chunk_length(image, p->number + p->n_chunks++);
         if (stored == 0)
                 return 0;
@@ -135,11 +154,14 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
         uint64_t size, next = 0;
         const uint8_t *index = bundle_chunk_index(x->b, number, &size);
 
-        while (next < image->n_chunks) {
+        for (;;) {
                 unsigned slot;
                 struct part *p;
-                int r = crew_next(crew, &slot, e);
+                int r = skip_present(x, &(struct part){ .image = image, .sink = sink, .entry = index }, &next, e);
 
+                if (r < 0 || next >= image->n_chunks)
+                        return r;
+                r = crew_next(crew, &slot, e);
                 if (r < 0)
                         return r;
                 p = &x->parts[slot];
@@ -155,7 +177,6 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
                 if (r < 0)
                         return r;
         }
-        return 0;
 }
 
 /* Nothing is gained by threads where there is little to do, and a test that records writes wants them in order. */
@@ -211,12 +232,24 @@ static void extraction_end(struct extraction *x)
         free(x->parts);
 }
 
+/* They count as done from the beginning. */
+static uint64_t present_bytes(const struct bundle_image *image, const struct chunk_sink *sink)
+{
+        uint64_t sum = 0;
+
+        for (uint64_t i = 0; i < image->n_chunks; i++)
+                sum += is_present(sink, i) ? chunk_length(image, i) : 0;
+        return sum;
+}
+
 static int extract_images(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e)
 {
         struct extraction x = { .b = b, .progress = progress };
         struct crew *crew = NULL;
         int r = extraction_begin(&x);
 
+        for (size_t i = 0; sinks && i < b->manifest.n_images; i++)
+                x.done += present_bytes(&b->manifest.images[i], sinks[i]);
         if (r >= 0)
                 r = crew_new(&extract_ops, &x, x.threads, x.n_parts, &crew);
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
@@ -233,7 +266,7 @@ int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct pro
         uint8_t trailing;
         int r;
 
-        r = read_index(b, e);
+        r = bundle_read_index(b, e);
         if (r >= 0)
                 r = extract_images(b, sinks, progress, e);
         if (r < 0)

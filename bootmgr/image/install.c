@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A bundle into a slot. The order of writes on the root:
+/* A bundle into a slot. The order of writes on the root (root.c):
  *
  *      its first block zeroed, flushed     cut from here on: it does not mount
  *      everything else, flushed
@@ -11,14 +11,12 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/io.h"
 #include "base/version.h"
 #include "image/format.h"
+#include "image/reuse.h"
 #include "slot/kinds.h"
-
-#define FIRST_BLOCK 4096
 
 static int too_large(struct error *e, const char *what, uint64_t need, uint64_t have)
 {
@@ -56,65 +54,6 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
                 return fail(e, -ENOSPC, &kind_esp_unusable, "the ESP has %llu KiB free, kernel and initrd need %llu KiB",
                             (unsigned long long)limits->esp_free / 1024, (unsigned long long)(boot_files + 1023) / 1024);
         return 0;
-}
-
-/* The root: its first block is held back. */
-struct root_sink {
-        struct chunk_sink sink;
-        const struct range *range;
-        int direct; /* the same without the page cache; negative: there is no such thing, or it refused; atomic */
-        uint8_t first[FIRST_BLOCK];
-        size_t first_size;
-        uint64_t written, zeroed; /* bytes; atomic */
-        uint64_t flush;           /* µs */
-};
-
-/* Past the page cache as far as it lies in whole blocks: what is written is not needed in memory, and another program's
- * pages are. */
-static int write_data(struct root_sink *s, const uint8_t *data, size_t size, uint64_t offset)
-{
-        int direct = __atomic_load_n(&s->direct, __ATOMIC_RELAXED), r;
-        size_t whole = direct < 0 || ((uintptr_t)data | offset) % DIRECT_ALIGNMENT ? 0 : size - size % DIRECT_ALIGNMENT;
-
-        if (whole > 0) {
-                r = io_pwrite(direct, data, whole, offset);
-                if (r == -EINVAL) { /* its blocks are larger */
-                        __atomic_store_n(&s->direct, -1, __ATOMIC_RELAXED);
-                        whole = 0;
-                } else if (r < 0) {
-                        return r;
-                }
-        }
-        return size > whole ? io_pwrite(s->range->fd, data + whole, size - whole, offset + whole) : 0;
-}
-
-/* A device zeroes whole blocks: the rest is written, and not all of it instead. */
-static int write_zeros(const struct root_sink *s, size_t size, uint64_t offset)
-{
-        size_t whole = size - size % DIRECT_ALIGNMENT;
-        int r = io_zero(s->range->fd, offset, whole);
-
-        return r < 0 ? r : io_zero(s->range->fd, offset + whole, size - whole);
-}
-
-static int write_root(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e)
-{
-        struct root_sink *s = (struct root_sink *)sink;
-        uint64_t at = s->range->offset + offset;
-        size_t skip = 0;
-        int r = 0;
-
-        if (offset == 0) {
-                skip = MIN(size, (size_t)FIRST_BLOCK);
-                if (data)
-                        memcpy(s->first, data, skip);
-                s->first_size = skip;
-        }
-        if (size > skip)
-                r = data ? write_data(s, (const uint8_t *)data + skip, size - skip, at + skip)
-                         : write_zeros(s, size - skip, at + skip);
-        __atomic_add_fetch(data ? &s->written : &s->zeroed, size, __ATOMIC_RELAXED);
-        return r < 0 ? fail_errno(e, r, "cannot write the root at offset %llu", (unsigned long long)offset) : 0;
 }
 
 /* Kernel and initrd wait in an unnamed file until everything is checked. */
@@ -201,29 +140,6 @@ static int add_boot_files(const struct manifest *m, const struct file_sink *file
         return 0;
 }
 
-static int zero_first_block(const struct range *range, struct error *e)
-{
-        static const uint8_t zeros[FIRST_BLOCK];
-        int r = io_pwrite(range->fd, zeros, MIN(range->size, (uint64_t)FIRST_BLOCK), range->offset);
-
-        if (r >= 0)
-                r = io_fsync(range->fd);
-        return r < 0 ? fail_errno(e, r, "cannot write the root") : 0;
-}
-
-static int write_first_block(struct root_sink *s, struct error *e)
-{
-        uint64_t start = now_monotonic();
-        int r = io_fsync(s->range->fd);
-
-        if (r >= 0)
-                r = io_pwrite(s->range->fd, s->first, s->first_size, s->range->offset);
-        if (r >= 0)
-                r = io_fsync(s->range->fd);
-        s->flush = now_monotonic() - start;
-        return r < 0 ? fail_errno(e, r, "cannot finish the root") : 0;
-}
-
 static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root,
                          struct file_sink *files, struct chunk_sink **sinks, size_t *ret_root)
 {
@@ -243,45 +159,61 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
 }
 
 static void fill_report(struct install_report *report, const struct root_sink *s, const struct bundle *b,
-                        const struct progress *progress)
+                        const struct reuse *u, const struct progress *progress)
 {
-        *report = (struct install_report){
-                .written = s->written, .zeroed = s->zeroed, .times = *bundle_extract_times(b), .flush = s->flush
-        };
-        if (progress) {
-                report->fetched = progress->transfer.fetched;
-                report->reused = progress->transfer.reused;
-        }
+        *report = (struct install_report){ .written = s->written,
+                                           .zeroed = s->zeroed,
+                                           .kept = u->kept,
+                                           .copied = u->copied,
+                                           .fetched = progress ? progress->transfer.fetched : 0,
+                                           .times = *bundle_extract_times(b),
+                                           .flush = s->flush };
 }
 
-int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
+static int write_images(struct bundle *b, const struct install_target *t, struct root_sink *root, struct reuse *reuse,
+                        struct file_sink *files, struct progress *progress, struct error *e)
 {
         const struct manifest *m = bundle_manifest(b);
-        _cleanup_close_ int direct = range_open_direct(t->root, O_RDWR);
-        struct root_sink root = { .sink.write = write_root, .range = t->root, .direct = direct };
-        struct file_sink files[BUNDLE_MAX_IMAGES];
         struct chunk_sink *sinks[BUNDLE_MAX_IMAGES] = {};
-        size_t root_number = 0;
+        size_t number = 0;
+        uint64_t size;
         int r;
 
-        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
-                files[i].fd = -1;
-        r = prepare_sinks(m, t, &root, files, sinks, &root_number);
+        r = prepare_sinks(m, t, root, files, sinks, &number);
+        if (r >= 0)
+                r = bundle_read_index(b, e);
+        if (r >= 0)
+                r = reuse_look(reuse, t->data, t->slot, t->running, t->running_slot);
         if (r >= 0)
                 r = forget_slot(t, e);
         if (r >= 0)
-                r = zero_first_block(t->root, e);
+                r = root_begin(root, t->root, reuse_has_hints(reuse), e);
+        if (r >= 0)
+                r = reuse_chunks(reuse, root, &m->images[number], bundle_chunk_index(b, number, &size), progress, e);
         if (r >= 0)
                 r = bundle_extract(b, sinks, progress, e);
         if (r >= 0)
                 r = add_boot_files(m, files, t->loader, e);
         if (r >= 0)
-                r = remember_slot(b, t, root_number, e);
-        if (r >= 0)
-                r = write_first_block(&root, e);
+                r = remember_slot(b, t, number, e);
+        return r < 0 ? r : root_finish(root, e);
+}
+
+int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
+{
+        struct root_sink root = { .direct = -1 };
+        struct reuse reuse = {};
+        struct file_sink files[BUNDLE_MAX_IMAGES];
+        int r;
+
+        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
+                files[i].fd = -1;
+        r = write_images(b, t, &root, &reuse, files, progress, e);
         if (t->report)
-                fill_report(t->report, &root, b, progress);
+                fill_report(t->report, &root, b, &reuse, progress);
         for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
                 fd_close(files[i].fd);
+        reuse_done(&reuse);
+        root_done(&root);
         return r;
 }

@@ -8,7 +8,9 @@
 
 /* What an install did, for who asks: bytes and µs. */
 struct install_report {
-        uint64_t written, zeroed, reused, fetched;
+        uint64_t written, zeroed;
+        uint64_t kept, copied; /* chunks that lay in their place, or in the running slot */
+        uint64_t fetched;
         struct extract_times times;
         uint64_t flush;
 };
@@ -18,6 +20,8 @@ struct install_target {
         struct loader *loader; /* open for writing; takes kernel and initrd */
         int data;              /* DATA directory: manifest and chunk digests are kept in slots/<slot>/; -1: not kept */
         int slot;
+        const struct range *running; /* root of another slot, whose chunks may be copied; NULL: none */
+        int running_slot;
         struct install_report *report; /* filled in by install_images(); may be NULL */
 };
 

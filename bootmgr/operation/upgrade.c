@@ -191,17 +191,19 @@ static void note_report(struct run *run, const struct install_report *report)
         const struct extract_times *t = &report->times;
 
         run_note(run,
-                 "%llu MiB written, %llu MiB zeros, %llu MiB reused, %llu MiB fetched; "
+                 "%llu MiB written, %llu MiB zeros, %llu MiB kept, %llu MiB copied, %llu MiB fetched; "
                  "seconds: fetch %.2f, decode %.2f, check %.2f, write %.2f (%u threads), flush %.2f",
                  (unsigned long long)(report->written >> 20), (unsigned long long)(report->zeroed >> 20),
-                 (unsigned long long)(report->reused >> 20), (unsigned long long)(report->fetched >> 20), seconds(t->fetch),
-                 seconds(t->decode), seconds(t->check), seconds(t->write), MAX(t->threads, 1U), seconds(report->flush));
+                 (unsigned long long)(report->kept >> 20), (unsigned long long)(report->copied >> 20),
+                 (unsigned long long)(report->fetched >> 20), seconds(t->fetch), seconds(t->decode), seconds(t->check),
+                 seconds(t->write), MAX(t->threads, 1U), seconds(report->flush));
 }
 
 int step_write_image(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
         struct install_target target = { .loader = &run->loader, .data = m->snapshots.data, .slot = run->op.to_slot };
+        _cleanup_range_ struct range running = RANGE_CLOSED;
         struct install_report report;
         int r;
 
@@ -216,6 +218,12 @@ int step_write_image(struct run *run, struct error *e)
         if (r < 0)
                 return r;
         reserve_hold(m);
+        /* What it holds is read and hashed before it is used: it may not be there, or not what it was. */
+        if (run->op.from_slot != SLOT_NONE && m->disk.slots[run->op.from_slot].present &&
+            range_open(&m->disk, &m->disk.slots[run->op.from_slot], O_RDONLY, &running, NULL) >= 0) {
+                target.running = &running;
+                target.running_slot = run->op.from_slot;
+        }
         target.root = &run->root;
         target.report = &report;
         r = install_images(run->bundle, &target, &run->progress, e);

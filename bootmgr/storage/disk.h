@@ -61,6 +61,7 @@ struct range {
  * The size is checked against the table. */
 int range_open(const struct disk *disk, const struct partition *p, int flags, struct range *ret, struct error *e);
 void range_close(struct range *r);
+#define _cleanup_range_ _cleanup_(range_close)
 /* The same device or file once more, past the page cache (flags: O_RDONLY or O_RDWR): an fd with the same offsets, or
  * -errno where the file system knows no such thing. Offset, length and memory of each call are multiples of
  * DIRECT_ALIGNMENT; a device with larger blocks refuses them with -EINVAL. */

@@ -10,7 +10,7 @@ step() { m show upgrade status --json | json "[s for s in j['steps'] if s['name'
 
 ok "install" m upgrade system 1.bundle
 has "the summary names bytes and seconds of each stage" \
-        'WRITE_IMAGE +done .* MiB written, .* zeros, .* reused, .* fetched; seconds: fetch [0-9.]+, decode [0-9.]+, check [0-9.]+, write [0-9.]+ \([0-9]+ threads\), flush [0-9.]+' "$(cat out)"
+        'WRITE_IMAGE +done .* MiB written, .* zeros, .* kept, .* copied, .* fetched; seconds: fetch [0-9.]+, decode [0-9.]+, check [0-9.]+, write [0-9.]+ \([0-9]+ threads\), flush [0-9.]+' "$(cat out)"
 has "what was read back" 'VERIFY_IMAGE +done .* read back from the device' "$(cat out)"
 boots || exit 2
 is "the numbers in JSON" '["done", "fetched", "left", "rate", "reused", "total"]' "$(step WRITE_IMAGE '["transfer"]' | json 'sorted(j)')"

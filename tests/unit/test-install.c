@@ -243,6 +243,7 @@ START_TEST(what_was_kept_goes_first)
         m = bundle_manifest(b);
         ck_ok(install_check_slot(&root, place.data, 1, m->digest, NULL, e));
         break_chunk(3);
+        ck_assert_int_eq(io_pwrite(root.fd, "x", 1, OFFSET + 3 * CHUNK), 0); /* else what is there would do */
         ck_refused(install("broken", &again, e), kind_content);
         sh("test ! -e root/data/bootmgr/slots/b");
         ck_refused(install_check_slot(&root, place.data, 1, m->digest, NULL, e), kind_previous_altered);
@@ -509,7 +510,7 @@ END_TEST
 #define LARGE_SIZE   (LARGE_CHUNKS * CHUNK - 1000)
 static char large[LARGE_SIZE];
 
-static void make_large(void)
+static void pack_large(void)
 {
         const char *image_names[] = { "root", "kernel" }, *image_files[] = { in_dir("large.img"), in_dir("kernel.img") },
                    *keys[] = { in_dir("good.key") };
@@ -521,15 +522,21 @@ static void make_large(void)
                                     .key_files = keys,
                                     .n_keys = 1,
                                     .chunk_size = CHUNK };
+
+        put("large.img", large, LARGE_SIZE);
+        sh("rm -f large large-again");
+        ck_ok(bundle_create(in_dir("large"), &spec, NULL, e));
+}
+
+static void make_large(void)
+{
         uint32_t x = 7;
 
         memset(large, 0, sizeof(large));
         for (size_t i = 0; i < LARGE_SIZE; i++)
                 if (i / CHUNK % 10 < 7)
                         large[i] = (char)((x = x * 1103515245 + 12345) >> 16);
-        put("large.img", large, LARGE_SIZE);
-        sh("rm -f large large-again");
-        ck_ok(bundle_create(in_dir("large"), &spec, NULL, e));
+        pack_large();
 }
 
 static int install_large(int flags, struct bundle **ret, struct error *e)
@@ -600,6 +607,83 @@ START_TEST(threads_name_the_first_bad_chunk)
 }
 END_TEST
 
+static void install_into(struct range *range, int slot, const struct range *running, struct install_report *report)
+{
+        _cleanup_free_ char *content = malloc(LARGE_SIZE);
+        struct progress progress = {};
+        struct install_target t = { .root = range,
+                                    .loader = &loader,
+                                    .data = place.data,
+                                    .slot = slot,
+                                    .running = running,
+                                    .running_slot = !slot,
+                                    .report = report };
+        struct bundle *b = NULL;
+
+        ck_ok(open_with("large", "trust", 1, &b, e));
+        ck_ok(install_images(b, &t, &progress, e));
+        ck_ok(install_verify(b, &t, NULL, e));
+        ck_assert_int_eq(io_pread(range->fd, content, LARGE_SIZE, range->offset), 0);
+        ck_assert_mem_eq(content, large, LARGE_SIZE);
+        bundle_free(b);
+}
+
+static struct range open_large(const char *name)
+{
+        struct range range = { .offset = OFFSET, .size = LARGE_CHUNKS * CHUNK };
+
+        sh("head -c %d /dev/zero | tr '\\0' o >%s", 2 * OFFSET + LARGE_CHUNKS * CHUNK, name);
+        range.fd = open(in_dir(name), O_RDWR | O_CLOEXEC);
+        ck_assert_int_ge(range.fd, 0);
+        return range;
+}
+
+/* Version 2 over version 1: what is the same stays, what the running slot holds is copied, where both say what they held and
+ * both are read first. Neither is believed: a byte that changed there since is found, and the chunk comes from the bundle.
+ */
+START_TEST(what_is_there_is_not_fetched)
+{
+        struct range other = open_large("a"), slot = open_large("b");
+        struct install_report report;
+        uint64_t zeros = 0;
+
+        sh("rm -rf root/data/bootmgr/slots");
+        make_large();
+        install_into(&slot, 1, &other, &report); /* nothing is known of either */
+        ck_assert_uint_eq(report.kept + report.copied, 0);
+        for (size_t i = 0; i < LARGE_CHUNKS; i++)
+                zeros += i % 10 >= 7 ? MIN((size_t)CHUNK, LARGE_SIZE - i * CHUNK) : 0;
+        ck_assert_uint_eq(report.zeroed, zeros);
+        ck_assert_uint_eq(report.written + report.zeroed, LARGE_SIZE - FIRST);
+        install_into(&slot, 1, NULL, &report); /* the same again */
+        ck_assert_uint_eq(report.kept, LARGE_SIZE);
+        ck_assert_uint_eq(report.written + report.zeroed, 0);
+        for (size_t i = 20; i < 24; i++)
+                large[i * CHUNK + 5] ^= 1;
+        memset(large + 30 * CHUNK, 0, CHUNK);
+        pack_large();
+        install_into(&other, 0, NULL, &report);
+        ck_assert_uint_eq(report.kept + report.copied, 0);
+        install_into(&slot, 1, &other, &report);
+        ck_assert_uint_eq(report.kept, LARGE_SIZE - 5 * CHUNK);
+        ck_assert_uint_eq(report.copied, 4 * CHUNK);
+        ck_assert_uint_eq(report.written, 4 * CHUNK);
+        ck_assert_uint_eq(report.zeroed, CHUNK);
+        for (size_t i = 40; i < 44; i++)
+                large[i * CHUNK + 5] ^= 1;
+        pack_large();
+        install_into(&other, 0, NULL, &report);
+        ck_assert_int_eq(io_pwrite(other.fd, "X", 1, OFFSET + 41 * CHUNK), 0);
+        ck_assert_int_eq(io_pwrite(slot.fd, "X", 1, OFFSET + 50 * CHUNK), 0);
+        ck_assert_int_eq(io_pwrite(slot.fd, "X", 1, OFFSET), 0);
+        install_into(&slot, 1, &other, &report);
+        ck_assert_uint_eq(report.copied, 3 * CHUNK);
+        ck_assert_uint_eq(report.kept, LARGE_SIZE - 6 * CHUNK);
+        range_close(&other);
+        range_close(&slot);
+}
+END_TEST
+
 /* The same file, by however many threads and through whichever table. */
 START_TEST(bundles_are_the_same_to_the_byte)
 {
@@ -637,6 +721,7 @@ int main(void)
         tcase_add_test(t, what_cannot_be_made);
         tcase_add_test(t, by_several_threads);
         tcase_add_test(t, threads_name_the_first_bad_chunk);
+        tcase_add_test(t, what_is_there_is_not_fetched);
         tcase_add_test(t, bundles_are_the_same_to_the_byte);
         suite_add_tcase(s, t);
         return run_suite(s);
