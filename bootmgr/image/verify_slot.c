@@ -110,7 +110,8 @@ static int check_root(struct check *c)
         check_loop(c, true);
         while (n > 0)
                 pthread_join(threads[--n], NULL);
-        return c->error;
+        /* The last chunk may have been another thread's. */
+        return c->error < 0 || c->first_bad != UINT64_MAX ? c->error : report_bytes(c);
 }
 
 int install_verify(const struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
