@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model
+.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -181,6 +181,10 @@ test: deps
 ## bench: the figures of the README, side by side with what they are held against
 bench: all
 	$(Q)tests/bench/run
+
+## bench-install: installing an image against dd, SWUpdate, RAUC, bmaptool; RUNS=5, CPUS=all (root, loop devices)
+bench-install: all
+	$(Q)tests/bench/install --build $(BUILD) $(if $(RUNS),--runs $(RUNS)) $(if $(CPUS),--cpus $(CPUS))
 
 ## install: into DESTDIR, PREFIX
 install: all
