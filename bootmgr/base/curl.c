@@ -2,10 +2,11 @@
 #include "base/curl.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 
 struct curl_functions curl;
 
-int curl_load(const struct error_kind *kind, struct error *e)
+static int load(const struct error_kind *kind, struct error *e)
 {
         static const struct {
                 const char *name;
@@ -15,14 +16,33 @@ int curl_load(const struct error_kind *kind, struct error *e)
                 CURL_FUNCTIONS(X)
 #undef X
         };
-        void *library = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+        static bool loaded;
+        void *library = loaded ? NULL : dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
 
+        if (loaded)
+                return 0;
         for (size_t i = 0; library && i < ARRAY_SIZE(functions); i++) {
                 *functions[i].function = dlsym(library, functions[i].name);
                 if (!*functions[i].function)
                         library = NULL;
         }
-        if (!library)
-                return fail(e, -ENOPKG, kind, "libcurl cannot be loaded: %s", dlerror());
-        return curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : fail(e, -EIO, kind, "libcurl cannot be used");
+        if (!library) {
+                fail(e, -ENOPKG, kind, "libcurl cannot be loaded: %s", dlerror());
+                return fail_hint(e, "install it (Debian: libcurl4)");
+        }
+        if (curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+                return fail(e, -EIO, kind, "libcurl cannot be used");
+        loaded = true;
+        return 0;
+}
+
+int curl_load(const struct error_kind *kind, struct error *e)
+{
+        static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
+        int r;
+
+        pthread_mutex_lock(&loading);
+        r = load(kind, e);
+        pthread_mutex_unlock(&loading);
+        return r;
 }

@@ -9,7 +9,7 @@
 
 /* clang-format off */
 #define CURL_FUNCTIONS(X)                                                                                              \
-        X(easy_cleanup) X(easy_getinfo) X(easy_init) X(easy_pause) X(easy_setopt) X(easy_strerror)                     \
+        X(easy_cleanup) X(easy_getinfo) X(easy_init) X(easy_pause) X(easy_perform) X(easy_setopt) X(easy_strerror)                     \
         X(global_init) X(multi_add_handle) X(multi_assign) X(multi_cleanup) X(multi_fdset) X(multi_info_read)          \
         X(multi_init) X(multi_perform) X(multi_remove_handle) X(multi_setopt) X(multi_socket_action) X(multi_timeout)  \
         X(slist_append) X(slist_free_all)
@@ -24,5 +24,5 @@ struct curl_functions {
 /* curl.easy_init() and so on, after curl_load(). */
 extern struct curl_functions curl;
 
-/* -ENOPKG when it is not there. */
+/* -ENOPKG when it is not there. From any thread. */
 int curl_load(const struct error_kind *kind, struct error *e);

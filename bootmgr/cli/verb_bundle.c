@@ -266,11 +266,14 @@ int verb_bundle_inspect(struct verb_args *args, struct error *e)
 {
         struct cli *cli = cli_from(args);
         struct trust trust = { .threshold = 1 };
+        _cleanup_config_ struct config config = {};
         _cleanup_bundle_ struct bundle *bundle = NULL;
         struct source *source;
         int r;
 
-        r = source_open(args->positional[0], &source, e);
+        r = config_load(verb_value(args, "config"), &config, e);
+        if (r >= 0)
+                r = source_open(args->positional[0], &config.fetch, &source, e);
         if (r >= 0)
                 r = bundle_open(source, &trust, &bundle, e);
         if (r < 0)
@@ -278,14 +281,15 @@ int verb_bundle_inspect(struct verb_args *args, struct error *e)
         return cli->json ? cli_print_json(cli, bundle_to_json(bundle, false)) : print_bundle(bundle, false);
 }
 
-static int verify(const char *where, const struct trust *trust, struct bar *bar, struct bundle **ret, struct error *e)
+static int verify(const char *where, const struct config *config, const struct trust *trust, struct bar *bar,
+                  struct bundle **ret, struct error *e)
 {
         struct chunk_sink *const sinks[BUNDLE_MAX_IMAGES] = {};
         _cleanup_bundle_ struct bundle *bundle = NULL;
         struct source *source;
         int r;
 
-        r = source_open(where, &source, e);
+        r = source_open(where, &config->fetch, &source, e);
         if (r >= 0)
                 r = bundle_open(source, trust, &bundle, e);
         if (r >= 0)
@@ -319,7 +323,7 @@ int verb_bundle_verify(struct verb_args *args, struct error *e)
                                 .threshold = (unsigned)threshold };
         if (threshold == 0)
                 return fail(e, -EINVAL, &kind_usage, "--threshold=0 would trust anybody: at least 1 is needed");
-        r = verify(args->positional[0], &trust, &bar, &bundle, e);
+        r = verify(args->positional[0], &config, &trust, &bar, &bundle, e);
         if (r < 0)
                 return r;
         if (cli->json)

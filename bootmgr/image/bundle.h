@@ -44,14 +44,27 @@ struct bundle;
 
 /* Where a bundle's bytes come from: a file, a pipe, HTTP(S). One descriptor or connection to the end. */
 struct source;
-/* `where`: a path, "-" or an http:// or https:// URL. kind_fetch. */
-int source_open(const char *where, struct source **ret, struct error *e);
+/* `where`: a path, "-", or http:// or https:// URLs of the same file, apart from each other by blanks. `config`: how to
+ * fetch, must outlive the source; NULL: the defaults. kind_fetch. */
+struct fetch_config;
+int source_open(const char *where, const struct fetch_config *config, struct source **ret, struct error *e);
 struct source *source_free(struct source *s);
 /* Exactly n bytes; -ENODATA at a clean end before the first byte, kind_bundle_invalid on a short end. */
 int source_read(struct source *s, void *data, size_t n, struct error *e);
 int source_skip(struct source *s, uint64_t n, struct error *e);
 /* The whole size, or UINT64_MAX when it is not known. */
 uint64_t source_size(const struct source *s);
+/* Exactly n bytes from `offset`, apart from where the reading is; from any thread, and several at the same time, each over a
+ * connection of its own. -EOPNOTSUPP: a pipe, or a server without ranges. No signal ends it. */
+int source_read_at(struct source *s, uint64_t offset, void *data, size_t n, struct error *e);
+/* What will be read from here on, in order: only that is fetched ahead, and the rest is to be passed by source_skip(). What
+ * is not in the list can still be read, slowly. */
+struct source_range {
+        uint64_t offset, size;
+};
+int source_want(struct source *s, const struct source_range *ranges, size_t n);
+/* Bytes that came over the network, or were read. */
+uint64_t source_fetched(const struct source *s);
 
 struct trust {
         const char *directory; /* *.pem public keys; NULL: signatures are listed, not judged (inspect) */

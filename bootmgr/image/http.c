@@ -1,350 +1,468 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* libcurl, wrapped once: one body, read forwards, through a bounded buffer. A broken connection goes on from
- * where it was when the server knows ranges, and is read again from the start when it does not. A file that has
- * another ETag then is another file, and the transfer fails. */
-#include <sys/select.h>
-#include <time.h>
+/* A file on HTTP servers as a source. It is read forwards, and what comes next is fetched ahead, in pieces:
+ *
+ *      threads      fetch_range()  each a piece of its own     into a ring of buffers, in order of offset
+ *      the reader   takes from the first piece, while it still arrives
+ *
+ * Where the server knows no ranges there is one thread, which fills one piece behind the other. Little is fetched ahead at
+ * first, so that little is in vain if what was read first (the index) says that only parts are wanted. Signals are the
+ * reader's: its waiting ends with them. */
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
 
-#include "base/buf.h"
-#include "base/curl.h"
-#include "base/log.h"
+#include "image/fetch.h"
 #include "image/source.h"
 #include "slot/kinds.h"
 
-#define BUFFER_SIZE       (1024 * 1024) /* well above CURL_MAX_WRITE_SIZE */
-#define CONNECT_TIMEOUT   20L
-#define STALL_TIMEOUT     30L
-#define POLL_USEC         1000000
-#define UNKNOWN_POLL_USEC 100000 /* curl has no descriptor to wait for: the delay its manual names */
-#define RETRIES           5
+#define FIRST_PIECE KIB(128)
+#define PIECE_MAX   KIB(512)
+#define PIECES      64
+#define AHEAD_FIRST KIB(256)
+#define AHEAD_MAX   MIB(4)
 
-struct http {
-        char *url;
-        CURL *easy;
-        CURLM *multi;
-        struct curl_slist *headers;
-        char *etag;        /* of the file; NULL: the server gives none */
-        char *answer_etag; /* of the answer that is arriving */
-        uint8_t *buffer;
-        size_t start, fill;
-        uint64_t offset;   /* of the next byte to hand out */
-        uint64_t received; /* of the next byte to arrive */
-        uint64_t drop;     /* bytes still to come that have arrived before */
-        bool paused, running, ended;
-        bool no_ranges;    /* the server does not know them */
-        bool changed;      /* it is another file now */
-        unsigned failures; /* since something last arrived */
-        CURLcode result;
-        long status;
-        char message[CURL_ERROR_SIZE];
+struct piece {
+        uint64_t offset;
+        size_t size, fill;
+        uint8_t *data;
+        bool done; /* nothing more comes */
 };
 
-/* Before anything of an answer is used: what has arrived before and what arrives now must be of one file. */
-static void compare_etags(struct http *h)
+struct worker {
+        struct fetch_sink sink;
+        struct http *h;
+        struct piece *piece;
+        pthread_t thread;
+};
+
+struct http {
+        struct fetch *f;
+        struct worker workers[FETCH_CONNECTIONS_MAX];
+        unsigned n_workers, connections;
+        int event;            /* something changed that the reader may wait for */
+        pthread_mutex_t lock; /* everything below */
+        pthread_cond_t room;
+        struct piece pieces[PIECES];
+        size_t head, n_pieces;
+        uint64_t ahead, ahead_max; /* bytes of all buffers */
+        uint64_t next;             /* where the next piece begins, if that is wanted */
+        struct source_range *wanted;
+        size_t n_wanted, next_wanted;
+        bool all; /* there is no list of what is wanted */
+        bool known, stopping;
+        bool ended; /* a server without ranges has sent everything */
+        int result;
+        struct error error;
+        uint64_t position; /* the reader's own */
+};
+
+static struct piece *piece_at(struct http *h, size_t i)
 {
-        if (h->received == 0) {
-                free(h->etag);
-                h->etag = TAKE_PTR(h->answer_etag);
-        } else if (h->etag && !streq(h->etag, h->answer_etag)) {
-                h->changed = true;
-        }
+        return &h->pieces[(h->head + i) % PIECES];
 }
 
-static void keep(struct http *h, const char *data, size_t n)
+static void tell_reader(struct http *h)
 {
-        if (h->start + h->fill + n > BUFFER_SIZE) {
-                memmove(h->buffer, h->buffer + h->start, h->fill);
-                h->start = 0;
-        }
-        memcpy(h->buffer + h->start + h->fill, data, n);
-        h->fill += n;
-        h->received += n;
-        h->failures = 0;
+        eventfd_write(h->event, 1);
 }
 
-static size_t on_body(char *data, size_t size, size_t n, void *userdata)
-{
-        struct http *h = userdata;
-        size_t old;
+/* --- the threads, with the lock
+ * --------------------------------------------------------------------------------------------- */
 
-        n *= size;
-        if (h->status == 0) {
-                curl.easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &h->status);
-                if (h->status < 400)
-                        compare_etags(h);
-        }
-        if (h->status >= 400)
-                return n; /* the server's words about its error are not the bundle */
-        if (h->changed)
-                return 0; /* ends the transfer */
-        old = (size_t)MIN(h->drop, (uint64_t)n);
-        if (h->fill + n - old > BUFFER_SIZE) {
-                h->paused = true;
-                return CURL_WRITEFUNC_PAUSE;
-        }
-        h->drop -= old;
-        if (n > old)
-                keep(h, data + old, n - old);
-        return n;
+static struct piece *add_piece(struct http *h, uint64_t offset, size_t size)
+{
+        struct piece *p;
+
+        if (h->n_pieces == PIECES || (h->n_pieces > 0 && h->ahead + size > h->ahead_max))
+                return NULL;
+        p = piece_at(h, h->n_pieces);
+        *p = (struct piece){ .offset = offset, .size = size, .data = malloc(size) };
+        if (!p->data)
+                return NULL;
+        h->n_pieces++;
+        h->ahead += size;
+        h->next = offset + size;
+        return p;
 }
 
-static size_t on_header(char *data, size_t size, size_t n, void *userdata)
+static void drop_piece(struct http *h)
 {
-        struct http *h = userdata;
+        struct piece *p = piece_at(h, 0);
 
-        n *= size;
-        if (n > 5 && memcmp(data, "HTTP/", 5) == 0) {
-                /* A redirection has headers of its own. */
-                free(TAKE_PTR(h->answer_etag));
-        } else if (n > 5 && strncasecmp(data, "etag:", 5) == 0) {
-                size_t end = n, start = 5;
-
-                while (start < end && strchr(" \t", data[start]))
-                        start++;
-                while (end > start && strchr(" \t\r\n", data[end - 1]))
-                        end--;
-                free(h->answer_etag);
-                h->answer_etag = strndup(data + start, end - start);
-        }
-        return n;
+        free(TAKE_PTR(p->data));
+        h->ahead -= p->size;
+        h->head = (h->head + 1) % PIECES;
+        h->n_pieces--;
+        if (h->all)
+                h->ahead_max = MIN(h->ahead_max * 2, AHEAD_MAX);
+        pthread_cond_broadcast(&h->room);
 }
 
-static void http_done(struct http *h)
+/* From h->next on, what is fetched next; false: nothing. */
+static bool plan(struct http *h, uint64_t *offset, size_t *size)
 {
-        if (h->multi && h->easy)
-                curl.multi_remove_handle(h->multi, h->easy);
-        curl.easy_cleanup(h->easy);
-        curl.multi_cleanup(h->multi);
-        curl.slist_free_all(h->headers);
-        free(h->etag);
-        free(h->answer_etag);
-        free(h->buffer);
-        free(h->url);
-        free(h);
+        uint64_t end = fetch_state(h->f).size;
+
+        if (!h->known) { /* the first one, which is to show it */
+                *offset = 0;
+                *size = FIRST_PIECE;
+                return h->n_pieces == 0;
+        }
+        *offset = h->next;
+        if (!h->all) {
+                while (h->next_wanted < h->n_wanted &&
+                       h->wanted[h->next_wanted].offset + h->wanted[h->next_wanted].size <= h->next)
+                        h->next_wanted++;
+                if (h->next_wanted == h->n_wanted)
+                        return false;
+                *offset = MAX(h->next, h->wanted[h->next_wanted].offset);
+                end = MIN(end, h->wanted[h->next_wanted].offset + h->wanted[h->next_wanted].size);
+        }
+        *size = (size_t)MIN(end - MIN(*offset, end), MIN(PIECE_MAX, h->ahead_max / 2));
+        return *size > 0;
 }
 
-static int configure(struct http *h)
+static struct piece *next_piece(struct http *h)
 {
-        const struct {
-                CURLoption option;
-                long value;
-        } numbers[] = {
-                { CURLOPT_FOLLOWLOCATION, 1 },  { CURLOPT_MAXREDIRS, 5 },
-                { CURLOPT_NOSIGNAL, 1 },        { CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT },
-                { CURLOPT_LOW_SPEED_LIMIT, 1 }, { CURLOPT_LOW_SPEED_TIME, STALL_TIMEOUT },
-        };
-        CURLcode r = curl.easy_setopt(h->easy, CURLOPT_URL, h->url);
+        uint64_t offset;
+        size_t size;
 
-        for (size_t i = 0; i < ARRAY_SIZE(numbers) && r == CURLE_OK; i++)
-                r = curl.easy_setopt(h->easy, numbers[i].option, numbers[i].value);
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_USERAGENT, "bootmgr/" BOOTMGR_VERSION);
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->message);
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_WRITEFUNCTION, on_body);
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_WRITEDATA, h);
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_HEADERFUNCTION, on_header);
-        if (r == CURLE_OK)
-                r = curl.easy_setopt(h->easy, CURLOPT_HEADERDATA, h);
-        return r == CURLE_OK ? 0 : -EIO;
+        return plan(h, &offset, &size) ? add_piece(h, offset, size) : NULL;
 }
 
-/* Starts, or goes on from h->received. */
-static int start_transfer(struct http *h)
-{
-        _cleanup_free_ char *condition = NULL;
-        uint64_t from = h->no_ranges ? 0 : h->received;
+/* --- the threads
+ * ------------------------------------------------------------------------------------------------------------ */
 
-        curl.slist_free_all(h->headers);
-        h->headers = NULL;
-        /* A weak one (W/) promises nothing about bytes: no server takes it as a condition (RFC 9110, 13.1.5). */
-        if (from > 0 && h->etag && !startswith(h->etag, "W/")) {
-                condition = xasprintf("If-Range: %s", h->etag);
-                h->headers = condition ? curl.slist_append(NULL, condition) : NULL;
-        }
-        curl.easy_setopt(h->easy, CURLOPT_HTTPHEADER, h->headers);
-        curl.easy_setopt(h->easy, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)from);
-        h->drop = h->received - from;
-        h->paused = h->ended = false;
-        h->status = 0;
-        h->message[0] = '\0';
-        h->running = curl.multi_add_handle(h->multi, h->easy) == CURLM_OK;
-        return h->running ? 0 : -EIO;
+/* A server without ranges sends on: into the next piece, once there is room for it. */
+static struct piece *go_on(struct http *h, struct piece *full)
+{
+        struct piece *p = NULL;
+
+        full->done = true;
+        tell_reader(h);
+        h->known = true;
+        while (!h->stopping && !(p = add_piece(h, full->offset + full->size, PIECE_MAX)))
+                pthread_cond_wait(&h->room, &h->lock);
+        return p;
 }
 
-static bool is_transient(CURLcode code, long status)
+static int take(struct fetch_sink *sink, const void *data, size_t n)
 {
-        switch (code) {
-        case CURLE_COULDNT_CONNECT:
-        case CURLE_COULDNT_RESOLVE_HOST:
-        case CURLE_OPERATION_TIMEDOUT:
-        case CURLE_PARTIAL_FILE:
-        case CURLE_RECV_ERROR:
-        case CURLE_SEND_ERROR:
-        case CURLE_GOT_NOTHING:
-                return true;
-        default:
-                return status >= 500;
+        struct worker *w = (struct worker *)sink;
+        struct http *h = w->h;
+        const uint8_t *from = data;
+        int r = 0;
+
+        pthread_mutex_lock(&h->lock);
+        while (n > 0) {
+                size_t part = MIN(n, w->piece->size - w->piece->fill);
+
+                memcpy(w->piece->data + w->piece->fill, from, part);
+                w->piece->fill += part;
+                from += part;
+                n -= part;
+                if (n == 0)
+                        break;
+                w->piece = go_on(h, w->piece);
+                if (!w->piece) {
+                        r = -ECANCELED;
+                        break;
+                }
         }
+        tell_reader(h);
+        pthread_mutex_unlock(&h->lock);
+        return r;
 }
 
-static int fail_transfer(struct source *s, struct http *h, struct error *e)
+static void *fetch_pieces(void *userdata)
 {
-        if (h->changed) {
-                fail(e, -EIO, &kind_fetch, "%s changed on the server while it was fetched", s->where);
-                return fail_hint(e, "start again when the server holds what it is to hold");
-        }
-        if (h->status >= 400)
-                return fail(e, -EIO, &kind_fetch, "%s: the server answers %ld", s->where, h->status);
-        return fail(e, -EIO, &kind_fetch, "%s: %s", s->where, *h->message ? h->message : curl.easy_strerror(h->result));
-}
+        struct worker *w = userdata;
+        struct http *h = w->h;
 
-/* The transfer has ended: well, or to be tried again. */
-static int settle(struct source *s, struct http *h, struct error *e)
-{
-        curl.easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &h->status);
-        curl.multi_remove_handle(h->multi, h->easy);
-        h->running = false;
-        if (h->result == CURLE_OK && h->status < 400) {
-                h->ended = true;
-                return 0;
-        }
-        if (h->result == CURLE_RANGE_ERROR && !h->no_ranges) {
-                compare_etags(h);
-                if (h->changed)
-                        return fail_transfer(s, h, e);
-                h->no_ranges = true;
-                return start_transfer(h);
-        }
-        if (!is_transient(h->result, h->status) || h->failures >= RETRIES || (h->received == 0 && h->failures >= 2))
-                return fail_transfer(s, h, e);
-        log_info("%s: %s; trying again", s->where, *h->message ? h->message : curl.easy_strerror(h->result));
-        if (nanosleep(&(struct timespec){ .tv_sec = (time_t)1 << h->failures }, NULL) < 0)
-                return source_interrupted(s, e);
-        h->failures++;
-        return start_transfer(h);
-}
+        pthread_mutex_lock(&h->lock);
+        while (!h->stopping && !h->ended && h->result >= 0) {
+                struct error e = {};
+                uint64_t offset;
+                size_t size;
+                int r;
 
-/* curl_multi_poll() hides that a signal came, and a signal must end the waiting. */
-static int wait_for_server(struct source *s, struct http *h, struct error *e)
-{
-        struct timeval timeout = { .tv_usec = UNKNOWN_POLL_USEC };
-        fd_set readable, writable, failed;
-        int highest = -1;
-        long msec = -1;
-
-        FD_ZERO(&readable);
-        FD_ZERO(&writable);
-        FD_ZERO(&failed);
-        if (curl.multi_fdset(h->multi, &readable, &writable, &failed, &highest) != CURLM_OK)
-                return fail_transfer(s, h, e);
-        curl.multi_timeout(h->multi, &msec);
-        if (highest >= 0) {
-                uint64_t usec = msec < 0 ? POLL_USEC : MIN((uint64_t)msec * 1000, (uint64_t)POLL_USEC);
-
-                timeout = (struct timeval){ .tv_sec = (time_t)(usec / 1000000), .tv_usec = (suseconds_t)(usec % 1000000) };
-        }
-        if (select(highest + 1, &readable, &writable, &failed, &timeout) >= 0)
-                return 0;
-        return errno == EINTR ? source_interrupted(s, e) : fail_errno(e, -errno, "cannot wait for %s", s->where);
-}
-
-static int work(struct source *s, struct http *h, struct error *e)
-{
-        CURLMsg *message;
-        int active, left;
-
-        if (h->paused && h->fill <= BUFFER_SIZE / 2) {
-                h->paused = false;
-                curl.easy_pause(h->easy, CURLPAUSE_CONT);
-        }
-        if (curl.multi_perform(h->multi, &active) != CURLM_OK)
-                return fail_transfer(s, h, e);
-        while ((message = curl.multi_info_read(h->multi, &left))) {
-                if (message->msg != CURLMSG_DONE)
+                w->piece = next_piece(h);
+                if (!w->piece) {
+                        pthread_cond_wait(&h->room, &h->lock);
                         continue;
-                h->result = message->data.result;
-                return settle(s, h, e);
+                }
+                offset = w->piece->offset;
+                size = w->piece->size;
+                pthread_mutex_unlock(&h->lock);
+                r = fetch_range(h->f, offset, size, &w->sink, &e);
+                pthread_mutex_lock(&h->lock);
+                if (w->piece) {
+                        h->ahead -= w->piece->size - w->piece->fill; /* the file ends before */
+                        w->piece->size = w->piece->fill;
+                        w->piece->done = true;
+                }
+                if (r < 0 && h->result >= 0) {
+                        h->result = r;
+                        h->error = TAKE(e, (struct error){});
+                }
+                error_done(&e);
+                h->ended = !fetch_state(h->f).ranges;
+                h->known = true;
+                pthread_cond_broadcast(&h->room);
+                tell_reader(h);
         }
-        return h->fill == 0 && active ? wait_for_server(s, h, e) : 0;
+        pthread_mutex_unlock(&h->lock);
+        return NULL;
+}
+
+static int start_worker(struct http *h)
+{
+        struct worker *w = &h->workers[h->n_workers];
+        sigset_t all, before;
+        int r;
+
+        *w = (struct worker){ .sink.take = take, .h = h };
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        r = -pthread_create(&w->thread, NULL, fetch_pieces, w);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (r >= 0)
+                h->n_workers++;
+        return r;
+}
+
+/* --- the reader
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static int wait_for_piece(struct source *s, struct http *h, struct error *e)
+{
+        struct pollfd p = { .fd = h->event, .events = POLLIN };
+        eventfd_t count;
+
+        if (poll(&p, 1, -1) < 0)
+                return errno == EINTR ? source_interrupted(s, e) : fail_errno(e, -errno, "cannot wait for %s", s->where);
+        eventfd_read(h->event, &count);
+        return 0;
+}
+
+/* With the lock. */
+static int told(struct source *s, struct http *h, struct error *e)
+{
+        if (e && e->code == 0)
+                *e = TAKE(h->error, (struct error){});
+        return fail(e, h->result, &kind_fetch, "%s cannot be fetched", s->where);
+}
+
+struct memory {
+        struct fetch_sink sink;
+        uint8_t *data;
+        size_t done;
+};
+
+static int take_into_memory(struct fetch_sink *sink, const void *data, size_t n)
+{
+        struct memory *m = (struct memory *)sink;
+
+        memcpy(m->data + m->done, data, n);
+        m->done += n;
+        return 0;
+}
+
+static ssize_t http_read_at(struct source *s, uint64_t offset, void *data, size_t n, struct error *e)
+{
+        struct http *h = s->http;
+        struct memory m = { .sink.take = take_into_memory, .data = data };
+        int r;
+
+        if (!fetch_state(h->f).ranges)
+                return -EOPNOTSUPP;
+        r = offset < s->size ? fetch_range(h->f, offset, MIN(n, s->size - offset), &m.sink, e) : 0;
+        return r < 0 ? r : (ssize_t)m.done;
+}
+
+/* With the lock: whether no thread will ever bring what the reader asks for. */
+static bool is_left_out(struct http *h)
+{
+        uint64_t offset;
+        size_t size;
+
+        if (!h->known || !fetch_state(h->f).ranges || h->position >= fetch_state(h->f).size)
+                return false;
+        if (h->n_pieces > 0)
+                return h->position < piece_at(h, 0)->offset;
+        return h->position < h->next || !plan(h, &offset, &size) || h->position < offset;
+}
+
+/* With the lock: from the piece that the reader has come to; 0: there is nothing yet. */
+static size_t read_piece(struct http *h, void *data, size_t n)
+{
+        struct piece *p;
+
+        while (h->n_pieces > 0 && piece_at(h, 0)->done && piece_at(h, 0)->offset + piece_at(h, 0)->fill <= h->position)
+                drop_piece(h);
+        p = piece_at(h, 0);
+        if (h->n_pieces == 0 || h->position < p->offset || h->position >= p->offset + p->fill)
+                return 0;
+        n = (size_t)MIN((uint64_t)n, p->offset + p->fill - h->position);
+        memcpy(data, p->data + (h->position - p->offset), n);
+        h->position += n;
+        return n;
 }
 
 static ssize_t http_read(struct source *s, void *data, size_t n, struct error *e)
 {
         struct http *h = s->http;
 
-        while (h->fill == 0 && !h->ended) {
-                int r = work(s, h, e);
+        for (;;) {
+                bool left_out, ended;
+                ssize_t r;
 
+                pthread_mutex_lock(&h->lock);
+                r = (ssize_t)read_piece(h, data, n);
+                if (r == 0 && h->result < 0)
+                        r = told(s, h, e);
+                left_out = is_left_out(h);
+                ended = h->n_pieces == 0 && (h->ended || (h->known && h->position >= fetch_state(h->f).size));
+                pthread_mutex_unlock(&h->lock);
+                if (r != 0 || ended)
+                        return r;
+                if (left_out) {
+                        r = http_read_at(s, h->position, data, n, e);
+                        h->position += r > 0 ? (uint64_t)r : 0;
+                        return r;
+                }
+                r = wait_for_piece(s, h, e);
                 if (r < 0)
                         return r;
         }
-        n = MIN(n, h->fill);
-        memcpy(data, h->buffer + h->start, n);
-        h->start += n;
-        h->fill -= n;
-        h->offset += n;
-        if (h->fill == 0)
-                h->start = 0;
-        return (ssize_t)n;
+}
+
+static int http_skip(struct source *s, uint64_t n, struct error *e)
+{
+        struct http *h = s->http;
+
+        if (!fetch_state(h->f).ranges)
+                return -EOPNOTSUPP;
+        pthread_mutex_lock(&h->lock);
+        h->position += n;
+        h->next = MAX(h->next, h->position);
+        pthread_cond_broadcast(&h->room);
+        pthread_mutex_unlock(&h->lock);
+        return 0;
+}
+
+static int http_want(struct source *s, const struct source_range *ranges, size_t n)
+{
+        struct http *h = s->http;
+        struct source_range *copy = calloc(MAX(n, (size_t)1), sizeof(*copy));
+
+        if (!copy)
+                return -ENOMEM;
+        if (n > 0)
+                memcpy(copy, ranges, n * sizeof(*copy));
+        pthread_mutex_lock(&h->lock);
+        free(h->wanted);
+        h->wanted = copy;
+        h->n_wanted = n;
+        h->next_wanted = 0;
+        h->all = false;
+        h->ahead_max = AHEAD_MAX;
+        pthread_cond_broadcast(&h->room);
+        pthread_mutex_unlock(&h->lock);
+        return 0;
+}
+
+static uint64_t http_fetched(const struct source *s)
+{
+        struct http *h = s->http;
+
+        return fetch_state(h->f).received;
 }
 
 static void http_close(struct source *s)
 {
-        if (s->http)
-                http_done(s->http);
+        struct http *h = s->http;
+
+        if (!h)
+                return;
+        pthread_mutex_lock(&h->lock);
+        h->stopping = true;
+        pthread_cond_broadcast(&h->room);
+        pthread_mutex_unlock(&h->lock);
+        if (h->f)
+                fetch_stop(h->f);
+        for (unsigned i = 0; i < h->n_workers; i++)
+                pthread_join(h->workers[i].thread, NULL);
+        while (h->n_pieces > 0)
+                drop_piece(h);
+        fetch_free(h->f);
+        fd_close(h->event);
+        error_done(&h->error);
+        pthread_cond_destroy(&h->room);
+        pthread_mutex_destroy(&h->lock);
+        free(h->wanted);
+        free(h);
 }
 
-static const struct source_ops http_ops = { .read = http_read, .close = http_close };
+static const struct source_ops http_ops = {
+        .read = http_read,
+        .skip = http_skip,
+        .read_at = http_read_at,
+        .want = http_want,
+        .fetched = http_fetched,
+        .close = http_close,
+};
 
-/* For messages: no user:password@ and no query. */
-static char *public_url(const char *url)
+/* Errors show here, before anything else is done. */
+static int wait_for_answer(struct source *s, struct http *h, struct error *e)
 {
-        const char *scheme = strstr(url, "://") + 3, *slash = scheme + strcspn(scheme, "/?"),
-                   *at = memrchr(scheme, '@', (size_t)(slash - scheme));
-        const char *host = at ? at + 1 : scheme;
+        for (;;) {
+                bool arrived;
+                int r = 0;
 
-        return xasprintf("%.*s%.*s", (int)(scheme - url), url, (int)strcspn(host, "?"), host);
+                pthread_mutex_lock(&h->lock);
+                arrived = h->n_pieces > 0 && (piece_at(h, 0)->fill > 0 || piece_at(h, 0)->done);
+                if (h->result < 0)
+                        r = told(s, h, e);
+                h->known |= arrived;
+                pthread_mutex_unlock(&h->lock);
+                if (r < 0 || arrived)
+                        return r;
+                r = wait_for_piece(s, h, e);
+                if (r < 0)
+                        return r;
+        }
 }
 
-int http_open(const char *url, struct source *ret, struct error *e)
+int http_open(const char *urls, const struct fetch_config *config, struct source *ret, struct error *e)
 {
-        struct http *h;
-        curl_off_t length = -1;
+        struct http *h = calloc(1, sizeof(*h));
         int r;
 
-        r = curl_load(&kind_fetch, e);
-        if (r < 0)
-                return fail_hint(e, "install it (Debian: libcurl4), or copy the bundle here and name the file");
-        h = calloc(1, sizeof(*h));
         if (!h)
                 return -ENOMEM;
         ret->ops = &http_ops;
         ret->http = h;
-        ret->where = public_url(url);
         ret->size = UINT64_MAX;
-        h->url = strdup(url);
-        h->buffer = malloc(BUFFER_SIZE);
-        h->easy = curl.easy_init();
-        h->multi = curl.multi_init();
-        if (!ret->where || !h->url || !h->buffer || !h->easy || !h->multi)
-                return -ENOMEM;
-        r = configure(h);
-        if (r >= 0)
-                r = start_transfer(h);
-        while (r >= 0 && h->fill == 0 && !h->ended)
-                r = work(ret, h, e); /* errors show here, before anything else is done */
+        pthread_mutex_init(&h->lock, NULL);
+        pthread_cond_init(&h->room, NULL);
+        h->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        h->all = true;
+        h->ahead_max = AHEAD_FIRST;
+        if (h->event < 0)
+                return fail_errno(e, -errno, "cannot make an event descriptor");
+        r = fetch_new(urls, config, &h->f, e);
         if (r < 0)
-                return fail(e, r, &kind_fetch, "%s cannot be fetched", ret->where);
-        curl.easy_getinfo(h->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-        if (length >= 0)
-                ret->size = (uint64_t)length;
-        return 0;
+                return r;
+        ret->where = strdup(fetch_where(h->f));
+        if (!ret->where)
+                return -ENOMEM;
+        r = start_worker(h);
+        if (r >= 0)
+                r = wait_for_answer(ret, h, e);
+        ret->size = fetch_state(h->f).size;
+        while (r >= 0 && fetch_state(h->f).ranges && h->n_workers < config->connections)
+                r = start_worker(h);
+        return r;
 }

@@ -36,9 +36,20 @@ static void file_source_close(struct source *s)
                 fd_close(s->fd);
 }
 
+static ssize_t file_source_read_at(struct source *s, uint64_t offset, void *data, size_t n, struct error *e)
+{
+        ssize_t r;
+
+        if (s->size == UINT64_MAX)
+                return -EOPNOTSUPP;
+        r = pread(s->fd, data, n, (off_t)offset);
+        return r < 0 ? fail(e, -errno, &kind_fetch, "cannot read %s: %s", s->where, error_text(-errno)) : r;
+}
+
 static const struct source_ops file_ops = {
         .read = file_source_read,
         .skip = file_source_skip,
+        .read_at = file_source_read_at,
         .close = file_source_close,
 };
 
@@ -68,8 +79,9 @@ static int refuse_scheme(const char *where, struct error *e)
         return -EPROTONOSUPPORT;
 }
 
-int source_open(const char *where, struct source **ret, struct error *e)
+int source_open(const char *where, const struct fetch_config *config, struct source **ret, struct error *e)
 {
+        static const struct fetch_config defaults = FETCH_DEFAULTS;
         struct source *s = calloc(1, sizeof(*s));
         int r;
 
@@ -77,7 +89,7 @@ int source_open(const char *where, struct source **ret, struct error *e)
                 return -ENOMEM;
         s->fd = -1;
         if (startswith(where, "http://") || startswith(where, "https://"))
-                r = http_open(where, s, e);
+                r = http_open(where, config ?: &defaults, s, e);
         else if (strstr(where, "://"))
                 r = refuse_scheme(where, e);
         else
@@ -140,6 +152,37 @@ int source_skip(struct source *s, uint64_t n, struct error *e)
                 n -= part;
         }
         return r;
+}
+
+int source_read_at(struct source *s, uint64_t offset, void *data, size_t n, struct error *e)
+{
+        char *p = data;
+        size_t done = 0;
+
+        if (!s->ops->read_at)
+                return -EOPNOTSUPP;
+        while (done < n) {
+                ssize_t r = s->ops->read_at(s, offset + done, p + done, n - done, e);
+
+                if (r < 0)
+                        return (int)r;
+                if (r == 0)
+                        return fail(e, -EBADMSG, &kind_bundle_invalid,
+                                    "%s ends after %llu bytes, in the middle of something", s->where,
+                                    (unsigned long long)(offset + done));
+                done += (size_t)r;
+        }
+        return 0;
+}
+
+int source_want(struct source *s, const struct source_range *ranges, size_t n)
+{
+        return s->ops->want ? s->ops->want(s, ranges, n) : 0;
+}
+
+uint64_t source_fetched(const struct source *s)
+{
+        return s->ops->fetched ? s->ops->fetched(s) : s->done;
 }
 
 uint64_t source_size(const struct source *s)

@@ -4,12 +4,17 @@
 #pragma once
 
 #include "image/bundle.h"
+#include "slot/config.h"
 
 struct source_ops {
         /* At most n bytes; 0 at the end; -errno with `e` filled in. */
         ssize_t (*read)(struct source *s, void *data, size_t n, struct error *e);
         /* Moves forward without reading; -EOPNOTSUPP: read and drop instead. NULL: the same. */
         int (*skip)(struct source *s, uint64_t n, struct error *e);
+        /* As source_read_at(), source_want(), source_fetched(); NULL: cannot be, is not needed, what was handed out. */
+        ssize_t (*read_at)(struct source *s, uint64_t offset, void *data, size_t n, struct error *e);
+        int (*want)(struct source *s, const struct source_range *ranges, size_t n);
+        uint64_t (*fetched)(const struct source *s);
         void (*close)(struct source *s);
 };
 
@@ -25,4 +30,5 @@ struct source {
 /* What a wait that a signal ended means: bootmgr's handlers are there to stop the work (cli/main.c). */
 int source_interrupted(const struct source *s, struct error *e);
 
-int http_open(const char *url, struct source *ret, struct error *e);
+/* One or several URLs of the same file. The configuration must outlive the source. */
+int http_open(const char *urls, const struct fetch_config *config, struct source *ret, struct error *e);

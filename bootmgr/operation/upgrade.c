@@ -147,7 +147,7 @@ int step_check_bundle(struct run *run, struct error *e)
         const struct manifest *manifest;
         int r;
 
-        r = source_open(run->upgrade->source, &source, e);
+        r = source_open(run->upgrade->source, &m->config.fetch, &source, e);
         if (r >= 0)
                 r = bundle_open(source, &trust, &run->bundle, e);
         if (r < 0)
@@ -325,7 +325,8 @@ static bool is_staged_already(struct machine *m, const struct upgrade_options *o
         if (set->operation != OPERATION_UPGRADE || set->operation_state != OPERATION_STAGED ||
             set->operation_to == SLOT_NONE || set->slots[set->operation_to].state != SLOT_INSTALLED)
                 return false;
-        if (source_open(options->source, &source, NULL) < 0 || bundle_open(source, &trust, &bundle, NULL) < 0)
+        if (source_open(options->source, &m->config.fetch, &source, NULL) < 0 ||
+            bundle_open(source, &trust, &bundle, NULL) < 0)
                 return false;
         same = memcmp(bundle_manifest(bundle)->digest, set->slots[set->operation_to].digest, DIGEST_SIZE) == 0;
         bundle_free(bundle);

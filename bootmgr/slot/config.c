@@ -100,13 +100,30 @@ static int set_threshold(struct config *c, const char *value, void *field, const
         return set_number(value, 1, 16, field);
 }
 
+static int set_connections(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "a number from 1 to 16";
+        return set_number(value, 1, FETCH_CONNECTIONS_MAX, field);
+}
+
+static int set_rate(struct config *c, const char *value, void *field, const char **expected)
+{
+        uint64_t rate = 0;
+
+        *expected = "bytes per second, at least 1K, such as 500K or 2M";
+        if (*value && (parse_size(value, &rate) < 0 || rate < 1024))
+                return -EINVAL;
+        *(uint64_t *)field = rate;
+        return 0;
+}
+
 static int set_daily(struct config *c, const char *value, void *field, const char **expected)
 {
         *expected = "a number from 0 to 3";
         return set_number(value, 0, AUTO_ROLLBACK_MEMORY - 1, field);
 }
 
-static int set_connections(struct config *c, const char *value, void *field, const char **expected)
+static int set_max_connections(struct config *c, const char *value, void *field, const char **expected)
 {
         *expected = "a number from 16 to 65536";
         return set_number(value, 16, 65536, field);
@@ -154,22 +171,32 @@ fail:
         return -E2BIG;
 }
 
-static int set_paths(struct config *c, const char *value, void *field, const char **expected)
+static int set_list(const char *value, void *field, bool (*fits)(const char *word))
 {
         char **list, ***to = field;
         int r = split(value, &list);
 
-        *expected = "absolute paths separated by blanks";
         if (r < 0)
                 return r;
         for (char **s = list; *s; s++)
-                if (**s != '/') {
+                if (!fits(*s)) {
                         free_list(list);
                         return -EINVAL;
                 }
         free_list(*to);
         *to = list;
         return 0;
+}
+
+static bool is_absolute(const char *word)
+{
+        return *word == '/';
+}
+
+static int set_paths(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "absolute paths separated by blanks";
+        return set_list(value, field, is_absolute);
 }
 
 static int set_role(struct config *c, const char *value, void *field, const char **expected)
@@ -190,22 +217,26 @@ static int set_node_name(struct config *c, const char *value, void *field, const
                                                                                       : -EINVAL;
 }
 
+static bool is_host(const char *word)
+{
+        return strspn(word, NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ:[]") == strlen(word);
+}
+
 static int set_hosts(struct config *c, const char *value, void *field, const char **expected)
 {
-        char **list, ***to = field;
-        int r = split(value, &list);
-
         *expected = "hosts such as 10.0.0.1:7443 or [2001:db8::1], separated by blanks";
-        if (r < 0)
-                return r;
-        for (char **s = list; *s; s++)
-                if (strspn(*s, NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZ:[]") != strlen(*s)) {
-                        free_list(list);
-                        return -EINVAL;
-                }
-        free_list(*to);
-        *to = list;
-        return 0;
+        return set_list(value, field, is_host);
+}
+
+static bool is_url(const char *word)
+{
+        return startswith(word, "http://") || startswith(word, "https://");
+}
+
+static int set_mirrors(struct config *c, const char *value, void *field, const char **expected)
+{
+        *expected = "URLs of directories, with http:// or https://, separated by blanks";
+        return set_list(value, field, is_url);
 }
 
 static int set_state(struct config *c, const char *value, void *field, const char **expected)
@@ -274,6 +305,15 @@ static const struct key {
         { "Configuration", "CarriedPaths", set_paths, FIELD(carried) },
         { "Configuration", "SharedPaths", set_paths, FIELD(shared) },
         { "Configuration", "HookTimeoutSec", set_time, FIELD(hook_timeout) },
+        { "Fetch", "Mirrors", set_mirrors, FIELD(fetch.mirrors) },
+        { "Fetch", "Connections", set_connections, FIELD(fetch.connections) },
+        { "Fetch", "RateLimit", set_rate, FIELD(fetch.rate_limit) },
+        { "Fetch", "RetrySec", set_time, FIELD(fetch.retry) },
+        { "Fetch", "Proxy", set_string, FIELD(fetch.proxy) },
+        { "Fetch", "CaCertificate", set_optional_path, FIELD(fetch.ca_certificate) },
+        { "Fetch", "ClientCertificate", set_optional_path, FIELD(fetch.certificate) },
+        { "Fetch", "ClientKey", set_optional_path, FIELD(fetch.key) },
+        { "Fetch", "HeaderFile", set_optional_path, FIELD(fetch.header_file) },
         { "Trust", "Directory", set_path, FIELD(trust_directory) },
         { "Trust", "Threshold", set_threshold, FIELD(trust_threshold) },
         { "Health", "DeadlineSec", set_time, FIELD(health_deadline) },
@@ -283,7 +323,7 @@ static const struct key {
         { "API", "Key", set_path, FIELD(api_key) },
         { "API", "ClientCA", set_optional_path, FIELD(api_client_ca) },
         { "API", "Tokens", set_path, FIELD(api_tokens) },
-        { "API", "MaxConnections", set_connections, FIELD(api_max_connections) },
+        { "API", "MaxConnections", set_max_connections, FIELD(api_max_connections) },
         { "Rollback", "MaxAutomaticPerDay", set_daily, FIELD(max_auto_rollbacks) },
         { "Cluster", "Role", set_role, FIELD(cluster_role) },
         { "Cluster", "Name", set_node_name, FIELD(cluster_name) },
@@ -299,6 +339,7 @@ static int set_defaults(struct config *c)
                 .cmdline = strdup(""),
                 .tries = SLOT_DEFAULT_TRIES,
                 .hook_timeout = 60 * USEC_PER_SEC,
+                .fetch = FETCH_DEFAULTS,
                 .trust_directory = strdup(SYSTEM_DIRECTORY "/trust.d"),
                 .trust_threshold = 1,
                 .health_deadline = 300 * USEC_PER_SEC,
@@ -547,6 +588,12 @@ void config_done(struct config *c)
         free(c->cmdline);
         free_list(c->carried);
         free_list(c->shared);
+        free_list(c->fetch.mirrors);
+        free(c->fetch.proxy);
+        free(c->fetch.ca_certificate);
+        free(c->fetch.certificate);
+        free(c->fetch.key);
+        free(c->fetch.header_file);
         free(c->trust_directory);
         free(c->api_listen);
         free(c->api_certificate);

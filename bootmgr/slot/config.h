@@ -7,6 +7,24 @@
 
 #include "slot/slot.h"
 
+#define FETCH_CONNECTIONS_MAX 16
+
+struct fetch_config {
+        char **mirrors;       /* Mirrors=: URLs of directories that hold the same files, NULL-terminated; NULL: none */
+        unsigned connections; /* Connections=1..16, default 4 */
+        uint64_t rate_limit;  /* RateLimit=: bytes per second; 0: none */
+        uint64_t retry;       /* RetrySec=, default 300 s: given up when nothing arrived for so long, µs */
+        char *proxy;          /* Proxy=; NULL: as the environment says */
+        char *ca_certificate; /* CaCertificate=: PEM; NULL: those of the system */
+        char *certificate;    /* ClientCertificate=: PEM */
+        char *key;            /* ClientKey=: PEM */
+        char *header_file;    /* HeaderFile=: further headers, one a line */
+};
+#define FETCH_DEFAULTS                                                                                                      \
+        {                                                                                                                   \
+                .connections = 4, .retry = UINT64_C(300000000)                                                              \
+        }
+
 struct config {
         /* [System] */
         char *compatible;           /* Compatible=: what bundles must say; NULL: anything */
@@ -26,6 +44,8 @@ struct config {
         char **carried;        /* CarriedPaths=, default /etc; NULL-terminated, absolute */
         char **shared;         /* SharedPaths=, default none */
         uint64_t hook_timeout; /* HookTimeoutSec=, default 60 s, µs */
+        /* [Fetch] */
+        struct fetch_config fetch;
         /* [Trust] */
         char *trust_directory;    /* Directory=, default /etc/bootmgr/trust.d */
         unsigned trust_threshold; /* Threshold=, default 1 */

@@ -22,20 +22,35 @@ url=http://127.0.0.1:$(cat port)
 # shellcheck disable=SC2317 # called by ok and fails
 verify() { "$BOOTMGR" bundle verify --trust trust "$@"; }
 requests() { grep -c "^$1 " log; }
+# Ranges that begin 400000 bytes behind the begin of another one
+broken_at() {
+        grep '^/resumes/1.bundle ' log | cut -d' ' -f2 |
+                awk -F'[=-]' '{ seen[$2] = 1; range[NR] = $0; begin[NR] = $2 }
+                        END { for (i = 1; i <= NR; i++) if ((begin[i] - 400000) in seen) print range[i] }'
+}
+# Bytes of files that the server has sent for it
+sent() { grep "^sent $1 " log | awk '{ n += $3 } END { print n + 0 }'; }
+# Of all ranges that were asked for, without what is behind the end of the file
+asked() {
+        grep "^$1 " log | cut -d' ' -f2 | sort -u |
+                awk -F'[=-]' -v size="$size" '{ n += ($3 < size ? $3 : size - 1) - $2 + 1 } END { print n + 0 }'
+}
 
 ok "without ranges" verify "$url/plain/1.bundle"
 ok "with ranges" verify "$url/ranges/1.bundle"
-is "in one request" 1 "$(requests /ranges/1.bundle)"
+is "each byte asked for once" "$size" "$(asked /ranges/1.bundle)"
+has "several at the same time" '^[2-4]$' "$(grep '^most ' log | tail -n 1 | cut -d' ' -f2)"
 ok "without a length" verify "$url/chunked/1.bundle"
 ok "inspect" "$BOOTMGR" bundle inspect --json "$url/plain/1.bundle"
 is "says the version" 1 "$(json 'j["version"]' <out)"
 ok "over redirections" verify "$url/redirect/3/1.bundle"
 
 # Connections that break
+before=$(sent /resumes/1.bundle)
 ok "goes on where it broke" verify "$url/resumes/1.bundle"
-is "from there" "bytes=400000-" "$(grep '^/resumes/1.bundle ' log | cut -d' ' -f2 | sed -n '/=400000-/{p;q}')"
-is "only if it is the same file" '"one"' "$(grep '^/resumes/1.bundle bytes=' log | cut -d' ' -f3 | sort -u)"
-is "each byte once" $(((size + 399999) / 400000 - 1)) "$(grep '^/resumes/1.bundle bytes=' log | cut -d' ' -f2 | sort -u | grep -c .)"
+has "from there" '^bytes=([0-9]+)-' "$(broken_at | head -n 1)"
+is "only if it is the same file" '"one"' "$(grep '^/resumes/1.bundle bytes=[1-9]' log | cut -d' ' -f3 | sort -u)"
+is "each byte arrives once" "$size" $(($(sent /resumes/1.bundle) - before))
 ok "with a weak ETag" verify "$url/weak/1.bundle"
 is "which is no condition" "-" "$(grep '^/weak/' log | cut -d' ' -f3 | sort -u)"
 ok "with no ETag" verify "$url/bare/1.bundle"
@@ -80,7 +95,7 @@ for signal in INT TERM; do
         wait $waiting
         is "$signal: exit status" 1 $?
         is "$signal: kind" interrupted "$(json 'j["kind"]' <slow.out)"
-        has "$signal: at once" '^[01]$' $(($(date +%s) - start))
+        has "$signal: at once" '^[012]$' $(($(date +%s) - start))
 done
 mkfifo silent
 "$BOOTMGR" bundle verify --trust trust --json silent >slow.out 2>err &
@@ -92,6 +107,54 @@ wait $waiting
 is "a silent pipe: exit status" 1 $?
 is "a silent pipe: kind" interrupted "$(json 'j["kind"]' <slow.out)"
 exec 9>&-
+
+# Several servers
+ok "the first has nothing" verify "$url/status/404/1.bundle $url/ranges/1.bundle"
+ok "nobody listens at the first" verify "http://127.0.0.1:1/1.bundle $url/plain/1.bundle"
+ok "the first stops in the middle" verify "$url/dies/1.bundle $url/resumes/1.bundle"
+ok "the second has another file" verify "$url/ranges/1.bundle $url/longer/1.bundle"
+is "and is not asked again" 1 "$(requests /longer/1.bundle)"
+ok "the second is slow" verify "$url/ranges/1.bundle $url/crawls/1.bundle"
+printf '[Fetch]\nMirrors=%s/nothing %s/ranges/\n' "$url" "$url" >mirrors.conf
+ok "named in the configuration" verify --config mirrors.conf "$url/status/404/1.bundle"
+fails 1 fetch-failed "none of them has it" verify --config mirrors.conf "$url/status/404/9.bundle"
+fails 2 usage "one is no URL" verify "$url/plain/1.bundle 1.bundle"
+
+# What the configuration says
+ok "the network is away for a while" verify "$url/outage/1.bundle"
+printf '[Fetch]\nRetrySec=2\n' >impatient.conf
+start=$(date +%s)
+fails 1 fetch-failed "it does not come back" verify --config impatient.conf "$url/dies/2.bundle"
+has "and is not waited for" '^[0-9]$' $(($(date +%s) - start))
+printf '[Fetch]\nRateLimit=%sK\n' $((size / 4096)) >slow.conf
+start=$(date +%s)
+ok "a rate limit" verify --config slow.conf "$url/ranges/1.bundle"
+has "is kept, over all connections" '^([4-9]|[1-9][0-9]+)$' $(($(date +%s) - start))
+fails 1 fetch-failed "without a header that the server wants" verify "$url/token/1.bundle"
+printf '# from the vendor\n\nX-Token: secret\n' >headers
+printf '[Fetch]\nHeaderFile=%s/headers\n' "$W" >headers.conf
+ok "with it" verify --config headers.conf "$url/token/1.bundle"
+echo nonsense >headers
+fails 1 configuration-invalid "what is no header" verify --config headers.conf "$url/token/1.bundle"
+printf '[Fetch]\nProxy=%s\n' "$url" >proxy.conf
+ok "through a proxy" verify --config proxy.conf "http://nowhere.invalid/ranges/1.bundle"
+has "which was asked" '^proxy http://nowhere.invalid/ranges/1.bundle' "$(grep '^proxy ' log)"
+
+# HTTPS, with certificates on both sides
+certificate() {
+        openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$1" -addext "subjectAltName=IP:127.0.0.1" -keyout "$1.key" -out "$1.pem" 2>/dev/null
+}
+certificate server && certificate machine || exit 2
+python3 "$top/tests/cli/http_server.py" port.tls log server.pem server.key machine.pem &
+tls=$!
+trap 'kill $server $tls; [ -n "${KEEP-}" ] && echo "kept: $W" || { chmod -R u+rwx "$W" 2>/dev/null; rm -rf "$W"; }' EXIT
+for _ in $(seq 100); do [ -e port.tls ] && break; sleep 0.05; done
+secure=https://127.0.0.1:$(cat port.tls)
+fails 1 fetch-failed "a server that nobody vouches for" verify "$secure/ranges/1.bundle"
+printf '[Fetch]\nCaCertificate=%s/server.pem\n' "$W" >tls.conf
+fails 1 fetch-failed "a machine without a certificate" verify --config tls.conf "$secure/ranges/1.bundle"
+printf 'ClientCertificate=%s/machine.pem\nClientKey=%s/machine.key\n' "$W" "$W" >>tls.conf
+ok "certificates on both sides" verify --config tls.conf "$secure/ranges/1.bundle"
 
 # The whole way
 ok "upgrade" m upgrade system "$url/resumes/1.bundle"

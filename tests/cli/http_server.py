@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A small HTTP server on 127.0.0.1 that behaves well or badly, as the first part of the path says.
 
-usage: http_server.py PORT-FILE LOG    serves the files of the current directory; its port comes into PORT-FILE
+usage: http_server.py PORT-FILE LOG [CERTIFICATE KEY CA]
+
+Serves the files of the current directory; its port comes into PORT-FILE. With a certificate it speaks HTTPS, and to those only who have
+one that CA has signed. It is a proxy too, for what it would serve itself.
 
   /plain/F     knows no ranges                     /ranges/F     knows them, with an ETag
   /status/N/F  answers with this status            /redirect/N/F  N redirections, then /plain/F
@@ -14,11 +17,15 @@ usage: http_server.py PORT-FILE LOG    serves the files of the current directory
   /swaps-plain/F  breaks; then it is F.new, without ETags and ranges
   /slow/F      half of it, then nothing any more    /flaky/F      503 at first
   /chunked/F   without a length                    /long/F       promises the length, sends more without one
+  /dies/F      the first 131072 bytes, then 503   /longer/F     knows ranges, and has one byte more
+  /crawls/F    knows ranges, sends 4 KiB a second  /token/F      knows ranges, for those who send X-Token: secret
+  /outage/F    knows ranges; after the second request nobody answers for 3 seconds
   /away        redirects to file:///etc/passwd     /loop         redirects to itself
 """
 import http.server
 import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -31,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     seen = Counter()
     lock = threading.Lock()
+    at_work = most = 0
+    back = 0.0
 
     def log_message(self, *_):
         pass
@@ -39,9 +48,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.lock:
             self.seen[self.path] += 1
             count = self.seen[self.path]
-            with open(sys.argv[2], "a", encoding="utf-8") as log:
-                print(self.path, self.headers.get("Range", "-"), self.headers.get("If-Range", "-"), file=log, flush=True)
+            self.note(self.path, self.headers.get("Range", "-"), self.headers.get("If-Range", "-"))
+            Handler.at_work += 1
+            if Handler.at_work > Handler.most:
+                Handler.most = Handler.at_work
+                self.note("most", Handler.most)
+        try:
+            self.behave(count)
+        finally:
+            with self.lock:
+                Handler.at_work -= 1
+
+    @staticmethod
+    def note(*words):
+        with open(sys.argv[2], "a", encoding="utf-8") as log:
+            print(*words, file=log, flush=True)
+
+    def behave(self, count):
         self.close_connection = True
+        if self.path.startswith("http://"):
+            self.note("proxy", self.path)
+            self.path = "/" + self.path.split("/", 3)[3]
         parts = self.path.strip("/").split("/")
         behaviour = getattr(self, "do_" + parts[0].replace("-", "_"), None)
         if not behaviour:
@@ -65,24 +92,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, status, data, length=None, **headers):
         self.head(status, len(data) if length is None else length, **headers)
         self.wfile.write(data)
+        with self.lock:
+            self.note("sent", self.path, len(data))
 
     def ranged(self, data, etag, upto=None):
-        """From where it is asked for; at most `upto` bytes of what is promised."""
+        """What is asked for; at most `upto` bytes of what is promised."""
         headers = {"ETag": etag} if etag else {}
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        condition = self.headers.get("If-Range")
-        start = int(match[1]) if match and condition in (None, etag) else 0
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not match or self.headers.get("If-Range") not in (None, etag):
+            return self.answer(200, data[:upto], length=len(data), **headers)
+        start, end = int(match[1]), min(int(match[2] or len(data) - 1) + 1, len(data))
         if start >= len(data):
             return self.answer(416, b"")
-        if start:
-            headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        rest = data[start:]
-        return self.answer(206 if start else 200, rest[:upto], length=len(rest), **headers)
+        headers["Content_Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+        return self.answer(206, data[start:end][:upto], length=end - start, **headers)
 
     def do_plain(self, parts, _):
         self.answer(200, self.content(parts[0]))
 
     def do_ranges(self, parts, _):
+        time.sleep(0.1)  # so that those who ask at the same time are seen
         self.ranged(self.content(parts[0]), '"one"')
 
     def do_status(self, parts, _):
@@ -142,6 +171,36 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.head(200)
         self.wfile.write(self.content(parts[0]) + b"and more")
 
+    def do_dies(self, parts, count):
+        if count > 1:
+            return self.answer(503, b"")
+        return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_longer(self, parts, _):
+        self.ranged(self.content(parts[0]) + b".", '"longer"')
+
+    def do_crawls(self, parts, _):
+        data = self.content(parts[0])
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
+        start, end = int(match[1]), min(int(match[2]) + 1, len(data))
+        self.head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(data)}")
+        for at in range(start, end, 4096):
+            self.wfile.write(data[at:min(at + 4096, end)])
+            self.wfile.flush()
+            time.sleep(1)
+
+    def do_token(self, parts, _):
+        if self.headers.get("X-Token") != "secret":
+            return self.answer(403, b"")
+        return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_outage(self, parts, count):
+        if count == 2:
+            Handler.back = time.monotonic() + 3
+        if count >= 2 and time.monotonic() < Handler.back:
+            return None
+        return self.ranged(self.content(parts[0]), '"one"')
+
     def do_away(self, *_):
         self.answer(302, b"", Location="file:///etc/passwd")
 
@@ -151,6 +210,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def main():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if len(sys.argv) > 3:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=sys.argv[5])
+        context.load_cert_chain(sys.argv[3], sys.argv[4])
+        context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # who goes away in the middle is no news
     with open(sys.argv[1] + ".part", "w", encoding="ascii") as f:

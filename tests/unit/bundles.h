@@ -191,7 +191,7 @@ static int open_with(const char *name, const char *trust_directory, unsigned thr
 {
         struct trust trust = { .directory = trust_directory ? in_dir(trust_directory) : NULL, .threshold = threshold };
         struct source *source;
-        int r = source_open(in_dir(name), &source, e);
+        int r = source_open(in_dir(name), NULL, &source, e);
 
         return r < 0 ? r : bundle_open(source, &trust, ret, e);
 }
@@ -218,7 +218,7 @@ static _unused_ int verify_pipe(const char *data, size_t size, struct error *e)
         ck_assert_int_eq(pipe(fds), 0);
         ck_assert_int_eq(write(fds[1], data, size), (ssize_t)size);
         snprintf(path, sizeof(path), "/dev/fd/%d", fds[0]);
-        r = source_open(path, &source, e);
+        r = source_open(path, NULL, &source, e);
         close(fds[0]);
         close(fds[1]);
         if (r >= 0)

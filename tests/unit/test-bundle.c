@@ -353,10 +353,10 @@ START_TEST(sources_that_are_none)
 {
         struct source *s;
 
-        ck_refused(source_open(in_dir("nowhere"), &s, e), kind_fetch);
-        ck_refused(source_open(in_dir("trust"), &s, e), kind_bundle_invalid);
-        ck_refused(source_open("ftp://127.0.0.1/x", &s, e), kind_usage);
-        ck_refused(source_open("file:///etc/passwd", &s, e), kind_usage);
+        ck_refused(source_open(in_dir("nowhere"), NULL, &s, e), kind_fetch);
+        ck_refused(source_open(in_dir("trust"), NULL, &s, e), kind_bundle_invalid);
+        ck_refused(source_open("ftp://127.0.0.1/x", NULL, &s, e), kind_usage);
+        ck_refused(source_open("file:///etc/passwd", NULL, &s, e), kind_usage);
 }
 END_TEST
 

@@ -79,6 +79,12 @@ static void check_defaults(const struct config *c)
         ck_assert_ptr_null(c->carried[1]);
         ck_assert_ptr_null(c->shared[0]);
         ck_assert_uint_eq(c->hook_timeout, 60 * USEC_PER_SEC);
+        ck_assert_ptr_null(c->fetch.mirrors);
+        ck_assert_uint_eq(c->fetch.connections, 4);
+        ck_assert_uint_eq(c->fetch.rate_limit, 0);
+        ck_assert_uint_eq(c->fetch.retry, 300 * USEC_PER_SEC);
+        ck_assert_ptr_null(c->fetch.proxy);
+        ck_assert_ptr_null(c->fetch.header_file);
         ck_assert_str_eq(c->trust_directory, "/etc/bootmgr/trust.d");
         ck_assert_uint_eq(c->trust_threshold, 1);
         ck_assert_uint_eq(c->health_deadline, 300 * USEC_PER_SEC);
@@ -136,6 +142,9 @@ START_TEST(every_key)
              "h:/dev/y\nEtcOverlay=no\n"
              "[Boot]\nLoader=none\nKernelCommandLine=console=ttyS0,115200 quiet\nTries=9\n"
              "[Configuration]\nCarriedPaths=/etc /opt/etc\nSharedPaths=/data/a\n  /data/b\nHookTimeoutSec=5min\n"
+             "[Fetch]\nMirrors=http://one/a "
+             "https://two/b/\nConnections=9\nRateLimit=2M\nRetrySec=1h\nProxy=http://proxy:3128\n"
+             "CaCertificate=/ca\nClientCertificate=/cert\nClientKey=/key\nHeaderFile=/headers\n"
              "[Trust]\nDirectory=/keys\nThreshold=2\n[Health]\nDeadlineSec=90\nCheckTimeoutSec=1500ms\n"
              "[API]\nListen=*:8443\nCertificate=/c\nKey=/k\nClientCA=/ca\nTokens=/t\nMaxConnections=16\n"
              "[Rollback]\nMaxAutomaticPerDay=0\n"
@@ -161,6 +170,17 @@ START_TEST(every_key)
         ck_assert_str_eq(c.shared[1], "/data/b");
         ck_assert_ptr_null(c.shared[2]);
         ck_assert_uint_eq(c.hook_timeout, 300 * USEC_PER_SEC);
+        ck_assert_str_eq(c.fetch.mirrors[0], "http://one/a");
+        ck_assert_str_eq(c.fetch.mirrors[1], "https://two/b/");
+        ck_assert_ptr_null(c.fetch.mirrors[2]);
+        ck_assert_uint_eq(c.fetch.connections, 9);
+        ck_assert_uint_eq(c.fetch.rate_limit, MIB(2));
+        ck_assert_uint_eq(c.fetch.retry, 3600 * USEC_PER_SEC);
+        ck_assert_str_eq(c.fetch.proxy, "http://proxy:3128");
+        ck_assert_str_eq(c.fetch.ca_certificate, "/ca");
+        ck_assert_str_eq(c.fetch.certificate, "/cert");
+        ck_assert_str_eq(c.fetch.key, "/key");
+        ck_assert_str_eq(c.fetch.header_file, "/headers");
         ck_assert_str_eq(c.trust_directory, "/keys");
         ck_assert_uint_eq(c.trust_threshold, 2);
         ck_assert_uint_eq(c.health_deadline, 90 * USEC_PER_SEC);
@@ -208,6 +228,15 @@ static const struct {
         { "Configuration", "HookTimeoutSec", "soon" },
         { "Configuration", "HookTimeoutSec", "0" },
         { "Trust", "Directory", "keys" },
+        { "Fetch", "Mirrors", "ftp://server/" },
+        { "Fetch", "Mirrors", "https://one/ two" },
+        { "Fetch", "Connections", "0" },
+        { "Fetch", "Connections", "17" },
+        { "Fetch", "RateLimit", "1023" },
+        { "Fetch", "RateLimit", "fast" },
+        { "Fetch", "RetrySec", "0" },
+        { "Fetch", "ClientKey", "key.pem" },
+        { "Fetch", "HeaderFile", "headers" },
         { "Trust", "Threshold", "0" },
         { "Trust", "Threshold", "17" },
         { "Health", "DeadlineSec", "999ms" },

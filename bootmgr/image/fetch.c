@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "image/fetch.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "image/transfer.h"
+#include "slot/kinds.h"
+
+#define FIRST_TRIES 3 /* of a server that never gave anything */
+
+static bool is_transient(CURLcode code, long status)
+{
+        switch (code) {
+        case CURLE_COULDNT_CONNECT:
+        case CURLE_COULDNT_RESOLVE_HOST:
+        case CURLE_COULDNT_RESOLVE_PROXY:
+        case CURLE_OPERATION_TIMEDOUT:
+        case CURLE_PARTIAL_FILE:
+        case CURLE_RECV_ERROR:
+        case CURLE_SEND_ERROR:
+        case CURLE_GOT_NOTHING:
+        case CURLE_HTTP2:
+        case CURLE_HTTP2_STREAM:
+                return true;
+        default:
+                return status >= 500 || status == 408 || status == 429;
+        }
+}
+
+static char *describe(const struct transfer *t, CURLcode code)
+{
+        switch (t->verdict) {
+        case VERDICT_CHANGED:
+                return strdup("it changed on the server while it was fetched");
+        case VERDICT_OTHER:
+                return strdup("it has another length than on the other servers");
+        case VERDICT_NO_RANGES:
+                return strdup("a part of it was asked for, and the server does not send that part");
+        case VERDICT_SLOW:
+                return strdup("another server is faster");
+        case VERDICT_STALLED:
+                return strdup("the server has stopped sending");
+        default:
+                break;
+        }
+        if (code == CURLE_OK && !is_answer(t->status))
+                return xasprintf("the server answers %ld", t->status);
+        if (code == CURLE_OK)
+                return strdup("the server ends the transfer too early");
+        return strdup(*t->message ? t->message : curl.easy_strerror(code));
+}
+
+/* With the lock: what this attempt says about its server. The handle of one that broke is not used again. */
+static void settle(struct transfer *t, CURLcode code)
+{
+        struct fetch *f = t->f;
+        struct mirror *m = &f->mirrors[t->mirror];
+        uint64_t now = now_monotonic();
+
+        m->users--;
+        if (t->got > 0) {
+                t->last_progress = now;
+                mirror_measured(m, t->got, now - t->started);
+        }
+        if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_RANGES)
+                m->dead = true;
+        else if (t->verdict == VERDICT_STALLED || (t->verdict == VERDICT_NONE && is_transient(code, t->status)) ||
+                 (code == CURLE_OK && is_answer(t->status) && t->offset < MIN(t->end, f->size) && f->size != UINT64_MAX))
+                mirror_failed(m, t->got > 0, now);
+        else if (t->verdict == VERDICT_NONE && (code != CURLE_OK || !is_answer(t->status)))
+                m->dead = true;
+        if (!m->seen && m->failures >= FIRST_TRIES)
+                m->dead = true;
+        transfer_release(t, code == CURLE_OK);
+}
+
+static bool is_complete(const struct transfer *t, CURLcode code)
+{
+        if (t->offset >= MIN(t->end, t->f->size))
+                return t->f->size != UINT64_MAX || t->end != UINT64_MAX;
+        return code == CURLE_OK && is_answer(t->status) && t->verdict == VERDICT_NONE && t->f->size == UINT64_MAX;
+}
+
+/* With the lock: the server to ask next; waits for one. */
+static int choose(struct transfer *t, const char *why, struct error *e)
+{
+        struct fetch *f = t->f;
+
+        for (;;) {
+                uint64_t wait = 0, now = now_monotonic();
+                int which = mirror_pick(f->mirrors, f->n_mirrors, now, &wait);
+
+                if (f->stopping)
+                        return -ECANCELED;
+                if (which >= 0) {
+                        f->mirrors[which].users++;
+                        t->mirror = (size_t)which;
+                        return 0;
+                }
+                if (which == -ENOENT || now + wait > t->last_progress + f->config->retry)
+                        return fail(e, -EIO, &kind_fetch, "%s: %s", f->mirrors[t->mirror].where, why);
+                fetch_wait(f, now + wait);
+        }
+}
+
+static int fetch_locked(struct transfer *t, struct error *e)
+{
+        _cleanup_free_ char *why = NULL;
+        struct fetch *f = t->f;
+        CURLcode code = CURLE_OK;
+        int r;
+
+        while ((r = choose(t, why ?: "it cannot be fetched", e)) >= 0) {
+                pthread_mutex_unlock(&f->lock);
+                r = transfer_attempt(t, &code);
+                pthread_mutex_lock(&f->lock);
+                if (r < 0) {
+                        f->mirrors[t->mirror].users--;
+                        return r;
+                }
+                settle(t, code);
+                if (t->verdict == VERDICT_REFUSED)
+                        return t->refused;
+                if (t->verdict == VERDICT_STOPPED || f->stopping)
+                        return -ECANCELED;
+                if (is_complete(t, code))
+                        return 0;
+                free(why);
+                why = describe(t, code);
+                if (t->got == 0 || f->n_mirrors > 1)
+                        log_info("%s: %s; trying again", f->mirrors[t->mirror].where, why ?: "out of memory");
+        }
+        return r;
+}
+
+int fetch_range(struct fetch *f, uint64_t offset, uint64_t n, struct fetch_sink *sink, struct error *e)
+{
+        struct transfer t = { .f = f, .sink = sink, .offset = offset, .end = offset + n, .last_progress = now_monotonic() };
+        int r;
+
+        pthread_mutex_lock(&f->lock);
+        r = fetch_locked(&t, e);
+        pthread_mutex_unlock(&f->lock);
+        return r;
+}
+
+/* --- the file
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/* For messages: no user:password@ and no query. */
+static char *public_url(const char *url)
+{
+        const char *scheme = strstr(url, "://") + 3, *slash = scheme + strcspn(scheme, "/?"),
+                   *at = memrchr(scheme, '@', (size_t)(slash - scheme));
+        const char *host = at ? at + 1 : scheme;
+
+        return xasprintf("%.*s%.*s", (int)(scheme - url), url, (int)strcspn(host, "?"), host);
+}
+
+static int add_mirror(struct fetch *f, char *url, struct error *e)
+{
+        struct mirror *m = &f->mirrors[f->n_mirrors];
+
+        if (!url)
+                return -ENOMEM;
+        if (f->n_mirrors == MIRRORS_MAX || (!startswith(url, "http://") && !startswith(url, "https://"))) {
+                fail(e, -EINVAL, &kind_usage, "%s is not one of at most %d URLs that begin with http:// or https://", url,
+                     MIRRORS_MAX);
+                free(url);
+                return -EINVAL;
+        }
+        m->url = url;
+        m->where = public_url(url);
+        f->n_mirrors++;
+        return m->where ? 0 : -ENOMEM;
+}
+
+/* Mirrors=: the last part of the path is the same everywhere. */
+static int add_configured(struct fetch *f, struct error *e)
+{
+        const char *url = f->mirrors[0].url, *end = url + strcspn(url, "?#"), *name = memrchr(url, '/', (size_t)(end - url));
+        int r = 0;
+
+        for (char **m = f->config->mirrors; m && *m && r >= 0; m++) {
+                size_t n = strlen(*m);
+
+                while (n > 0 && (*m)[n - 1] == '/')
+                        n--;
+                r = add_mirror(f, xasprintf("%.*s%s", (int)n, *m, name), e);
+        }
+        return r;
+}
+
+static int prepare(struct fetch *f, const char *urls, struct error *e)
+{
+        _cleanup_free_ char *copy = strdup(urls);
+        char *cursor = copy, *word;
+        pthread_condattr_t monotonic;
+        int r;
+
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_mutex_init(&f->lock, NULL);
+        pthread_cond_init(&f->wake, &monotonic);
+        pthread_condattr_destroy(&monotonic);
+        r = copy ? curl_read_headers(f->config, &f->headers, e) : -ENOMEM;
+        while (r >= 0 && (word = strsep(&cursor, " \t\n")))
+                if (*word)
+                        r = add_mirror(f, strdup(word), e);
+        return r < 0 ? r : add_configured(f, e);
+}
+
+int fetch_new(const char *urls, const struct fetch_config *config, struct fetch **ret, struct error *e)
+{
+        struct fetch *f;
+        int r;
+
+        r = curl_load(&kind_fetch, e);
+        if (r < 0)
+                return r;
+        f = calloc(1, sizeof(*f));
+        if (!f)
+                return -ENOMEM;
+        f->config = config;
+        f->size = UINT64_MAX;
+        r = prepare(f, urls, e);
+        if (r < 0) {
+                fetch_free(f);
+                return r;
+        }
+        *ret = f;
+        return 0;
+}
+
+struct fetch *fetch_free(struct fetch *f)
+{
+        if (!f)
+                return NULL;
+        for (size_t i = 0; i < f->n_idle; i++)
+                curl.easy_cleanup(f->idle[i]);
+        for (size_t i = 0; i < f->n_mirrors; i++) {
+                free(f->mirrors[i].url);
+                free(f->mirrors[i].where);
+                free(f->mirrors[i].etag);
+                free(f->mirrors[i].modified);
+        }
+        curl.slist_free_all(f->headers);
+        pthread_cond_destroy(&f->wake);
+        pthread_mutex_destroy(&f->lock);
+        free(f);
+        return NULL;
+}
+
+void fetch_stop(struct fetch *f)
+{
+        pthread_mutex_lock(&f->lock);
+        f->stopping = true;
+        pthread_cond_broadcast(&f->wake);
+        pthread_mutex_unlock(&f->lock);
+}
+
+struct fetch_state fetch_state(struct fetch *f)
+{
+        struct fetch_state state;
+
+        pthread_mutex_lock(&f->lock);
+        state = (struct fetch_state){ .ranges = f->ranges, .size = f->size, .received = f->received };
+        pthread_mutex_unlock(&f->lock);
+        return state;
+}
+
+const char *fetch_where(const struct fetch *f)
+{
+        return f->mirrors[0].where;
+}

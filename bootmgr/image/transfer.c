@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "image/transfer.h"
+
+#include <strings.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/parse.h"
+
+#define STALL         (30 * USEC_PER_SEC) /* without a byte: the connection is given up */
+#define STALL_LEAVING (8 * USEC_PER_SEC)  /* the same, where another server could be asked */
+#define RATE_PERIOD   (5 * USEC_PER_SEC)
+
+static void give_up(struct transfer *t, enum verdict verdict)
+{
+        if (t->verdict == VERDICT_NONE)
+                t->verdict = verdict;
+}
+
+/* --- what a server answers
+ * -------------------------------------------------------------------------------------------------- */
+
+static bool is_same(const char *a, const char *b)
+{
+        return !a || !b || streq(a, b);
+}
+
+/* Before anything of an answer is used: what has arrived before and what arrives now must be of one file. */
+static void judge(struct transfer *t)
+{
+        struct fetch *f = t->f;
+        struct mirror *m = &f->mirrors[t->mirror];
+        curl_off_t length = -1;
+        uint64_t total;
+
+        t->judged = true;
+        curl.easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->status);
+        if (!is_answer(t->status))
+                return;
+        curl.easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+        total = t->status == 206 ? t->range_total : length >= 0 ? (uint64_t)length : UINT64_MAX;
+        pthread_mutex_lock(&f->lock);
+        if (m->seen && (m->etag || t->etag ? !streq(m->etag, t->etag) : !is_same(m->modified, t->modified)))
+                give_up(t, VERDICT_CHANGED);
+        else if (f->size != UINT64_MAX && total != UINT64_MAX && total != f->size)
+                give_up(t, m->seen ? VERDICT_CHANGED : VERDICT_OTHER);
+        else if (t->status == 206 ? t->range_start != t->begin || total == UINT64_MAX : f->known && f->ranges)
+                give_up(t, VERDICT_NO_RANGES);
+        if (t->verdict == VERDICT_NONE) {
+                t->drop = t->status == 206 ? 0 : t->begin;
+                if (!f->known)
+                        f->ranges = t->status == 206;
+                if (!f->ranges)
+                        t->end = UINT64_MAX;
+                f->known = true;
+                if (f->size == UINT64_MAX)
+                        f->size = total;
+                m->seen = true;
+                free(m->etag);
+                free(m->modified);
+                m->etag = TAKE_PTR(t->etag);
+                m->modified = TAKE_PTR(t->modified);
+        }
+        pthread_mutex_unlock(&f->lock);
+}
+
+static char *header_value(const char *data, size_t n, const char *name)
+{
+        size_t start = strlen(name), end = n;
+
+        if (n <= start || strncasecmp(data, name, start) != 0)
+                return NULL;
+        while (start < end && strchr(" \t", data[start]))
+                start++;
+        while (end > start && strchr(" \t\r\n", data[end - 1]))
+                end--;
+        return strndup(data + start, end - start);
+}
+
+/* "bytes 0-99/1234"; the length may be "*". */
+static void parse_content_range(struct transfer *t, const char *value)
+{
+        const char *words = startswith(value, "bytes "), *dash = words ? strchr(words, '-') : NULL,
+                   *slash = dash ? strchr(dash, '/') : NULL;
+        _cleanup_free_ char *start = slash ? strndup(words, (size_t)(dash - words)) : NULL;
+
+        if (!start || parse_u64(start, &t->range_start) < 0)
+                t->range_start = UINT64_MAX;
+        if (!slash || parse_u64(slash + 1, &t->range_total) < 0)
+                t->range_total = UINT64_MAX;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *userdata)
+{
+        _cleanup_free_ char *range = NULL;
+        struct transfer *t = userdata;
+        char *value;
+
+        n *= size;
+        if (n > 5 && memcmp(data, "HTTP/", 5) == 0) { /* a redirection has headers of its own */
+                free(TAKE_PTR(t->etag));
+                free(TAKE_PTR(t->modified));
+                t->range_start = t->range_total = UINT64_MAX;
+        } else if ((value = header_value(data, n, "etag:"))) {
+                free(t->etag);
+                t->etag = value;
+        } else if ((value = header_value(data, n, "last-modified:"))) {
+                free(t->modified);
+                t->modified = value;
+        } else if ((range = header_value(data, n, "content-range:"))) {
+                parse_content_range(t, range);
+        }
+        return n;
+}
+
+/* --- bytes
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+bool fetch_wait(struct fetch *f, uint64_t usec)
+{
+        struct timespec until = { .tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000 };
+
+        return pthread_cond_timedwait(&f->wake, &f->lock, &until) == 0;
+}
+
+/* All transfers wait for the same limit: each takes its turn behind the bytes of the others. */
+static void arrived(struct fetch *f, size_t n)
+{
+        uint64_t now = now_monotonic(), until;
+
+        pthread_mutex_lock(&f->lock);
+        f->received += n;
+        if (f->config->rate_limit) {
+                until = f->free_at = MAX(f->free_at, now) + n * USEC_PER_SEC / f->config->rate_limit;
+                while (!f->stopping && fetch_wait(f, until))
+                        ;
+        }
+        pthread_mutex_unlock(&f->lock);
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *userdata)
+{
+        struct transfer *t = userdata;
+        size_t old, wanted;
+
+        n *= size;
+        if (!t->judged)
+                judge(t);
+        if (!is_answer(t->status))
+                return n; /* the server's words about its error are not the file */
+        if (t->verdict != VERDICT_NONE)
+                return 0; /* ends the transfer */
+        arrived(t->f, n);
+        old = (size_t)MIN(t->drop, (uint64_t)n);
+        wanted = (size_t)MIN((uint64_t)n - old, t->end - t->offset);
+        t->drop -= old;
+        if (wanted > 0) {
+                t->refused = t->sink->take(t->sink, data + old, wanted);
+                if (t->refused < 0) {
+                        give_up(t, VERDICT_REFUSED);
+                        return 0;
+                }
+                t->offset += wanted;
+                t->got += wanted;
+        }
+        t->last_byte = now_monotonic();
+        if (n == old + wanted)
+                return n;
+        give_up(t, VERDICT_COMPLETE); /* a server that sends more than was asked for */
+        return 0;
+}
+
+/* libcurl calls it at least once a second. */
+static int on_progress(void *userdata, curl_off_t total, curl_off_t now_at, curl_off_t up, curl_off_t up_at)
+{
+        struct transfer *t = userdata;
+        struct fetch *f = t->f;
+        uint64_t now = now_monotonic();
+
+        pthread_mutex_lock(&f->lock);
+        if (f->stopping)
+                give_up(t, VERDICT_STOPPED);
+        else if (now > t->last_byte + STALL ||
+                 (now > t->last_byte + STALL_LEAVING && mirror_has_other(f->mirrors, f->n_mirrors, t->mirror, now)))
+                give_up(t, VERDICT_STALLED);
+        else if (f->ranges && now > t->mark + RATE_PERIOD) {
+                uint64_t rate = (t->got - t->mark_received) * USEC_PER_SEC / (now - t->mark);
+
+                if (mirror_is_slow(f->mirrors, f->n_mirrors, t->mirror, rate, now))
+                        give_up(t, VERDICT_SLOW);
+                t->mark = now;
+                t->mark_received = t->got;
+        }
+        pthread_mutex_unlock(&f->lock);
+        return t->verdict != VERDICT_NONE;
+}
+
+/* --- one attempt
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static CURL *take_handle(struct fetch *f)
+{
+        CURL *easy = NULL;
+
+        pthread_mutex_lock(&f->lock);
+        if (f->n_idle > 0)
+                easy = f->idle[--f->n_idle];
+        pthread_mutex_unlock(&f->lock);
+        return easy ?: curl_handle(f->config);
+}
+
+void transfer_release(struct transfer *t, bool reuse)
+{
+        struct fetch *f = t->f;
+
+        if (reuse && f->n_idle < ARRAY_SIZE(f->idle))
+                f->idle[f->n_idle++] = t->easy;
+        else
+                curl.easy_cleanup(t->easy);
+        t->easy = NULL;
+}
+
+/* A weak one (W/) promises nothing about bytes: no server takes it as a condition (RFC 9110, 13.1.5). */
+static int make_headers(struct fetch *f, const struct mirror *m, struct curl_slist **ret)
+{
+        _cleanup_free_ char *condition = NULL;
+        struct curl_slist *list = NULL, *more;
+
+        pthread_mutex_lock(&f->lock);
+        if (m->seen && m->etag && !startswith(m->etag, "W/"))
+                condition = xasprintf("If-Range: %s", m->etag);
+        pthread_mutex_unlock(&f->lock);
+        for (const struct curl_slist *h = f->headers; h; h = h->next, list = more)
+                if (!(more = curl.slist_append(list, h->data)))
+                        goto fail;
+        if (condition) {
+                more = curl.slist_append(list, condition);
+                if (!more)
+                        goto fail;
+                list = more;
+        }
+        *ret = list;
+        return 0;
+fail:
+        curl.slist_free_all(list);
+        return -ENOMEM;
+}
+
+static CURLcode perform(struct transfer *t, const char *range, struct curl_slist *headers)
+{
+        const struct {
+                CURLoption option;
+                const void *value;
+        } pointers[] = {
+                { CURLOPT_URL, t->f->mirrors[t->mirror].url },
+                { CURLOPT_RANGE, range },
+                { CURLOPT_HTTPHEADER, headers },
+                { CURLOPT_ERRORBUFFER, t->message },
+                { CURLOPT_HEADERDATA, t },
+                { CURLOPT_WRITEDATA, t },
+                { CURLOPT_XFERINFODATA, t },
+        };
+        CURLcode r = CURLE_OK;
+
+        for (size_t i = 0; i < ARRAY_SIZE(pointers) && r == CURLE_OK; i++)
+                r = curl.easy_setopt(t->easy, pointers[i].option, pointers[i].value);
+        if (r == CURLE_OK)
+                r = curl.easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
+        if (r == CURLE_OK)
+                r = curl.easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
+        if (r == CURLE_OK)
+                r = curl.easy_setopt(t->easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+        if (r == CURLE_OK)
+                r = curl.easy_perform(t->easy);
+        curl.easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL); /* they are freed now, and so is the buffer of the message */
+        curl.easy_setopt(t->easy, CURLOPT_ERRORBUFFER, NULL);
+        return r;
+}
+
+int transfer_attempt(struct transfer *t, CURLcode *ret)
+{
+        struct curl_slist *headers = NULL;
+        char range[48];
+        int r;
+
+        t->easy = take_handle(t->f);
+        if (!t->easy)
+                return -ENOMEM;
+        r = make_headers(t->f, &t->f->mirrors[t->mirror], &headers);
+        if (r < 0) {
+                curl.easy_cleanup(t->easy);
+                return r;
+        }
+        if (t->end == UINT64_MAX)
+                snprintf(range, sizeof(range), "%llu-", (unsigned long long)t->offset);
+        else
+                snprintf(range, sizeof(range), "%llu-%llu", (unsigned long long)t->offset, (unsigned long long)t->end - 1);
+        t->status = 0;
+        t->judged = false;
+        t->verdict = VERDICT_NONE;
+        t->message[0] = '\0';
+        t->begin = t->offset;
+        t->got = t->mark_received = 0;
+        t->started = t->last_byte = t->mark = now_monotonic();
+        *ret = perform(t, range, headers);
+        if (!t->judged)
+                judge(t);
+        curl.slist_free_all(headers);
+        free(TAKE_PTR(t->etag));
+        free(TAKE_PTR(t->modified));
+        return 0;
+}
