@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install
+.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install bench-chunking bench-link
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -185,6 +185,18 @@ bench: all
 ## bench-install: installing an image against dd, SWUpdate, RAUC, bmaptool; RUNS=5, CPUS=all (root, loop devices)
 bench-install: all
 	$(Q)tests/bench/install --build $(BUILD) $(if $(RUNS),--runs $(RUNS)) $(if $(CPUS),--cpus $(CPUS))
+
+$(BUILD)/bench/chunks: $(BUILD)/obj/tests/bench/chunks.o $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) -lpthread
+
+## bench-chunking: what each way of chunking fetches after real security updates, beside RAUC, casync and zchunk
+bench-chunking: $(BUILD)/bench/chunks
+	$(Q)tests/bench/chunking
+
+## bench-link: how full a slow and a lossy link is kept (root; network namespaces)
+bench-link: all
+	$(Q)tests/bench/link
 
 ## install: into DESTDIR, PREFIX
 install: all
