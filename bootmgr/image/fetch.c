@@ -83,7 +83,7 @@ static bool is_complete(const struct transfer *t, CURLcode code)
 }
 
 /* With the lock: the server to ask next; waits for one. */
-static int choose(struct transfer *t, const char *why, struct error *e)
+static int choose(struct transfer *t, struct error *e)
 {
         struct fetch *f = t->f;
 
@@ -99,19 +99,19 @@ static int choose(struct transfer *t, const char *why, struct error *e)
                         return 0;
                 }
                 if (which == -ENOENT || now + wait > t->last_progress + f->config->retry)
-                        return fail(e, -EIO, &kind_fetch, "%s: %s", f->mirrors[t->mirror].where, why);
+                        return fail(e, -EIO, &kind_fetch, "%s: %s", f->mirrors[t->mirror].where,
+                                    f->why ?: "it cannot be fetched");
                 fetch_wait(f, now + wait);
         }
 }
 
 static int fetch_locked(struct transfer *t, struct error *e)
 {
-        _cleanup_free_ char *why = NULL;
         struct fetch *f = t->f;
         CURLcode code = CURLE_OK;
         int r;
 
-        while ((r = choose(t, why ?: "it cannot be fetched", e)) >= 0) {
+        while ((r = choose(t, e)) >= 0) {
                 pthread_mutex_unlock(&f->lock);
                 r = transfer_attempt(t, &code);
                 pthread_mutex_lock(&f->lock);
@@ -126,10 +126,10 @@ static int fetch_locked(struct transfer *t, struct error *e)
                         return -ECANCELED;
                 if (is_complete(t, code))
                         return 0;
-                free(why);
-                why = describe(t, code);
+                free(f->why);
+                f->why = describe(t, code);
                 if (t->got == 0 || f->n_mirrors > 1)
-                        log_info("%s: %s; trying again", f->mirrors[t->mirror].where, why ?: "out of memory");
+                        log_info("%s: %s; trying again", f->mirrors[t->mirror].where, f->why ?: "out of memory");
         }
         return r;
 }
@@ -246,6 +246,7 @@ struct fetch *fetch_free(struct fetch *f)
                 free(f->mirrors[i].modified);
         }
         curl.slist_free_all(f->headers);
+        free(f->why);
         pthread_cond_destroy(&f->wake);
         pthread_mutex_destroy(&f->lock);
         free(f);

@@ -17,6 +17,7 @@ struct fetch {
         size_t n_mirrors;
         CURL *idle[FETCH_CONNECTIONS_MAX];
         size_t n_idle;
+        char *why; /* the last attempt failed, for messages; owned */
         bool known, ranges, stopping;
         uint64_t size; /* UINT64_MAX: not known */
         uint64_t received;

@@ -95,7 +95,7 @@ for signal in INT TERM; do
         wait $waiting
         is "$signal: exit status" 1 $?
         is "$signal: kind" interrupted "$(json 'j["kind"]' <slow.out)"
-        has "$signal: at once" '^[012]$' $(($(date +%s) - start))
+        has "$signal: at once" '^[0-5]$' $(($(date +%s) - start))
 done
 mkfifo silent
 "$BOOTMGR" bundle verify --trust trust --json silent >slow.out 2>err &
