@@ -29,7 +29,8 @@ void trace_done(struct trace *t)
         free(t->cells);
         free(t->table);
         vfat_free(t->vfat);
-        ext4_free(t->ext4);
+        ext4_free(t->ext4[DATA]);
+        ext4_free(t->ext4[SHARED]);
         *t = (struct trace){};
 }
 

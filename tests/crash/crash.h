@@ -2,14 +2,17 @@
 /* The enumeration of power cuts and disk errors (design section 9).
  *
  *      operations.c   every operation, on a machine in an image file      one call of the real code
+ *      after.c        what must be there once it has succeeded
  *      record.c       its persistent calls, each an event                 into the models:
  *      raw.c          disk.img: record and roots, sectors of 512 bytes
- *      vfat.c         esp/: directory entries, FAT and data as sectors
- *      ext4.c         data/: a journal in order, and each file's content
+ *      vfat*.c        esp/: directory entries, FAT and data as sectors
+ *      ext4.c         data/, data/root: a journal in order, and each file's content
  *      chance.c       time and random numbers, the same at each run
  *      enumerate.c    every cut, every choice of what had reached the disk
  *      mutate.c       the same without a barrier: the enumeration must find out
- *      boot.c         what boots then, by the real reader, decision and owner rule; the invariants
+ *      boot.c         what boots then, by the real reader, decision and owner rule
+ *      config.c       what the versions make of the configuration
+ *      check.c        the invariants
  *      main.c         the command line: tests/crash/run drives it
  *
  * What can change by itself is a cell: a sector, a file's content, the journal. Its versions are numbered; a barrier
@@ -27,7 +30,7 @@
 #define SECTOR       512
 #define LAST_VERSION '4' /* there are roots, kernels and bundles of 1 to this one */
 
-enum volume { RAW, ESP, DATA, N_VOLUMES, NO_VOLUME = N_VOLUMES };
+enum volume { RAW, ESP, DATA, SHARED, N_VOLUMES, NO_VOLUME = N_VOLUMES };
 
 struct version {
         unsigned event; /* that made it; 0: it was there */
@@ -56,7 +59,7 @@ struct trace {
         unsigned n_events;
         char **stories; /* of each event, for people */
         struct vfat *vfat;
-        struct ext4 *ext4;
+        struct ext4 *ext4[N_VOLUMES];
         const char *skip;                                /* barrier that does nothing; NULL: none */
         unsigned skipped, last_skipped;                  /* events at which it did; 0: not yet */
         unsigned fail_at;                                /* event that fails; 0: none */
@@ -110,19 +113,21 @@ void vfat_write(struct trace *t, const char *path, const void *data, size_t n, u
 void vfat_truncate(struct trace *t, const char *path, uint64_t size);
 void vfat_rename(struct trace *t, const char *from, const char *to);
 void vfat_unlink(struct trace *t, const char *path);
+bool vfat_is_stale(struct trace *t, const char *path);
+void vfat_write_back(struct trace *t, const char *path);
 void vfat_flush(struct trace *t, const char *path);
 void vfat_put(struct trace *t, choice c);
 
 void ext4_import(struct trace *t);
 void ext4_free(struct ext4 *x);
-void ext4_create(struct trace *t, const char *path, mode_t mode, const char *target);
-void ext4_write(struct trace *t, const char *path, const void *data, size_t n, uint64_t offset);
-void ext4_truncate(struct trace *t, const char *path, uint64_t size);
-void ext4_rename(struct trace *t, const char *from, const char *to, bool exchange);
-void ext4_link(struct trace *t, const char *from, const char *to);
-void ext4_unlink(struct trace *t, const char *path);
-void ext4_attribute(struct trace *t, const char *path);
-void ext4_flush(struct trace *t, const char *path);
+void ext4_create(struct trace *t, enum volume v, const char *path, mode_t mode, const char *target);
+void ext4_write(struct trace *t, enum volume v, const char *path, const void *data, size_t n, uint64_t offset);
+void ext4_truncate(struct trace *t, enum volume v, const char *path, uint64_t size);
+void ext4_rename(struct trace *t, enum volume v, const char *from, const char *to, bool exchange);
+void ext4_link(struct trace *t, enum volume v, const char *from, const char *to);
+void ext4_unlink(struct trace *t, enum volume v, const char *path);
+void ext4_attribute(struct trace *t, enum volume v, const char *path);
+void ext4_flush(struct trace *t, enum volume v, const char *path);
 /* The content of what has no name in this state makes no difference: version 0. */
 void ext4_forget_unnamed(struct trace *t, unsigned *versions);
 void ext4_put(struct trace *t, choice c);
@@ -130,23 +135,54 @@ void ext4_put(struct trace *t, choice c);
 /* Puts the state into the work directory; `c` of all cells of `t`. */
 void state_put(struct trace *t, choice c);
 
-/* boot.c */
+/* What is expected of the machine that comes up. */
 struct expectation {
         char allowed[8];     /* versions that may run afterwards, "12" */
         char completed;      /* the one that must, when the operation had succeeded; 0: any of them */
         uint64_t generation; /* given out before */
         bool record_lost;    /* both copies may be invalid */
+        bool damaged;        /* a root was, before */
         int (*after)(struct machine *m, struct error *e); /* what must hold besides, then; may be NULL */
 };
-void boot_world_begin(void);
+
+/* boot.c */
 /* One attempt to boot. 1: up; 0: it starts again; negative: not as it should be, with `e`. */
 int boot_once(struct error *e);
+int open_machine(struct machine *m, const char *cmdline, struct error *e);
+char *running_cmdline(void);    /* of the entry that boots next; malloc'ed */
+char running_version(void);     /* that came up last */
+const char *running_with(void); /* its kernel command line */
+bool is_file(const char *path, const char *content, size_t size);
+bool has_first_block(const struct disk *disk, int slot);
+char version_of_root(const struct disk *disk, int slot); /* that lies in the slot as a whole; 0: none */
+char version_of_kernel(const char *path);
+char *entry_value(const char *name, const char *key); /* of a line of a boot entry; malloc'ed, NULL: there is none */
+
+/* config.c */
+int service_migrates(char version, struct error *e);
+char whose_config(void); /* whose is there, whole: '1' …; '!': a mixture or damage */
+int check_etc(int slot, bool carried, struct error *e);
+
+/* check.c */
+int check_disk(const struct expectation *x, struct error *e); /* before anything boots from it */
 /* Boots until it is up, confirms, and checks everything. Negative with `e` for what is wrong. */
 int boot_and_check(const struct expectation *x, bool completed, bool thorough, struct error *e);
-int open_machine(struct machine *m, const char *cmdline, struct error *e);
-char *running_cmdline(void); /* of the entry that boots next; malloc'ed */
-int service_migrates(char version, struct error *e);
-char running_version(void); /* that came up last */
+
+/* after.c: expectations' `after`, and init's check */
+int after_install(struct machine *m, struct error *e);
+int after_staged(struct machine *m, struct error *e);
+int after_confirm(struct machine *m, struct error *e);
+int after_finalize(struct machine *m, struct error *e);
+int after_mark_bad(struct machine *m, struct error *e);
+int after_mark_good(struct machine *m, struct error *e);
+int after_abort(struct machine *m, struct error *e);
+int after_clear(struct machine *m, struct error *e);
+int after_record(struct machine *m, struct error *e);
+int after_carry(struct machine *m, struct error *e);
+int after_rescue(struct machine *m, struct error *e);
+int after_refused(struct machine *m, struct error *e);
+int after_rebuild(struct machine *m, struct error *e);
+int check_init(const struct expectation *x, bool completed, struct error *e);
 
 /* operations.c */
 struct operation_test {

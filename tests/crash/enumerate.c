@@ -78,7 +78,7 @@ static bool is_late(const struct enumeration *n)
 
 static void explain(const struct enumeration *n, const char *name, const char *why)
 {
-        static const char *const volumes[] = { "disk.img sector", "ESP sector", "data" };
+        static const char *const volumes[] = { "disk.img sector", "ESP sector", "data", "data/root" };
 
         printf("FAILED %s, seed %u, state %s\n", n->op->name, n->limits->seed, name);
         if (n->event > 0)

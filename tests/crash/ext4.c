@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* data/ as ext4 with data=ordered keeps it. Metadata is a journal: changes reach the disk in their order, and a cut may come
- * behind any of them. Content is apart from it: with delayed allocation a file may be named, and renamed, long before what
- * was written to it is there; it is shorter then, and never shows what was not written. What ext4 does besides, of which
- * nothing may depend, is left out: that a rename over a file starts to write the new one (auto_da_alloc), and that whatever
- * commits takes with it all that was journalled until then.
+/* data/ as ext4 with data=ordered keeps it, and data/root as another one: shared paths may lie elsewhere. Metadata is a
+ * journal: changes reach the disk in their order, and a cut may come behind any of them. Content is apart from it: with
+ * delayed allocation a file may be named, and renamed, long before what was written to it is there; it is shorter then, and
+ * never shows what was not written. What ext4 does besides, of which nothing may depend, is left out: that a rename over a
+ * file starts to write the new one (auto_da_alloc), and that whatever commits takes with it all that was journalled until
+ * then.
  *
  *      fsync   the content; and the journal: of something whose content was not there yet, all of it (the size is set
  *              now); of anything else, up to the last change that touched it */
@@ -135,59 +136,59 @@ static int inode_of(struct ext4 *x, const char *path)
         return e ? e->inode : -1;
 }
 
-static struct cell *journal(struct trace *t)
+static struct cell *journal(struct trace *t, enum volume v)
 {
-        return trace_cell(t, DATA, 0, NULL, 0);
+        return trace_cell(t, v, 0, NULL, 0);
 }
 
-static void journal_add(struct trace *t, const struct step *c)
+static void journal_add(struct trace *t, enum volume v, const struct step *c)
 {
-        struct ext4 *x = t->ext4;
+        struct ext4 *x = t->ext4[v];
 
         if (x->n_changes == CHANGES)
                 die("the model of the journal is full");
         apply(&x->now, c);
         x->changes[x->n_changes++] = *c;
-        cell_write(t, journal(t), NULL, 0);
+        cell_write(t, journal(t, v), NULL, 0);
 }
 
-static struct step change_at(struct trace *t, int what, const char *path)
+static struct step change_at(struct trace *t, enum volume v, int what, const char *path)
 {
         struct step c = { .what = (unsigned)what, .inode2 = -1, .dir2 = -1 };
         const char *name = "";
 
-        c.dir = walk(t->ext4, path, &name);
+        c.dir = walk(t->ext4[v], path, &name);
         if (c.dir < 0 || strlen(name) >= sizeof(c.name))
                 die("the model of the data partition has no %s", path);
         strcpy(c.name, name);
-        c.inode = inode_of(t->ext4, path);
+        c.inode = inode_of(t->ext4[v], path);
         return c;
 }
 
-static struct cell *content(struct trace *t, int inode)
+static struct cell *content(struct trace *t, enum volume v, int inode)
 {
-        return trace_cell(t, DATA, (uint64_t)inode + 1, "", 0);
+        return trace_cell(t, v, (uint64_t)inode + 1, "", 0);
 }
 
-void ext4_create(struct trace *t, const char *path, mode_t mode, const char *target)
+void ext4_create(struct trace *t, enum volume v, const char *path, mode_t mode, const char *target)
 {
-        struct step c = change_at(t, MAKE, path);
+        struct step c = change_at(t, v, MAKE, path);
         struct inode *inode;
 
-        if (c.inode >= 0 || t->ext4->n_inodes == INODES)
+        if (c.inode >= 0 || t->ext4[v]->n_inodes == INODES)
                 die("the model of the data partition cannot make %s", path);
-        c.inode = t->ext4->n_inodes++;
-        inode = &t->ext4->now.inodes[c.inode];
+        c.inode = t->ext4[v]->n_inodes++;
+        inode = &t->ext4[v]->now.inodes[c.inode];
         *inode = (struct inode){ .mode = mode, .target = target ? strdup(target) : NULL };
-        t->ext4->before.inodes[c.inode] = *inode;
-        journal_add(t, &c);
+        t->ext4[v]->before.inodes[c.inode] = *inode;
+        journal_add(t, v, &c);
         if (S_ISREG(mode))
-                content(t, c.inode);
+                content(t, v, c.inode);
 }
 
-void ext4_write(struct trace *t, const char *path, const void *data, size_t n, uint64_t offset)
+void ext4_write(struct trace *t, enum volume v, const char *path, const void *data, size_t n, uint64_t offset)
 {
-        struct cell *c = content(t, inode_of(t->ext4, path));
+        struct cell *c = content(t, v, inode_of(t->ext4[v], path));
         size_t old = cell_newest(c)->size, size = MAX(old, (size_t)offset + n);
         _cleanup_free_ uint8_t *now = calloc(1, size + 1);
 
@@ -205,9 +206,9 @@ void ext4_write(struct trace *t, const char *path, const void *data, size_t n, u
         cell_write(t, c, now, size);
 }
 
-void ext4_truncate(struct trace *t, const char *path, uint64_t size)
+void ext4_truncate(struct trace *t, enum volume v, const char *path, uint64_t size)
 {
-        struct cell *c = content(t, inode_of(t->ext4, path));
+        struct cell *c = content(t, v, inode_of(t->ext4[v], path));
         _cleanup_free_ uint8_t *now = calloc(1, size + 1);
 
         if (!now)
@@ -216,43 +217,43 @@ void ext4_truncate(struct trace *t, const char *path, uint64_t size)
         cell_write(t, c, now, size);
 }
 
-void ext4_rename(struct trace *t, const char *from, const char *to, bool exchange)
+void ext4_rename(struct trace *t, enum volume v, const char *from, const char *to, bool exchange)
 {
-        struct step c = change_at(t, exchange ? EXCHANGE : MOVE, from), target = change_at(t, MOVE, to);
+        struct step c = change_at(t, v, exchange ? EXCHANGE : MOVE, from), target = change_at(t, v, MOVE, to);
 
         c.dir2 = target.dir;
         c.inode2 = target.inode;
         strcpy(c.name2, target.name);
-        journal_add(t, &c);
+        journal_add(t, v, &c);
 }
 
-void ext4_link(struct trace *t, const char *from, const char *to)
+void ext4_link(struct trace *t, enum volume v, const char *from, const char *to)
 {
-        struct step c = change_at(t, MAKE, to);
+        struct step c = change_at(t, v, MAKE, to);
 
-        c.inode = inode_of(t->ext4, from);
-        journal_add(t, &c);
+        c.inode = inode_of(t->ext4[v], from);
+        journal_add(t, v, &c);
 }
 
-void ext4_unlink(struct trace *t, const char *path)
+void ext4_unlink(struct trace *t, enum volume v, const char *path)
 {
-        struct step c = change_at(t, REMOVE, path);
+        struct step c = change_at(t, v, REMOVE, path);
 
-        journal_add(t, &c);
+        journal_add(t, v, &c);
 }
 
-void ext4_attribute(struct trace *t, const char *path)
+void ext4_attribute(struct trace *t, enum volume v, const char *path)
 {
-        struct step c = change_at(t, ATTRIBUTE, path);
+        struct step c = change_at(t, v, ATTRIBUTE, path);
         char real[PATH_MAX];
         struct stat st;
 
-        snprintf(real, sizeof(real), "%s/%s", volume_path(DATA), path);
+        snprintf(real, sizeof(real), "%s/%s", volume_path(v), path);
         if (lstat(real, &st) < 0)
                 die("cannot look at %s: %m", real);
         c.mode = st.st_mode;
         c.mtime = st.st_mtim;
-        journal_add(t, &c);
+        journal_add(t, v, &c);
 }
 
 static bool touches(const struct step *c, int inode)
@@ -260,9 +261,9 @@ static bool touches(const struct step *c, int inode)
         return c->inode == inode || c->inode2 == inode || (c->what != ATTRIBUTE && (c->dir == inode || c->dir2 == inode));
 }
 
-void ext4_flush(struct trace *t, const char *path)
+void ext4_flush(struct trace *t, enum volume v, const char *path)
 {
-        struct ext4 *x = t->ext4;
+        struct ext4 *x = t->ext4[v];
         int inode = inode_of(x, path);
         struct cell *c;
         unsigned until = x->n_changes;
@@ -270,22 +271,22 @@ void ext4_flush(struct trace *t, const char *path)
 
         if (inode < 0)
                 die("the model of the data partition has no %s", path);
-        c = trace_find(t, DATA, (uint64_t)inode + 1);
+        c = trace_find(t, v, (uint64_t)inode + 1);
         fresh = c && cell_durable_at(c, t->n_events) < c->n - 1;
         if (c)
                 cell_mark(t, c, c->n - 1);
         while (!fresh && until > 0 && !touches(&x->changes[until - 1], inode))
                 until--;
-        cell_mark(t, journal(t), until);
+        cell_mark(t, journal(t, v), until);
 }
 
-static void import_directory(struct trace *t, const char *path)
+static void import_directory(struct trace *t, enum volume v, const char *path)
 {
         char real[PATH_MAX];
         struct dirent **names;
         int n;
 
-        snprintf(real, sizeof(real), "%s%s%s", volume_path(DATA), *path ? "/" : "", path);
+        snprintf(real, sizeof(real), "%s%s%s", volume_path(v), *path ? "/" : "", path);
         n = scandir(real, &names, NULL, alphasort);
         for (int i = 0; i < n; i++) {
                 char below[PATH_MAX], file[PATH_MAX + 256], target[PATH_MAX] = "";
@@ -296,41 +297,41 @@ static void import_directory(struct trace *t, const char *path)
 
                 snprintf(below, sizeof(below), "%s%s%s", path, *path ? "/" : "", names[i]->d_name);
                 snprintf(file, sizeof(file), "%s/%s", real, names[i]->d_name);
-                if (streq(names[i]->d_name, ".") || streq(names[i]->d_name, ".."))
+                if (streq(names[i]->d_name, ".") || streq(names[i]->d_name, "..") || streq(file, volume_path(SHARED)))
                         continue;
                 if (lstat(file, &st) < 0 || (S_ISLNK(st.st_mode) && readlink(file, target, sizeof(target) - 1) < 0))
                         die("cannot look at %s: %m", file);
-                ext4_create(t, below, st.st_mode, *target ? target : NULL);
-                inode = &t->ext4->now.inodes[inode_of(t->ext4, below)];
+                ext4_create(t, v, below, st.st_mode, *target ? target : NULL);
+                inode = &t->ext4[v]->now.inodes[inode_of(t->ext4[v], below)];
                 inode->has_mtime = true;
                 inode->mtime = st.st_mtim;
                 if (S_ISDIR(st.st_mode))
-                        import_directory(t, below);
+                        import_directory(t, v, below);
                 else if (S_ISREG(st.st_mode) && file_read(AT_FDCWD, file, MIB(16), &data, &size) >= 0)
-                        cell_write(t, content(t, inode_of(t->ext4, below)), data, size);
+                        cell_write(t, content(t, v, inode_of(t->ext4[v], below)), data, size);
                 free(names[i]);
         }
         if (n >= 0)
                 free(names);
 }
 
-void ext4_import(struct trace *t)
+static void import_volume(struct trace *t, enum volume v)
 {
-        t->ext4 = calloc(1, sizeof(*t->ext4));
-        if (!t->ext4)
+        t->ext4[v] = calloc(1, sizeof(*t->ext4[v]));
+        if (!t->ext4[v])
                 die("no memory");
-        t->ext4->n_inodes = 1;
-        t->ext4->now.inodes[0].mode = S_IFDIR | 0755;
-        t->ext4->journal = t->n_cells;
-        journal(t);
-        import_directory(t, "");
-        t->ext4->before = t->ext4->now;
-        t->ext4->n_changes = 0;
+        t->ext4[v]->n_inodes = 1;
+        t->ext4[v]->now.inodes[0].mode = S_IFDIR | 0755;
+        t->ext4[v]->journal = t->n_cells;
+        journal(t, v);
+        import_directory(t, v, "");
+        t->ext4[v]->before = t->ext4[v]->now;
+        t->ext4[v]->n_changes = 0;
         for (size_t i = 0; i < t->n_cells; i++) {
                 struct cell *c = t->cells[i];
                 struct version newest = c->v[c->n - 1];
 
-                if (c->volume != DATA)
+                if (c->volume != v)
                         continue;
                 for (unsigned k = 0; k + 1 < c->n; k++)
                         free(c->v[k].data);
@@ -338,6 +339,12 @@ void ext4_import(struct trace *t)
                 c->n = 1;
                 c->n_m = 0;
         }
+}
+
+void ext4_import(struct trace *t)
+{
+        import_volume(t, DATA);
+        import_volume(t, SHARED);
 }
 
 void ext4_free(struct ext4 *x)
@@ -354,18 +361,24 @@ static void tree_at(struct ext4 *x, unsigned changes, struct tree *ret)
                 apply(ret, &x->changes[i]);
 }
 
-void ext4_forget_unnamed(struct trace *t, unsigned *versions)
+static void forget_unnamed(struct trace *t, enum volume v, unsigned *versions)
 {
         static struct tree tree;
         bool named[INODES] = {};
 
-        tree_at(t->ext4, versions[t->ext4->journal], &tree);
+        tree_at(t->ext4[v], versions[t->ext4[v]->journal], &tree);
         for (size_t i = 0; i < tree.n; i++)
                 if (tree.links[i].inode >= 0)
                         named[tree.links[i].inode] = true;
         for (size_t i = 0; i < t->n_cells; i++)
-                if (t->cells[i]->volume == DATA && t->cells[i]->key > 0 && !named[t->cells[i]->key - 1])
+                if (t->cells[i]->volume == v && t->cells[i]->key > 0 && !named[t->cells[i]->key - 1])
                         versions[i] = 0;
+}
+
+void ext4_forget_unnamed(struct trace *t, unsigned *versions)
+{
+        forget_unnamed(t, DATA, versions);
+        forget_unnamed(t, SHARED, versions);
 }
 
 struct putting {
@@ -436,24 +449,30 @@ static void put_directory(struct putting *p, int dir, const char *path)
         }
 }
 
-void ext4_put(struct trace *t, choice versions)
+static void put_volume(struct trace *t, enum volume v, choice versions)
 {
         static struct tree tree;
         struct putting p = { .t = t, .versions = versions, .tree = &tree };
         unsigned changes = 0;
 
         for (size_t i = 0; i < t->n_cells; i++) {
-                if (t->cells[i]->volume != DATA)
+                if (t->cells[i]->volume != v)
                         continue;
                 if (t->cells[i]->key == 0)
                         changes = versions[i];
                 else
                         p.cell_of[t->cells[i]->key - 1] = i + 1;
         }
-        tree_at(t->ext4, changes, &tree);
-        if (mkdir(volume_path(DATA), 0755) < 0)
-                die("cannot make %s: %m", volume_path(DATA));
-        put_directory(&p, 0, volume_path(DATA));
+        tree_at(t->ext4[v], changes, &tree);
+        if (mkdir(volume_path(v), 0755) < 0)
+                die("cannot make %s: %m", volume_path(v));
+        put_directory(&p, 0, volume_path(v));
         for (int i = 0; i < INODES; i++)
                 free(p.done[i]);
+}
+
+void ext4_put(struct trace *t, choice versions)
+{
+        put_volume(t, DATA, versions);
+        put_volume(t, SHARED, versions); /* mounted there */
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "loader/rescue.h"
 #include "operation/boot.h"
 #include "operation/steps.h"
 #include "storage/table.h"
@@ -19,7 +20,9 @@ const char *content_of(char version, bool kernel, size_t *ret_size)
         uint32_t x = (uint32_t)version * 7919 + kernel;
 
         *ret_size = kernel ? KERNEL_SIZE : ROOT_SIZE;
-        for (size_t i = 0; !content[10] && i < *ret_size; i++)
+        if (content[0])
+                return content;
+        for (size_t i = 0; i < *ret_size; i++)
                 content[i] = (char)((x = x * 1103515245 + 12345) >> 16 | 1);
         return content;
 }
@@ -117,6 +120,82 @@ static int run_mark_good(struct machine *m, struct error *e)
         return slot_mark_good(m, 0, e);
 }
 
+/* Ended between writing a copy and its flush; the next program saves. */
+static int run_record_killed(struct machine *m, struct error *e)
+{
+        uint8_t copy[STATE_COPY_SIZE];
+        int r = machine_lock(m, e), to = !m->state.copy;
+
+        if (r >= 0)
+                r = machine_open_for_writing(m, e);
+        m->state.set.generation++;
+        m->state.set.slots[1].last_boot[15]++;
+        m->state.sequence++;
+        state_encode(&m->state, copy);
+        if (r >= 0)
+                r = io_pwrite(m->place.fd[to], copy, sizeof(copy), m->place.offset[to]);
+        machine_unlock(m);
+        return r;
+}
+
+static int run_carry(struct machine *m, struct error *e)
+{
+        return carry_config(&m->snapshots, m->config.carried, 0, 1, NULL, e);
+}
+
+/* A confirmation was ended when the entry without a counter had its name, and that was not flushed; or it is a remnant. */
+static int confirm_after(struct machine *m, bool whole, struct error *e)
+{
+        char from[PATH_MAX], to[PATH_MAX], text[1024];
+        _cleanup_close_ int fd = -1;
+        ssize_t n;
+        int r;
+
+        snprintf(from, sizeof(from), "%s/loader/entries/bootmgr-2-b+2-1.conf", volume_path(ESP));
+        snprintf(to, sizeof(to), "%s/loader/entries/bootmgr-2-b.conf", volume_path(ESP));
+        fd = io_open(AT_FDCWD, from, O_RDONLY, 0);
+        n = fd < 0 ? fd : read(fd, text, sizeof(text));
+        fd_close(fd);
+        snprintf(from, sizeof(from), "%s/loader/entries/ENDED.TMP", volume_path(ESP));
+        fd = n < 0 ? -EIO : io_open(AT_FDCWD, whole ? from : to, O_WRONLY | O_CREAT | O_EXCL, 0644);
+        r = fd < 0 ? fd : whole ? io_pwrite(fd, text, (size_t)n, 0) : 0;
+        if (r >= 0 && whole)
+                r = io_fsync(fd);
+        if (r >= 0 && whole)
+                r = io_rename(AT_FDCWD, from, AT_FDCWD, to, 0);
+        return r < 0 ? fail_errno(e, r, "cannot make %s", to) : run_confirm(m, e);
+}
+static int run_confirm_again(struct machine *m, struct error *e)
+{
+        return confirm_after(m, true, e);
+}
+static int run_confirm_empty(struct machine *m, struct error *e)
+{
+        return confirm_after(m, false, e);
+}
+
+/* Its kernel and initrd are files that are there: what they hold makes no difference. */
+static int run_rescue(struct machine *m, struct error *e)
+{
+        _cleanup_close_ int kernel = -1, initrd = -1;
+        char path[PATH_MAX + 32];
+        struct loader l;
+        int r;
+
+        snprintf(path, sizeof(path), "%.*s/kernel-%c", (int)(strlen(work) - strlen("/work")), work, LAST_VERSION);
+        kernel = open(path, O_RDONLY | O_CLOEXEC);
+        snprintf(path, sizeof(path), "%.*s/kernel-3", (int)(strlen(work) - strlen("/work")), work);
+        initrd = open(path, O_RDONLY | O_CLOEXEC);
+        r = machine_open_loader(m, true, &l, e);
+        if (r < 0)
+                return r;
+        r = rescue_install(&l, kernel, initrd, "console=ttyS0", e);
+        if (r >= 0)
+                r = rescue_install(&l, kernel, initrd, "quiet", e);
+        loader_close(&l);
+        return r;
+}
+
 /* The record alone, a few times over. */
 static int run_record(struct machine *m, struct error *e)
 {
@@ -124,6 +203,7 @@ static int run_record(struct machine *m, struct error *e)
 
         for (int i = 0; r >= 0 && i < 4; i++) {
                 m->state.set.generation++;
+                m->state.set.slots[1].last_boot[15]++; /* in another sector */
                 r = machine_save(m, e);
         }
         return r;
@@ -146,6 +226,18 @@ OPERATION(activate)
 OPERATION(mark_bad)
 OPERATION(mark_good)
 OPERATION(record)
+OPERATION(record_killed)
+OPERATION(carry)
+OPERATION(confirm_again)
+OPERATION(confirm_empty)
+OPERATION(rescue)
+
+static int do_record_twice(struct error *e)
+{
+        int r = do_record_killed(e);
+
+        return r < 0 ? r : do_record(e);
+}
 
 static int do_finalize(struct error *e)
 {
@@ -191,6 +283,7 @@ static int do_init(struct error *e)
         int r = layout_make(volume_path(RAW), &spec, &layout, e);
 
         layout_done(&layout);
+        sh("cp --sparse=always work/disk.img made.img");
         return r;
 }
 
@@ -235,6 +328,27 @@ static int lose_entry(struct error *e)
         return 0;
 }
 
+/* systemd-boot's installer was here. */
+static int have_loader(struct error *e)
+{
+        sh("mkdir work/esp/loader; echo timeout 0 >work/esp/loader/loader.conf");
+        return 0;
+}
+
+/* The slot that failed is marked, and what boots it was not removed any more. */
+static int leave_bad(struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r = open_machine(&m, "", e);
+
+        if (r >= 0)
+                r = machine_lock(&m, e);
+        if (r < 0)
+                return r;
+        slot_set_mark_bad(&m.state.set, 1, REASON_HEALTH);
+        return machine_save(&m, e);
+}
+
 static int boot_first(struct error *e)
 {
         int r = boot_once(e);
@@ -259,123 +373,6 @@ static int stop_in_switch(struct error *e)
         return machine_save(&m, e);
 }
 
-/* ---- what must be there once it has succeeded ---- */
-
-static int wrong(struct error *e, const char *what)
-{
-        return fail(e, -EIO, NULL, "done and not durable: %s", what);
-}
-
-static int after_install(struct machine *m, struct error *e)
-{
-        const struct slot_set *set = &m->state.set;
-
-        if (set->operation_state != OPERATION_STAGED || set->operation_to < 0 ||
-            set->slots[set->operation_to].state != SLOT_INSTALLED)
-                return wrong(e, "the slot is not recorded as installed");
-        return 0;
-}
-
-static int after_staged(struct machine *m, struct error *e)
-{
-        return m->state.set.operation_state == OPERATION_STAGED ? 0 : wrong(e, "nothing is staged");
-}
-
-/* No entry of that slot has as many tries left, or more; -1: none at all is there. */
-static int check_no_entry(struct machine *m, int slot, int tries_left, struct error *e)
-{
-        _cleanup_free_ struct loader_entry *entries = NULL;
-        struct loader l;
-        size_t n = 0;
-        int r;
-
-        r = machine_open_loader(m, true, &l, e);
-        if (r < 0)
-                return r;
-        r = l.ops->list(&l, &entries, &n, e);
-        loader_close(&l);
-        for (size_t i = 0; r >= 0 && i < n; i++)
-                if (entries[i].slot == slot && entries[i].tries_left >= tries_left)
-                        return wrong(e, "an entry is there still");
-        return r;
-}
-
-static int after_confirm(struct machine *m, struct error *e)
-{
-        if (m->booted == SLOT_NONE || m->state.set.slots[m->booted].state != SLOT_CONFIRMED)
-                return wrong(e, "the slot is not recorded as confirmed");
-        return check_no_entry(m, m->booted, 0, e);
-}
-
-static int after_finalize(struct machine *m, struct error *e)
-{
-        char path[PATH_MAX];
-
-        snprintf(path, sizeof(path), "%s/finalized", volume_path(DATA));
-        return m->state.set.finalized && access(path, F_OK) == 0 ? 0 : wrong(e, "it is not finalized");
-}
-
-static int after_mark_bad(struct machine *m, struct error *e)
-{
-        return m->state.set.slots[0].state == SLOT_BAD ? check_no_entry(m, 0, -1, e)
-                                                       : wrong(e, "the slot is not marked bad");
-}
-
-static int after_mark_good(struct machine *m, struct error *e)
-{
-        return m->state.set.slots[0].state == SLOT_CONFIRMED ? 0 : wrong(e, "the slot is not marked good");
-}
-
-static int after_abort(struct machine *m, struct error *e)
-{
-        return m->state.set.operation_state == OPERATION_ABORTED ? 0 : wrong(e, "it is not aborted");
-}
-
-static int after_clear(struct machine *m, struct error *e)
-{
-        char path[PATH_MAX];
-
-        snprintf(path, sizeof(path), "%s/refused", volume_path(DATA));
-        return access(path, F_OK) < 0 && is_all_zero(m->state.set.refused, DIGEST_SIZE) ? 0
-                                                                                        : wrong(e, "it is refused still");
-}
-
-static int after_record(struct machine *m, struct error *e)
-{
-        return m->state.set.generation == 5 ? 0 : wrong(e, "the last save is lost");
-}
-
-static int after_refused(struct machine *m, struct error *e)
-{
-        return is_all_zero(m->state.set.refused, DIGEST_SIZE) ? wrong(e, "what was left is not refused") : 0;
-}
-
-static int after_rebuild(struct machine *m, struct error *e)
-{
-        return m->state_lost ? wrong(e, "the record was not made again") : 0;
-}
-
-/* A disk that init did not finish is no machine, or one that init makes anew; nothing boots from it yet. */
-static int check_init(const struct expectation *x, bool completed, struct error *e)
-{
-        struct disk_spec spec = { .path = volume_path(RAW) };
-        struct disk disk;
-        struct machine m;
-        int r;
-
-        if (completed) {
-                r = open_machine(&m, "", e);
-                if (r >= 0 && (m.state_lost || m.state.n_valid != 2))
-                        r = wrong(e, "the state record");
-                if (r >= 0)
-                        machine_close(&m);
-                if (r < 0)
-                        return r;
-        }
-        /* Whatever is half made, beginning again makes it whole. Not for each state: mkfs runs. */
-        return disk_find(&spec, &disk, NULL) == -ENOMEM ? -ENOMEM : 0;
-}
-
 /* Nothing is installed yet: either nothing boots and the installation can be done again, or the first version boots. */
 static int check_first(const struct expectation *x, bool completed, struct error *e)
 {
@@ -384,7 +381,7 @@ static int check_first(const struct expectation *x, bool completed, struct error
 
         if (!cmdline) {
                 if (completed)
-                        return wrong(e, "the first entry");
+                        return fail(e, -EIO, NULL, "done and not durable: the first entry");
                 r = do_first(e);
                 if (r < 0)
                         return r;
@@ -442,7 +439,7 @@ static void stage_make(const struct stage *s, uint64_t stream)
         _cleanup_error_ struct error e = {};
 
         if (!s->from)
-                sh("mkdir -p stages/blank/esp stages/blank/data; : >stages/blank/disk.img; truncate -s 64M "
+                sh("mkdir -p stages/blank/esp stages/blank/data/root; : >stages/blank/disk.img; truncate -s 64M "
                    "stages/blank/disk.img");
         if (!s->from)
                 return;
@@ -460,7 +457,7 @@ void stages_make(void)
 
         sh("mkdir -p stages trust; \"$BOOTMGR\" bundle keygen release -q; cp release.pem trust/; printf "
            "'[System]\\nCompatible=box\\n[Configuration]\\nSharedPaths=/cfg /single "
-           "/late\\n[Trust]\\nDirectory=%%s/trust\\n' "
+           "/late /early\\n[Trust]\\nDirectory=%%s/trust\\n' "
            "\"$PWD\" >conf");
         for (const char *v = versions; *v; v++) {
                 for (int kernel = 0; kernel < 2; kernel++) {
@@ -489,6 +486,23 @@ void stages_make(void)
 const struct operation_test operation_tests[] = {
         { .name = "init", .stage = "blank", .run = do_init, .check = check_init, .heavy = true },
         { .name = "first", .stage = "made", .run = do_first, .expected = { "1", '1' }, .check = check_first },
+        { .name = "first-beside",
+          .stage = "made",
+          .prepare = have_loader,
+          .run = do_first,
+          .expected = { "1", '1' },
+          .check = check_first },
+        { .name = "record-killed", .stage = "one", .run = do_record_twice, .expected = { "1", '1' } },
+        { .name = "carry", .stage = "staged", .run = do_carry, .expected = { "1", '1', .after = after_carry } },
+        { .name = "confirm-again",
+          .stage = "trial",
+          .run = do_confirm_again,
+          .expected = { "2", '2', .after = after_confirm } },
+        { .name = "confirm-empty",
+          .stage = "trial",
+          .run = do_confirm_empty,
+          .expected = { "2", '2', .after = after_confirm } },
+        { .name = "rescue", .stage = "two", .run = do_rescue, .expected = { "2", '2', .after = after_rescue } },
         { .name = "record", .stage = "one", .run = do_record, .expected = { "1", '1', .after = after_record } },
         { .name = "install", .stage = "one", .run = do_install_2, .expected = { "1", '1', .after = after_install } },
         { .name = "switch", .stage = "staged", .run = do_switch, .expected = { "12", '2' } },
@@ -510,12 +524,21 @@ const struct operation_test operation_tests[] = {
           .stage = "back-trial",
           .run = do_confirm,
           .expected = { "1", '1', .after = after_confirm } },
+        { .name = "confirm-bad",
+          .stage = "back-trial",
+          .prepare = leave_bad,
+          .run = do_confirm,
+          .expected = { "1", '1', .after = after_confirm } },
         { .name = "clear", .stage = "back", .run = do_clear, .expected = { "1", '1', .after = after_clear } },
         { .name = "local", .stage = "two", .run = do_local, .expected = { "12", '1', .after = after_refused } },
         { .name = "activate", .stage = "two", .run = do_activate, .expected = { "12", '1' } },
         { .name = "automatic", .stage = "trial", .run = do_automatic, .expected = { "12", '1', .after = after_refused } },
         { .name = "exhausted", .stage = "trial", .prepare = exhaust, .run = do_boot, .expected = { "1", '1' } },
-        { .name = "root-damaged", .stage = "trial", .prepare = damage_root_b, .run = do_boot, .expected = { "1", '1' } },
+        { .name = "root-damaged",
+          .stage = "trial",
+          .prepare = damage_root_b,
+          .run = do_boot,
+          .expected = { "1", '1', .damaged = true } },
         { .name = "entry-lost", .stage = "switched", .prepare = lose_entry, .run = do_boot, .expected = { "12", 0 } },
         { .name = "switch-stopped",
           .stage = "switched",

@@ -14,7 +14,7 @@ static char paths[N_VOLUMES][PATH_MAX + 16];
 
 void record_place(const char *path)
 {
-        static const char *const names[] = { "disk.img", "esp", "data" };
+        static const char *const names[] = { "disk.img", "esp", "data", "data/root" };
 
         snprintf(work, sizeof(work), "%s", path);
         for (enum volume v = RAW; v < N_VOLUMES; v++)
@@ -29,13 +29,13 @@ const char *volume_path(enum volume v)
 /* Which volume an absolute path is on; *rest: the path there. */
 static enum volume volume_of(const char *path, const char **rest)
 {
-        for (enum volume v = RAW; v < N_VOLUMES; v++) {
-                const char *below = startswith(path, volume_path(v));
+        for (int v = N_VOLUMES - 1; v >= 0; v--) {
+                const char *below = startswith(path, volume_path((enum volume)v));
 
                 if (!below || (*below && *below != '/'))
                         continue;
                 *rest = *below ? below + 1 : below;
-                return v;
+                return (enum volume)v;
         }
         return NO_VOLUME;
 }
@@ -123,8 +123,9 @@ static int record_open(int dirfd, const char *path, int flags, mode_t mode)
                 return fd;
         if (p.volume == ESP)
                 there ? vfat_truncate(now, p.rest, 0) : vfat_create(now, p.rest, false);
-        else if (p.volume == DATA)
-                there ? ext4_truncate(now, p.rest, 0) : ext4_create(now, p.rest, S_IFREG | (mode & 07777), NULL);
+        else if (p.volume != RAW)
+                there ? ext4_truncate(now, p.volume, p.rest, 0)
+                      : ext4_create(now, p.volume, p.rest, S_IFREG | (mode & 07777), NULL);
         return fd;
 }
 
@@ -135,7 +136,7 @@ static void model_write(const struct place *p, const void *data, size_t n, uint6
         else if (p->volume == ESP)
                 vfat_write(now, p->rest, data, n, offset);
         else
-                ext4_write(now, p->rest, data, n, offset);
+                ext4_write(now, p->volume, p->rest, data, n, offset);
 }
 
 static ssize_t record_pwrite(int fd, const void *data, size_t n, uint64_t offset)
@@ -183,6 +184,11 @@ static int record_zero(int fd, uint64_t offset, uint64_t length)
         return io_system_ops.zero(fd, offset, length);
 }
 
+static bool is_skipped(void)
+{
+        return now->skip && io_site && streq(now->skip, io_site);
+}
+
 static int record_fsync(int fd)
 {
         struct place p = place_of_fd(fd);
@@ -191,12 +197,19 @@ static int record_fsync(int fd)
         settle(&p);
         if (!recorded(&p))
                 return 0;
+        if (p.volume == ESP && vfat_is_stale(now, p.rest)) {
+                r = event(&p, "write back", "");
+                if (r < 0)
+                        return r;
+                if (!is_skipped())
+                        vfat_write_back(now, p.rest);
+        }
         r = event(&p, "FLUSH", io_site ?: "");
         if (r < 0)
                 return r;
         if (now->barrier && io_site)
                 now->barrier(now, io_site);
-        if (now->skip && io_site && streq(now->skip, io_site)) {
+        if (is_skipped()) {
                 now->skipped = now->skipped ?: now->n_events;
                 now->last_skipped = now->n_events;
                 return 0;
@@ -206,7 +219,7 @@ static int record_fsync(int fd)
         else if (p.volume == ESP)
                 vfat_flush(now, p.rest);
         else
-                ext4_flush(now, p.rest);
+                ext4_flush(now, p.volume, p.rest);
         return 0;
 }
 
@@ -221,7 +234,7 @@ static int record_truncate(int fd, uint64_t size)
                 r = io_system_ops.truncate(fd, size);
         if (r < 0 || !recorded(&p) || p.volume == RAW)
                 return r;
-        p.volume == ESP ? vfat_truncate(now, p.rest, size) : ext4_truncate(now, p.rest, size);
+        p.volume == ESP ? vfat_truncate(now, p.rest, size) : ext4_truncate(now, p.volume, p.rest, size);
         return 0;
 }
 
@@ -241,7 +254,7 @@ static int record_rename(int olddir, const char *old, int newdir, const char *ne
         if (from.volume == ESP)
                 vfat_rename(now, from.rest, to.rest);
         else
-                ext4_rename(now, from.rest, to.rest, flags & RENAME_EXCHANGE);
+                ext4_rename(now, from.volume, from.rest, to.rest, flags & RENAME_EXCHANGE);
         return 0;
 }
 
@@ -260,8 +273,8 @@ static int record_unlink(int dirfd, const char *path, int flags)
                 return r;
         if (p.volume == ESP)
                 vfat_unlink(now, p.rest);
-        else if (p.volume == DATA)
-                ext4_unlink(now, p.rest);
+        else if (p.volume != RAW)
+                ext4_unlink(now, p.volume, p.rest);
         return 0;
 }
 
@@ -281,7 +294,7 @@ static int record_mkdir(int dirfd, const char *path, mode_t mode)
         if (p.volume == ESP)
                 vfat_create(now, p.rest, true);
         else
-                ext4_create(now, p.rest, S_IFDIR | mode, NULL);
+                ext4_create(now, p.volume, p.rest, S_IFDIR | mode, NULL);
         return 0;
 }
 
@@ -296,7 +309,7 @@ static int record_link(int olddir, const char *old, int newdir, const char *new)
         if (r >= 0)
                 r = io_system_ops.link(olddir, old, newdir, new);
         if (r >= 0 && recorded(&to))
-                ext4_link(now, from.rest, to.rest);
+                ext4_link(now, from.volume, from.rest, to.rest);
         return r;
 }
 
@@ -310,7 +323,7 @@ static int record_symlink(const char *target, int dirfd, const char *path)
         if (r >= 0)
                 r = io_system_ops.symlink(target, dirfd, path);
         if (r >= 0 && recorded(&p))
-                ext4_create(now, p.rest, S_IFLNK | 0777, target);
+                ext4_create(now, p.volume, p.rest, S_IFLNK | 0777, target);
         return r;
 }
 
@@ -324,7 +337,7 @@ static int record_mknod(int dirfd, const char *path, mode_t mode, dev_t dev)
         if (r >= 0)
                 r = io_system_ops.mknod(dirfd, path, mode, dev);
         if (r >= 0 && recorded(&p))
-                ext4_create(now, p.rest, mode, NULL);
+                ext4_create(now, p.volume, p.rest, mode, NULL);
         return r;
 }
 
@@ -340,7 +353,7 @@ static int record_attribute(int dirfd, const char *path, int fd, const struct io
         if (r >= 0)
                 r = io_system_ops.attribute(dirfd, path, fd, a);
         if (r >= 0 && recorded(&p))
-                ext4_attribute(now, p.rest);
+                ext4_attribute(now, p.volume, p.rest);
         return r;
 }
 

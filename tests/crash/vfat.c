@@ -8,23 +8,15 @@
  *      rename               the new entries are made, the old ones go: two sectors, in any order; and the new one says that
  *                           the file is empty until the file is flushed
  *
- * Reading it back is written anew from the format, and shares nothing with the writing but the sectors. */
-#include "crash.h"
+ * Reading it back (vfat-read.c) is written anew from the format, and shares nothing with the writing but the sectors. */
+#include "vfat.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define CLUSTERS  4096
-#define ROOT      2
-#define END       0x0fffffff
-#define PER_FAT   128 /* entries in a sector of the FAT */
-#define FAT_KEY   UINT64_C(1000000)
-#define ENTRY     32
-#define PER_DIR   16
-#define ATTR_DIR  0x10
-#define ATTR_LONG 0x0f
-#define NODES     256
+#define END   0x0fffffff
+#define NODES 256
 
 struct node {
         bool used, directory;
@@ -45,11 +37,14 @@ struct vfat {
 
 bool vfat_by_firmware;
 
+/* What was freed is not wiped: an entry that was removed long ago lies in every free cluster. */
 static struct cell *sector(struct trace *t, uint64_t key)
 {
+        static const char left[SECTOR] = "title Left\nsort-key bootmgr\nversion 77\nlinux /bootmgr/"
+                                         "00000000000000000000000000000000\noptions bootmgr.slot=b bootmgr.generation=77\n";
         static const uint8_t zeros[SECTOR];
 
-        return trace_cell(t, ESP, key, zeros, SECTOR);
+        return trace_cell(t, ESP, key, key < FAT_KEY ? (const void *)left : zeros, SECTOR);
 }
 
 static void put_bytes(struct trace *t, uint64_t key, unsigned offset, const void *data, size_t n)
@@ -147,17 +142,6 @@ static void make_alias(struct vfat *f, const char *name, uint8_t out[static 11])
                 out[8 + i] = (uint8_t)(dot[i + 1] >= 'a' && dot[i + 1] <= 'z' ? dot[i + 1] - 32 : dot[i + 1]);
 }
 
-static uint8_t checksum(const uint8_t name[static 11])
-{
-        uint8_t sum = 0;
-
-        for (int i = 0; i < 11; i++)
-                sum = (uint8_t)((sum >> 1 | sum << 7) + name[i]);
-        return sum;
-}
-
-static const uint8_t long_at[13] = { 1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30 };
-
 static void long_entry(uint8_t entry[static ENTRY], const char *name, unsigned order, bool last, uint8_t sum)
 {
         size_t n = strlen(name);
@@ -219,6 +203,20 @@ static void write_entry(struct trace *t, const struct node *n, unsigned i, const
         put_bytes(t, n->entry_cluster[i], n->entry_index[i] * ENTRY, entry, ENTRY);
 }
 
+/* Up to the last place of a sector, or the last but one: the next long name lies in two sectors, which an entry that ends up
+ * in one would never show. A label says nothing to anybody. */
+static void pad_directory(struct trace *t, uint32_t first, unsigned left)
+{
+        uint8_t label[ENTRY] = "PADDING    ";
+
+        label[11] = ATTR_LABEL;
+        while (t->vfat->fat[first] != END)
+                first = t->vfat->fat[first];
+        for (unsigned i = 0; i < PER_DIR - left; i++)
+                if (cell_newest(sector(t, first))->data[i * ENTRY] == 0)
+                        put_bytes(t, first, i * ENTRY, label, ENTRY);
+}
+
 static void add_entries(struct trace *t, struct node *n)
 {
         const char *name = base_of(n->path);
@@ -255,6 +253,15 @@ static void write_inode(struct trace *t, const struct node *n)
         write_entry(t, n, last, entry);
 }
 
+/* In a directory of files a temporary one comes first, which takes one place. What is made in the root is bootmgr, and
+ * loader where the bootloader's installer has not made it: each once lies in two sectors. */
+static unsigned places_left(struct trace *t, const char *path)
+{
+        if (*path == '\0')
+                return find(t, "loader") >= 0 ? 1 : 3;
+        return streq(path, "loader") ? 1 : 2;
+}
+
 void vfat_create(struct trace *t, const char *path, bool directory)
 {
         struct vfat *f = t->vfat;
@@ -274,6 +281,7 @@ void vfat_create(struct trace *t, const char *path, bool directory)
                 short_entry(&dot, (const uint8_t *)".          ", dots);
                 short_entry(&dot, (const uint8_t *)"..         ", dots + ENTRY);
                 put_bytes(t, f->nodes[i].first, 0, dots, SECTOR);
+                pad_directory(t, f->nodes[i].first, places_left(t, path));
                 f->nodes[i].made_in = parent_of(t, path);
         }
         add_entries(t, &f->nodes[i]);
@@ -358,6 +366,23 @@ static void mark(struct trace *t, uint64_t key)
                 cell_mark(t, c, c->n - 1);
 }
 
+bool vfat_is_stale(struct trace *t, const char *path)
+{
+        int i = find(t, path);
+
+        return i >= 0 && t->vfat->nodes[i].stale;
+}
+
+/* What an fsync begins with, and what may happen at any time: the entry of a renamed file says again where its content is.
+ */
+void vfat_write_back(struct trace *t, const char *path)
+{
+        struct node *n = &t->vfat->nodes[find(t, path)];
+
+        write_inode(t, n);
+        n->stale = false;
+}
+
 void vfat_flush(struct trace *t, const char *path)
 {
         struct vfat *f = t->vfat;
@@ -365,9 +390,6 @@ void vfat_flush(struct trace *t, const char *path)
 
         if (i < 0)
                 die("the model of the ESP has no %s", path);
-        if (f->nodes[i].stale)
-                write_inode(t, &f->nodes[i]);
-        f->nodes[i].stale = false;
         for (uint32_t c = f->nodes[i].first; c && c != END; c = f->fat[c])
                 mark(t, c);
         for (uint32_t k = 0; k < CLUSTERS / PER_FAT; k++)
@@ -424,6 +446,9 @@ void vfat_import(struct trace *t)
         t->vfat->nodes[0] = (struct node){ .used = true, .directory = true, .first = ROOT, .made_in = -1 };
         set_fat(t, ROOT, END);
         import_directory(t, "");
+        for (int i = 0; i < NODES; i++)
+                if (t->vfat->nodes[i].used && t->vfat->nodes[i].directory)
+                        pad_directory(t, t->vfat->nodes[i].first, places_left(t, t->vfat->nodes[i].path));
         for (size_t i = 0; i < t->n_cells; i++) /* what is there is what there was */
                 if (t->cells[i]->volume == ESP) {
                         struct cell *c = t->cells[i];
@@ -443,142 +468,4 @@ void vfat_import(struct trace *t)
 void vfat_free(struct vfat *f)
 {
         free(f);
-}
-
-/* ---- reading a state ---- */
-
-struct image {
-        uint8_t (*sectors)[SECTOR];
-        uint32_t fat[CLUSTERS];
-};
-
-static void load(struct trace *t, choice versions, struct image *m)
-{
-        memset(m->sectors, 0, CLUSTERS * SECTOR);
-        memset(m->fat, 0, sizeof(m->fat));
-        for (size_t i = 0; i < t->n_cells; i++) {
-                const struct cell *c = t->cells[i];
-
-                if (c->volume != ESP)
-                        continue;
-                if (c->key < CLUSTERS)
-                        memcpy(m->sectors[c->key], c->v[versions[i]].data, SECTOR);
-                else
-                        for (unsigned k = 0; k < PER_FAT; k++)
-                                m->fat[(c->key - FAT_KEY) * PER_FAT + k] = get_le32(c->v[versions[i]].data + 4 * k);
-        }
-}
-
-static bool in_chain(uint32_t cluster)
-{
-        return cluster >= ROOT && cluster < CLUSTERS;
-}
-
-static void read_file(const struct image *m, const uint8_t *entry, const char *path)
-{
-        uint32_t cluster = get_le16(entry + 26) | (uint32_t)get_le16(entry + 20) << 16, size = get_le32(entry + 28);
-        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-        if (fd < 0)
-                die("cannot make %s: %m", path);
-        /* Where the chain is broken the kernel says EIO and firmware stops: what is left is a shorter file. */
-        for (unsigned n = 0; size > 0 && in_chain(cluster) && n < CLUSTERS; n++) {
-                uint32_t part = MIN(size, (uint32_t)SECTOR);
-
-                if (m->fat[cluster] == 0 || write(fd, m->sectors[cluster], part) != (ssize_t)part)
-                        break;
-                size -= part;
-                cluster = m->fat[cluster];
-        }
-        fd_close(fd);
-}
-
-struct name {
-        char text[14 * 20];
-        unsigned expected; /* next order of a long name; 0: complete or none */
-        uint8_t sum;
-        bool any;
-};
-
-static void collect(struct name *n, const uint8_t *entry)
-{
-        unsigned order = entry[0] & 0x3f;
-
-        if (entry[0] & 0x40) {
-                memset(n, 0, sizeof(*n));
-                n->expected = order;
-                n->sum = entry[13];
-                n->any = true;
-        }
-        if (!n->any || order != n->expected || entry[13] != n->sum || order == 0 || order > 19) {
-                n->any = false;
-                return;
-        }
-        for (unsigned i = 0; i < 13; i++) {
-                uint16_t c = get_le16(entry + long_at[i]);
-
-                n->text[(order - 1) * 13 + i] = (char)(c == 0xffff ? 0 : c);
-        }
-        n->expected--;
-}
-
-static void short_name(const uint8_t *entry, char *out)
-{
-        for (int i = 0; i < 8 && entry[i] != ' '; i++)
-                *out++ = (char)entry[i];
-        if (entry[8] != ' ')
-                *out++ = '.';
-        for (int i = 8; i < 11 && entry[i] != ' '; i++)
-                *out++ = (char)entry[i];
-        *out = '\0';
-}
-
-static void read_directory(const struct image *m, uint32_t cluster, const char *path, unsigned depth)
-{
-        struct name n = {};
-
-        if (mkdir(path, 0755) < 0 && errno != EEXIST)
-                die("cannot make %s: %m", path);
-        for (unsigned count = 0; in_chain(cluster) && count < CLUSTERS && depth < 8; count++) {
-                for (unsigned i = 0; i < PER_DIR; i++) {
-                        const uint8_t *entry = m->sectors[cluster] + i * ENTRY;
-                        char below[PATH_MAX], name[300];
-
-                        if (entry[0] == 0)
-                                return;
-                        if (entry[0] == 0xe5) {
-                                n.any = false;
-                                continue;
-                        }
-                        if (entry[11] == ATTR_LONG) {
-                                collect(&n, entry);
-                                continue;
-                        }
-                        short_name(entry, name);
-                        if (n.any && n.expected == 0 && n.sum == checksum(entry))
-                                snprintf(name, sizeof(name), "%s", n.text);
-                        n.any = false;
-                        if (name[0] == '.' || strchr(name, '/') || !name[0])
-                                continue;
-                        snprintf(below, sizeof(below), "%s/%s", path, name);
-                        if (entry[11] & ATTR_DIR)
-                                read_directory(m, get_le16(entry + 26) | (uint32_t)get_le16(entry + 20) << 16, below,
-                                               depth + 1);
-                        else
-                                read_file(m, entry, below);
-                }
-                cluster = m->fat[cluster];
-        }
-}
-
-void vfat_put(struct trace *t, choice versions)
-{
-        static struct image m;
-
-        if (!m.sectors)
-                m.sectors = malloc((size_t)CLUSTERS * SECTOR);
-        if (!m.sectors)
-                die("no memory");
-        load(t, versions, &m);
-        read_directory(&m, ROOT, volume_path(ESP), 0);
 }
