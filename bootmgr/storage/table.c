@@ -468,12 +468,11 @@ static int make(const struct target *t, const struct layout_spec *spec, const st
         io_written(t->fd);
         if (r >= 0)
                 r = go_on(t, spec, e);
-        if (r >= 0)
-                r = make_record(&disk, disk.n_slots, e);
         if (r < 0)
                 return r;
+        /* By the record the disk is a machine's: what it stands on is there before it. */
         r = io_fsync(t->fd);
-        return r < 0 ? fail_errno(e, r, "cannot flush %s", t->path) : 0;
+        return r < 0 ? fail_errno(e, r, "cannot flush %s", t->path) : make_record(&disk, disk.n_slots, e);
 }
 
 /* Everything that is known before the first change. */
