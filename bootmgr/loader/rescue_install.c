@@ -80,8 +80,6 @@ static int find_entry(struct sdboot *s, const char *text, bool remove, bool *ret
                 if (r < 0)
                         fail(e, r, &kind_esp_unusable, "cannot remove the rescue entry %s: %s", path, error_text(r));
         }
-        if (r >= 0 && remove && list.n > 0)
-                r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
         if (r >= 0)
                 *ret_found = found;
         return r;

@@ -334,11 +334,8 @@ static int confirm_entry(struct sdboot *s, const struct entry_list *list, const 
         const struct entry *plain = plain_of(list, entry);
         int r = 0;
 
-        if (plain && !plain->usable && entry->usable) {
+        if (plain && !plain->usable && entry->usable)
                 r = sdboot_unlink_entry(s, plain, e);
-                if (r >= 0)
-                        r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
-        }
         if (r >= 0)
                 r = copy_without_counter(s, plain && plain->usable && !entry->usable ? plain : entry, e);
         return r < 0 ? r : sdboot_unlink_entry(s, entry, e);
