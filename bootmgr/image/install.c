@@ -120,8 +120,6 @@ static int remember_slot(const struct bundle *b, const struct install_target *t,
         snprintf(file, sizeof(file), "%s/chunks", path);
         if (r >= 0)
                 r = file_replace(data, file, index, index_size, 0644);
-        if (r >= 0)
-                r = io_fsync_dir(data, "slots");
         return r < 0 ? fail_errno(e, r, "cannot write %s", file) : 0;
 }
 

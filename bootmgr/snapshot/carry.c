@@ -249,9 +249,6 @@ static int put_in_place(int to, struct error *e)
         bool there = entry_of(to, UPPER) != ENTRY_NONE;
         int r = make_empty(to, WORK, 0700, e);
 
-        if (r < 0)
-                return r;
-        r = io_fsync(to);
         if (r >= 0)
                 r = io_rename(to, UPPER_NEW, to, UPPER, there ? RENAME_EXCHANGE : RENAME_NOREPLACE);
         if (r >= 0)
@@ -269,10 +266,6 @@ static int open_slot(const struct snapshot_place *place, int slot, bool make)
 
         snprintf(path, sizeof(path), "etc/%c", slot_name(slot));
         r = make ? mkdir_parents(place->data, path, 0755) : 0;
-        if (r >= 0 && make)
-                r = io_fsync_dir(place->data, "etc");
-        if (r >= 0 && make)
-                r = io_fsync(place->data);
         return r < 0 ? r : dir_open(place->data, path);
 }
 

@@ -97,9 +97,8 @@ int journal_remove(const struct snapshot_place *place, struct error *e)
 {
         int r = io_unlink(place->data, JOURNAL, 0);
 
+        /* Not flushed: where it comes back, the same is restored once more. */
         if (r == -ENOENT)
                 return 0;
-        if (r >= 0)
-                r = io_fsync(place->data);
         return r < 0 ? fail_write(e, r, "cannot remove %s", JOURNAL) : 0;
 }

@@ -120,8 +120,6 @@ static int make_in_root(int root, const char *path)
         if (parent < 0)
                 return parent;
         r = io_mkdir(parent, slash ? slash + 1 : copy, 0755);
-        if (r >= 0)
-                r = io_fsync(parent);
         return r < 0 ? r : open_in_root(root, path);
 }
 

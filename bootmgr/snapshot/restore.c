@@ -8,7 +8,7 @@
  *                                                    lies beside and begins at 1
  *   3. journal                                       from now on what is there may be a mixture, and all of what it was
  *                                                    lies sealed in 1: it is never sealed again for this restore
- *   4. path by path: exchange, flush the directory   a mixture, which nothing reads: the owner marker says so.
+ *   4. path by path: exchange                        a mixture, which nothing reads: the owner marker says so.
  *                                                    The next try finds the journal and begins at 2
  *   5. remove what lies beside now: the old content  the new content is whole; the next try does 2 to 5 again
  *   6. remove the journal                            the next try seals what is there, finds that it is the snapshot, and is
@@ -247,13 +247,8 @@ static int unpack_beside(const struct snapshot *s, int archive, const struct tar
                 r = unpack_nodes(s, archive, &u, progress, e);
         for (size_t i = 0; r >= 0 && i < u.roots.n; i++) {
                 r = tree_flush(roots[i].parent, roots[i].name, e);
-                if (r >= 0) {
-                        r = io_fsync(roots[i].parent);
-                        if (r < 0)
-                                fail_write(e, r, "cannot flush the directory of /%s", roots[i].prefix);
-                } else if (r == -ENOENT) {
+                if (r == -ENOENT)
                         fail(e, r, &kind_snapshot_altered, "snapshot %s does not hold /%s", s->id, roots[i].prefix);
-                }
         }
         free(roots);
         if (r < 0)
@@ -272,8 +267,6 @@ static int exchange(const struct target *t, struct error *e)
                 r = io_rename(t->parent, t->beside, t->parent, t->name, there ? RENAME_EXCHANGE : RENAME_NOREPLACE);
         else if (there)
                 r = io_rename(t->parent, t->name, t->parent, t->beside, RENAME_NOREPLACE);
-        if (r >= 0)
-                r = io_fsync(t->parent);
         return r < 0 ? fail_write(e, r, "cannot put %s in its place", t->path) : 0;
 }
 
@@ -285,7 +278,8 @@ static int exchange_all(const struct targets *t, struct error *e)
                 r = exchange(&t->items[i], e);
         if (r >= 0)
                 r = remove_beside(t, e);
-        /* The journal says that something may lie beside: it goes after that. */
+        /* The exchanges too. The journal says that something may lie beside, and shared paths may lie on another file system
+         * than the journal: it goes after that. */
         for (size_t i = 0; r >= 0 && i < t->n; i++) {
                 r = io_fsync(t->items[i].parent);
                 if (r < 0)

@@ -19,12 +19,7 @@ int seal_directory(const struct snapshot_place *place, const char *name, bool ma
         if (r < 0)
                 return fail_write(e, r, "cannot make %s in the data directory", name);
         fd = dir_open(place->data, name);
-        /* Its name must not be lost with what is put into it. */
-        r = make && fd >= 0 ? io_fsync(place->data) : 0;
-        if (fd >= 0 && r >= 0)
-                return fd;
-        fd_close(fd);
-        return fail_write(e, r < 0 ? r : fd, "cannot open %s in the data directory", name);
+        return fd >= 0 ? fd : fail_write(e, fd, "cannot open %s in the data directory", name);
 }
 
 /* Visits every path that is there; `visited` is told which were and which were not (it may be NULL). */
@@ -172,8 +167,6 @@ int seal_publish(int dir, const char *stem, const struct snapshot *s, struct err
         snprintf(name, sizeof(name), "%s" ARCHIVE_SUFFIX, stem);
         /* Over one with the same name: it has the same content, and if it was damaged, it is no longer. */
         r = io_rename(dir, SEAL_TEMPORARY, dir, name, 0);
-        if (r >= 0)
-                r = io_fsync(dir);
         if (r < 0) {
                 seal_drop(dir);
                 return fail_write(e, r, "cannot name the archive %s", name);
