@@ -722,6 +722,25 @@ START_TEST(the_order_of_the_removals)
 }
 END_TEST
 
+/* Each by itself: one that is whole says nothing of the other. */
+START_TEST(a_slot_needs_both_of_its_boot_files)
+{
+        const uint8_t *digest = _i ? digest_of_initrd : digest_of_kernel;
+        char file[BOOT_FILE_PATH_SIZE], path[BOOT_FILE_PATH_SIZE + 8];
+        struct slot slot = {};
+
+        memcpy(slot.kernel, digest_of_kernel, BOOT_FILE_ID_SIZE);
+        memcpy(slot.initrd, digest_of_initrd, BOOT_FILE_ID_SIZE);
+        ck_assert_int_eq(loader_check_slot(&loader, &slot, NULL), 0);
+        boot_file_path(digest, file);
+        snprintf(path, sizeof(path), "esp/%s", file);
+        ck_assert_int_eq(truncate(path, 3), 0);
+        ck_assert_int_eq(loader_check_slot(&loader, &slot, NULL), -EBADMSG);
+        ck_assert_int_eq(unlink(path), 0);
+        ck_assert_int_eq(loader_check_slot(&loader, &slot, NULL), -ENOENT);
+}
+END_TEST
+
 START_TEST(the_order_of_a_boot_file)
 {
         _cleanup_free_ char *expected = NULL;
@@ -1004,6 +1023,7 @@ int main(void)
         tcase_add_test(t, the_rescue_entry_is_replaced);
         tcase_add_test(t, the_rescue_entry_boots_next);
         tcase_add_test(t, a_confirmation_flushes_what_an_earlier_one_made);
+        tcase_add_loop_test(t, a_slot_needs_both_of_its_boot_files, 0, 2);
         tcase_add_test(t, an_esp_that_cannot_be_used);
         tcase_add_test(t, an_entries_directory_that_is_none);
         tcase_add_test(t, no_loader_at_all);
