@@ -95,14 +95,21 @@ char version_of_root(const struct disk *disk, int slot)
         return 0;
 }
 
+/* Of any version, and as a whole: a cut may leave a part of it. */
 bool has_first_block(const struct disk *disk, int slot)
 {
-        static const char zeros[4096];
-        char block[sizeof(zeros)];
+        char block[4096];
         _cleanup_close_ int fd = open(volume_path(RAW), O_RDONLY | O_CLOEXEC);
 
-        return pread(fd, block, sizeof(block), (off_t)disk->slots[slot].offset) == sizeof(block) &&
-               memcmp(block, zeros, sizeof(block)) != 0;
+        if (pread(fd, block, sizeof(block), (off_t)disk->slots[slot].offset) != sizeof(block))
+                return false;
+        for (char v = '1'; v <= LAST_VERSION; v++) {
+                size_t size;
+
+                if (memcmp(block, content_of(v, false, &size), sizeof(block)) == 0)
+                        return true;
+        }
+        return false;
 }
 
 char version_of_kernel(const char *path)
