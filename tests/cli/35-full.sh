@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # A data partition without a byte left: the way back has room of its own, and an automatic one needs none. In a mount namespace, where
 # data is a small file system.
+# shellcheck disable=SC2317 # fill is called through ok
 [ -n "${IN_NAMESPACE-}" ] || IN_NAMESPACE=1 exec unshare --map-root-user --mount sh "$0"
 . "$(dirname "$0")/lib.sh"
 
 config() { cat data/root/cfg/app.conf; }
-states() { status '[s["state"] for s in j["slots"]]'; }
 operation() { m show upgrade status --json | json "$1"; }
 held() { find data -maxdepth 1 -name '*-reserve' -size +0 -printf '%f\n' | sort | tr '\n' ' '; }
 fill() { dd if=/dev/zero of=data/fill bs=4k 2>/dev/null || ! dd if=/dev/zero of=data/more bs=1 count=1 2>/dev/null; }
