@@ -242,6 +242,36 @@ static uint64_t present_bytes(const struct bundle_image *image, const struct chu
         return sum;
 }
 
+/* Tells the source which stored bytes will be read, so that it fetches no others ahead. */
+static int announce(struct bundle *b, struct chunk_sink *const *sinks)
+{
+        uint64_t offset = b->source->done;
+        struct source_range *ranges = calloc(b->header.index / INDEX_ENTRY + 1, sizeof(*ranges));
+        size_t n = 0;
+        int r;
+
+        if (!ranges)
+                return -ENOMEM;
+        for (size_t i = 0; i < b->manifest.n_images; i++) {
+                uint64_t size;
+                const uint8_t *index = bundle_chunk_index(b, i, &size);
+
+                for (uint64_t number = 0; number < b->manifest.images[i].n_chunks; number++) {
+                        uint32_t stored = get_le32(index + number * INDEX_ENTRY + I_STORED);
+
+                        if (stored > 0 && !is_present(sinks ? sinks[i] : NULL, number)) {
+                                if (n == 0 || ranges[n - 1].offset + ranges[n - 1].size != offset)
+                                        ranges[n++] = (struct source_range){ .offset = offset };
+                                ranges[n - 1].size += stored;
+                        }
+                        offset += stored;
+                }
+        }
+        r = source_want(b->source, ranges, n);
+        free(ranges);
+        return r;
+}
+
 static int extract_images(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e)
 {
         struct extraction x = { .b = b, .progress = progress };
@@ -250,6 +280,8 @@ static int extract_images(struct bundle *b, struct chunk_sink *const *sinks, str
 
         for (size_t i = 0; sinks && i < b->manifest.n_images; i++)
                 x.done += present_bytes(&b->manifest.images[i], sinks[i]);
+        if (r >= 0)
+                r = announce(b, sinks);
         if (r >= 0)
                 r = crew_new(&extract_ops, &x, x.threads, x.n_parts, &crew);
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)

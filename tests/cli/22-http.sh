@@ -172,4 +172,19 @@ ok "a second try" m upgrade system "$url/breaks/2.bundle"
 ok "it boots" boots
 is "2 runs" '["b", "2", "a"]' "$(status '[j["booted"], j["slots"][1]["version"], j["previous"]]')"
 
+# Of an update only what the running version does not hold is fetched
+content "large root" 3145728 >root-large
+content "a change" 100000 | dd of=root-large bs=1 seek=1500000 conv=notrunc status=none
+cp root-large root-small-change
+content "another" 100000 | dd of=root-small-change bs=1000 seek=1500 conv=notrunc status=none
+for v in large small-change; do
+        "$BOOTMGR" bundle create -q --version "$([ $v = large ] && echo 10 || echo 11)" --compatible test-box --root root-$v \
+                --kernel kernel-1 --initrd initrd-1 --key release.key $v.bundle || exit 2
+done
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q large.bundle && boots || exit 2
+ok "an update over HTTP" m upgrade system "$url/ranges/small-change.bundle"
+fetched=$(sent /ranges/small-change.bundle)
+is "a fraction of it is fetched ($fetched of $(stat -c %s small-change.bundle) bytes)" yes "$([ "$fetched" -lt 1000000 ] && echo yes)"
+is "and the version is whole" 0 "$(m slot verify b >/dev/null; echo $?)"
 finish
