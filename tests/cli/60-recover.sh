@@ -15,7 +15,7 @@ lose_record() { python3 "$top/tests/cli/record.py" lose disk.img; }
 states() { status '[s["state"] for s in j["slots"]]'; }
 reason() { status "j['slots'][$1]['reason']"; }
 
-bundle 1 && bundle 2 || exit 2
+bundle 1 && bundle 2 && bundle 9 || exit 2
 make_machine
 m upgrade system -q 1.bundle && boots || exit 2
 a="bootmgr.slot=a bootmgr.generation=1"
@@ -99,9 +99,9 @@ is "and nothing is wrong any more" true "$(status 'not j["slots"][0]["reason"]')
 
 # An incomplete slot never goes on
 m upgrade clear -q && m upgrade system -q 2.bundle && running="bootmgr.slot=b bootmgr.generation=8" && m boot-config -q && m confirm -q || exit 2
-cp 1.bundle damaged.bundle && content "damage" 4096 | dd of=damaged.bundle bs=1 seek=$(($(stat -c %s damaged.bundle) - 5000)) conv=notrunc status=none
+cp 9.bundle damaged.bundle && content "damage" 4096 | dd of=damaged.bundle bs=1 seek=$(($(stat -c %s damaged.bundle) - 5000)) conv=notrunc status=none
 m upgrade system -q damaged.bundle >out 2>&1
-is "the write of 1 was stopped" '["incomplete", "confirmed"]' "$(states)"
+is "the write of 9 was stopped" '["incomplete", "confirmed"]' "$(states)"
 running="bootmgr.slot=a bootmgr.generation=7"
 ok "somebody starts it by hand" recover boot
 is "it is left, for 2" '["bad", "trial"]' "$(states)"

@@ -13,7 +13,7 @@ next_boot() { python3 "$top/tests/cli/record.py" new-boot disk.img; }
 states() { status '[s["state"] for s in j["slots"]]'; }
 reason() { status "j['slots'][$1]['reason']"; }
 
-bundle 1 && bundle 2 || exit 2
+bundle 1 && bundle 2 && bundle 9 || exit 2
 make_machine
 m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
 b=$running
@@ -99,7 +99,7 @@ has "as version 1" '"1"' "$(status '[s["version"] for s in j["slots"]]')"
 
 # Never a slot whose write did not finish
 m upgrade clear -q
-cp 2.bundle damaged.bundle && content damage 4096 | dd of=damaged.bundle bs=1 seek=$(($(stat -c %s damaged.bundle) - 5000)) conv=notrunc status=none
+cp 9.bundle damaged.bundle && content damage 4096 | dd of=damaged.bundle bs=1 seek=$(($(stat -c %s damaged.bundle) - 5000)) conv=notrunc status=none
 m upgrade system -q damaged.bundle >out 2>&1
 is "b is incomplete" incomplete "$(status 'j["slots"][1]["state"]')"
 next_boot
