@@ -148,7 +148,7 @@ static void extract(struct bundle *b)
         int r;
 
         for (size_t i = 0; i < m->n_images; i++) {
-                checks[i] = (struct check){ { check_write }, &m->images[i], b, i, 0 };
+                checks[i] = (struct check){ .sink.write = check_write, .image = &m->images[i], .bundle = b, .number = i };
                 sinks[i] = &checks[i].sink;
                 content += m->images[i].size;
         }
