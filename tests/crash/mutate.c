@@ -72,8 +72,6 @@ void mutate(const struct operation_test *op, const struct limits *limits, const 
         if (record_operation_test(op, &t, &e) < 0)
                 die("%s: %s", op->name, e.message ?: "failed");
         raw_restore(&t);
-        for (unsigned i = 0; getenv("CRASH_EVENTS") && i < t.n_events; i++)
-                printf("%u %s\n", i + 1, t.stories[i]);
         for (size_t i = 0; i < here.n; i++) {
                 size_t k = find_site(&all, here.names[i]);
                 unsigned long before = f->states;
