@@ -9,6 +9,7 @@
 #include "slot/kinds.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define START (1000 * USEC_PER_SEC)
@@ -214,8 +215,6 @@ int main(void)
 {
         Suite *s = suite_create("api");
         TCase *t = tcase_create("peers");
-        SRunner *runner;
-        int failed;
 
         tcase_add_test(t, the_oldest_unknown_of_the_largest_address_goes);
         tcase_add_test(t, an_address_has_half_while_it_is_unknown);
@@ -226,9 +225,5 @@ int main(void)
         t = tcase_create("body");
         tcase_add_loop_test(t, a_body, 0, ARRAY_SIZE(bodies));
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -753,5 +753,5 @@ int main(void)
         tcase_add_loop_test(t, test_names, 0, ARRAY_SIZE(names));
         tcase_add_test(t, test_below);
         suite_add_tcase(s, t);
-        return run_suite(s);
+        return suite_run(s);
 }

@@ -12,6 +12,7 @@
 #include "base/sha256.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 START_TEST(buffers_grow)
@@ -529,8 +530,6 @@ int main(void)
 {
         Suite *s = suite_create("base");
         TCase *t = tcase_create("base");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_test(t, buffers_grow);
@@ -553,9 +552,5 @@ int main(void)
         tcase_add_test(t, progress_is_optional);
         tcase_add_test(t, the_log_says_what_is_wanted);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The boot-time decision: the rows of the design's table (section 4), one after another. */
 #include "boot-case.h"
+#include "suite.h"
 
 START_TEST(nothing_of_ours_runs)
 {
@@ -569,8 +570,6 @@ int main(void)
 {
         Suite *s = suite_create("boot");
         TCase *t = tcase_create("boot");
-        SRunner *runner;
-        int failed;
 
         tcase_add_test(t, nothing_of_ours_runs);
         tcase_add_test(t, a_trial_is_counted_once);
@@ -595,9 +594,5 @@ int main(void)
         tcase_add_test(t, a_lost_record_is_rebuilt);
         tcase_add_test(t, a_lost_record_without_entries);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

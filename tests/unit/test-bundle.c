@@ -380,5 +380,5 @@ int main(void)
         tcase_add_loop_test(t, swapped_under_the_reader, 0, 3);
         tcase_add_test(t, sources_that_are_none);
         suite_add_tcase(s, t);
-        return run_suite(s);
+        return suite_run(s);
 }

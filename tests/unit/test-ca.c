@@ -8,6 +8,7 @@
 #include "slot/kinds.h"
 
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 #define NOW                     (UINT64_C(1800000000) * USEC_PER_SEC)
@@ -356,8 +357,6 @@ int main(void)
 {
         Suite *s = suite_create("ca");
         TCase *t = tcase_create("ca");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, make_cas, drop_cas);
         tcase_set_timeout(t, 60);
@@ -372,9 +371,5 @@ int main(void)
         tcase_add_test(t, other_tokens_are_refused);
         tcase_add_test(t, base64_there_and_back);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "boot-case.h"
+#include "suite.h"
 
 /* A loader that writes down what it is asked, with what the record says at that moment. */
 static struct buf story;
@@ -196,8 +197,6 @@ int main(void)
 {
         Suite *s = suite_create("carry-out");
         TCase *t = tcase_create("carry-out");
-        SRunner *runner;
-        int failed;
 
         tcase_add_test(t, a_switch_is_carried_out_in_order);
         tcase_add_test(t, old_entries_that_stay_do_not_stop_it);
@@ -206,9 +205,5 @@ int main(void)
         tcase_add_test(t, nothing_to_do_writes_nothing);
         tcase_add_test(t, an_impossible_record_is_refused);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

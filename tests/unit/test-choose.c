@@ -5,6 +5,7 @@
 
 /* Check has a macro of this name. */
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define ROW_MAX 6
@@ -315,17 +316,11 @@ int main(void)
 {
         Suite *s = suite_create("choose");
         TCase *t = tcase_create("choose");
-        SRunner *runner;
-        int failed;
 
         tcase_add_loop_test(t, what_is_started, 0, (int)ARRAY_SIZE(rows));
         tcase_add_test(t, the_order_is_one);
         tcase_add_loop_test(t, patterns, 0, 31);
         tcase_add_loop_test(t, automatic_entries_can_be_off, 0, 5);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

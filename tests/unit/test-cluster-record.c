@@ -7,6 +7,7 @@
 
 /* Check has a macro of this name. */
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define D1 "0101010101010101010101010101010101010101010101010101010101010101"
@@ -339,8 +340,7 @@ int main(void)
 {
         Suite *s = suite_create("cluster-record");
         TCase *t = tcase_create("cluster-record");
-        SRunner *runner;
-        int failed, n = ARRAY_SIZE(samples);
+        int n = ARRAY_SIZE(samples);
 
         tcase_add_loop_test(t, every_kind_goes_round, 0, n);
         tcase_add_loop_test(t, unknown_members_are_kept, 0, n);
@@ -353,9 +353,5 @@ int main(void)
         tcase_add_test(t, a_view_takes_what_belongs_together);
         tcase_add_test(t, words_go_round);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -10,6 +10,7 @@
 
 /* Check has a macro of this name. */
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define KEYS_MAX     256
@@ -847,15 +848,9 @@ int main(void)
 {
         Suite *s = suite_create("cluster");
         TCase *t = tcase_create("cluster");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 250);
         tcase_add_loop_test(t, schedules_keep_the_promises, 0, PARTS);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

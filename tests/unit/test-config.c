@@ -10,6 +10,7 @@
 #include "slot/kinds.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 static char dir[] = "/tmp/test-config.XXXXXX";
@@ -432,8 +433,6 @@ int main(void)
 {
         Suite *s = suite_create("config");
         TCase *t = tcase_create("config");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, set_up, tear_down);
         tcase_add_test(t, defaults);
@@ -447,9 +446,5 @@ int main(void)
         tcase_add_test(t, drop_ins);
         tcase_add_test(t, errors_name_the_drop_in);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -9,6 +9,7 @@
 
 /* Check has a macro of this name. */
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define N 6 /* three controllers, three engines; the last engine joined after the upgrade */
@@ -529,8 +530,6 @@ int main(void)
 {
         Suite *s = suite_create("coordinator");
         TCase *t = tcase_create("coordinator");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, setup, teardown);
@@ -552,9 +551,5 @@ int main(void)
         tcase_add_test(t, a_fenced_node_is_told_so);
         tcase_add_test(t, a_vote_is_written_once_and_only_in_time);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -4,6 +4,7 @@
 #include "base/crew.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define SLOTS 5
@@ -143,8 +144,6 @@ int main(void)
 {
         Suite *s = suite_create("crew");
         TCase *t = tcase_create("crew");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_loop_test(t, all_of_it_in_order, 0, 3);
@@ -153,9 +152,5 @@ int main(void)
         tcase_add_loop_test(t, left_in_the_middle, 0, 3);
         tcase_add_test(t, processors);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_ENV);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_run(s);
 }

@@ -2,6 +2,7 @@
 /* The boot-time decision: every input against the invariants of the design's sections 3 and 4, and whole lives of a machine
  * whose boots fail again and again. */
 #include "boot-case.h"
+#include "suite.h"
 
 /* ---- the product ---- */
 
@@ -516,8 +517,6 @@ int main(void)
 {
         Suite *s = suite_create("decisions");
         TCase *t = tcase_create("decisions");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 120);
         tcase_add_loop_test(t, every_input_keeps_the_invariants, 0, (int)(N_STATES * N_STATES));
@@ -525,9 +524,5 @@ int main(void)
         tcase_add_loop_test(t, repeated_failures_come_to_an_end, 0, 4);
         tcase_add_loop_test(t, early_deaths_fall_back, 0, 2);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

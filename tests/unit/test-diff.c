@@ -3,6 +3,7 @@
 #include "slot/kinds.h"
 #include "snapshot/text_diff.h"
 #include "tree.h"
+#include "suite.h"
 
 static char *const app[] = { (char *)"/data/app", NULL };
 static char *const whole_etc[] = { (char *)"/etc", NULL };
@@ -333,8 +334,6 @@ int main(void)
 {
         Suite *s = suite_create("diff");
         TCase *t = tcase_create("all");
-        SRunner *runner;
-        int failed;
 
         say_reduced("overlayfs's attributes, and the root below an overlay");
         tcase_add_checked_fixture(t, machine_begin, machine_end);
@@ -349,9 +348,5 @@ int main(void)
         tcase_add_test(t, test_carried_diff);
         tcase_add_test(t, test_carried_diff_with_root);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

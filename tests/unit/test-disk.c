@@ -14,6 +14,7 @@
 
 /* Check has a macro of this name. */
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 static void make_file(const char *path, uint64_t size)
@@ -684,8 +685,6 @@ int main(void)
 {
         Suite *s = suite_create("disk");
         TCase *t = tcase_create("disk");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 120);
         tcase_add_checked_fixture(t, scratch_begin, scratch_end);
@@ -710,9 +709,5 @@ int main(void)
         tcase_add_test(t, one_writer_at_a_time);
         tcase_add_test(t, named_slots);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

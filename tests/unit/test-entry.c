@@ -8,6 +8,7 @@
 
 /* Check has a macro of this name. */
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 /* ---- names ---- */
@@ -431,8 +432,6 @@ int main(void)
 {
         Suite *s = suite_create("entry");
         TCase *t = tcase_create("entry");
-        SRunner *runner;
-        int failed;
 
         tcase_add_loop_test(t, names_come_apart, 0, (int)ARRAY_SIZE(names));
         tcase_add_test(t, other_files_are_no_entries);
@@ -449,9 +448,5 @@ int main(void)
         tcase_add_loop_test(t, what_is_no_unified_kernel, 0, 13);
         tcase_add_test(t, cut_images);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

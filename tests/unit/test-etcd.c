@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cluster/client.h"
 #include "etcd.h"
+#include "suite.h"
 
 static void start_one(void)
 {
@@ -254,8 +255,6 @@ int main(void)
 {
         Suite *s = suite_create("etcd");
         TCase *t = tcase_create("every store"), *own = tcase_create("etcd");
-        SRunner *runner;
-        int failed;
 
         tcase_add_unchecked_fixture(t, start_one, cluster_stop);
         add_cases(t);
@@ -270,9 +269,5 @@ int main(void)
         tcase_add_test(own, many_at_once);
         tcase_add_test(own, a_lost_answer_is_not_asked_for_again);
         suite_add_tcase(s, own);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

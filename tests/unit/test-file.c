@@ -16,6 +16,7 @@
 #include "base/text.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 static char path[] = "/tmp/test-file.XXXXXX";
@@ -509,8 +510,6 @@ int main(void)
 {
         Suite *s = suite_create("file");
         TCase *t = tcase_create("file"), *p = tcase_create("process");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, set_up, tear_down);
         tcase_set_timeout(t, 60);
@@ -535,9 +534,5 @@ int main(void)
         tcase_add_test(p, the_whole_group_ends);
         tcase_add_test(p, programs_that_must_succeed);
         suite_add_tcase(s, p);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -12,6 +12,7 @@
 
 /* Check has a macro of this name. */
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define GUID    "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -489,8 +490,6 @@ int main(void)
 {
         Suite *s = suite_create("firmware");
         TCase *t = tcase_create("codec"), *v = tcase_create("variables");
-        SRunner *runner = srunner_create(s);
-        int failed;
 
         tcase_add_test(t, bytes_are_those_of_the_specification);
         tcase_add_test(t, damage_is_survived);
@@ -512,8 +511,5 @@ int main(void)
         tcase_add_test(v, the_fallback_is_the_newest_other);
         tcase_add_test(v, without_variables_nothing_is_done);
         suite_add_tcase(s, v);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -9,6 +9,7 @@
 #include "image/bundle.h"
 
 #include <check.h>
+#include "suite.h"
 
 #define FILE_SIZE MIB(8)
 
@@ -184,8 +185,6 @@ int main(void)
 {
         Suite *s = suite_create("http");
         TCase *t = tcase_create("http");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 120);
         tcase_add_checked_fixture(t, start, NULL);
@@ -194,9 +193,5 @@ int main(void)
         tcase_add_test(t, nothing_is_wanted);
         tcase_add_test(t, from_several_threads);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

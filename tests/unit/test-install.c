@@ -724,5 +724,5 @@ int main(void)
         tcase_add_test(t, what_is_there_is_not_fetched);
         tcase_add_test(t, bundles_are_the_same_to_the_byte);
         suite_add_tcase(s, t);
-        return run_suite(s);
+        return suite_run(s);
 }

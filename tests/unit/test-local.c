@@ -8,6 +8,7 @@
 #include "cluster/table.h"
 #include "scratch.h"
 #include "store-cases.h"
+#include "suite.h"
 
 static struct store *open_store(sd_event *loop)
 {
@@ -263,8 +264,6 @@ int main(void)
 {
         Suite *s = suite_create("local");
         TCase *t = tcase_create("every store"), *own = tcase_create("the local one");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, scratch_begin, scratch_end);
         add_cases(t);
@@ -281,9 +280,5 @@ int main(void)
         tcase_add_test(own, two_processes_count);
         tcase_add_test(own, the_history_is_bounded);
         suite_add_tcase(s, own);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "etcd.h"
+#include "suite.h"
 
 static void start_three(void)
 {
@@ -165,8 +166,6 @@ int main(void)
 {
         Suite *s = suite_create("members");
         TCase *t = tcase_create("three members");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, start_three, stop_three);
         tcase_set_timeout(t, 200);
@@ -175,9 +174,5 @@ int main(void)
         tcase_add_test(t, without_a_majority_nothing_is_decided);
         tcase_add_test(t, transactions_while_members_die);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

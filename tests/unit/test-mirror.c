@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "image/mirror.h"
+#include "suite.h"
 
 #define NOW (1000 * USEC_PER_SEC)
 
@@ -84,16 +85,10 @@ int main(void)
 {
         Suite *s = suite_create("mirror");
         TCase *t = tcase_create("mirror");
-        SRunner *runner;
-        int failed;
 
         tcase_add_loop_test(t, every_pick, 0, (int)ARRAY_SIZE(picks));
         tcase_add_test(t, it_waits_longer_and_longer);
         tcase_add_test(t, speeds);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

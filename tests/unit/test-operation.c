@@ -12,6 +12,7 @@
 
 /* Check has a macro of this name. */
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 static struct operation sample(void)
@@ -313,8 +314,6 @@ int main(void)
 {
         Suite *s = suite_create("operation");
         TCase *t = tcase_create("operation");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, scratch_begin, scratch_end);
@@ -330,9 +329,5 @@ int main(void)
         tcase_add_loop_test(t, output_of_checks_is_text_with_a_bound, 0, 4);
         tcase_add_test(t, no_health_directory_means_no_checks);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -5,6 +5,7 @@
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 #include "tree.h"
+#include "suite.h"
 
 #define HOOKS "hooks"
 
@@ -298,8 +299,6 @@ int main(void)
 {
         Suite *s = suite_create("owner");
         TCase *t = tcase_create("all");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, begin, machine_end);
         tcase_set_timeout(t, 120);
@@ -313,9 +312,5 @@ int main(void)
         tcase_add_test(t, test_restore_cut_anywhere);
         tcase_add_test(t, test_other_restore_takes_over);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

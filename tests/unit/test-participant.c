@@ -7,6 +7,7 @@
 
 /* Check has a macro of this name. */
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 static struct cluster_record record;
@@ -382,8 +383,6 @@ int main(void)
 {
         Suite *s = suite_create("participant");
         TCase *t = tcase_create("participant");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, setup, NULL);
@@ -400,9 +399,5 @@ int main(void)
         tcase_add_test(t, a_finalize_reaches_every_node);
         tcase_add_test(t, every_input_has_an_answer);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

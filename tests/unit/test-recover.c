@@ -6,6 +6,7 @@
 
 /* Check has a macro of this name. */
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 /* ---- the page ---- */
@@ -155,8 +156,6 @@ int main(void)
 {
         Suite *s = suite_create("recover");
         TCase *t = tcase_create("page"), *r = tcase_create("root");
-        SRunner *runner;
-        int failed;
 
         tcase_add_test(t, only_what_can_be_done_is_offered);
         tcase_add_test(t, the_page_says_what_is_wrong);
@@ -165,9 +164,5 @@ int main(void)
         tcase_add_loop_test(r, a_root_has_an_init, 0, (int)ARRAY_SIZE(roots));
         tcase_add_test(r, what_is_no_filesystem_cannot_be_mounted);
         suite_add_tcase(s, r);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -9,6 +9,7 @@
 
 /* Check has a macro of this name. */
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 static struct machine machine(void)
@@ -210,8 +211,6 @@ int main(void)
 {
         Suite *s = suite_create("refused");
         TCase *t = tcase_create("refused");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, scratch_begin, scratch_end);
         tcase_add_test(t, every_one_is_remembered_once);
@@ -222,9 +221,5 @@ int main(void)
         tcase_add_test(t, without_data_the_record_counts);
         tcase_add_test(t, a_version_that_is_gone);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

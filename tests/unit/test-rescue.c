@@ -11,6 +11,7 @@
 
 /* Check has a macro of this name. */
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 #define ONE_SHOT "efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -153,8 +154,6 @@ int main(void)
 {
         Suite *s = suite_create("rescue");
         TCase *t = tcase_create("rescue");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, what_cannot_be_installed);
@@ -162,9 +161,5 @@ int main(void)
         tcase_add_test(t, the_order_of_an_exchange);
         tcase_add_test(t, it_boots_next);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -15,6 +15,7 @@
 
 /* Check has a macro of this name. */
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 static struct disk disk = { .path = "image" };
@@ -996,8 +997,6 @@ int main(void)
 {
         Suite *s = suite_create("sdboot");
         TCase *t = tcase_create("sdboot");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, setup, teardown);
@@ -1028,9 +1027,5 @@ int main(void)
         tcase_add_test(t, an_entries_directory_that_is_none);
         tcase_add_test(t, no_loader_at_all);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -339,5 +339,5 @@ int main(void)
         tcase_add_test(t, what_cannot_be_signed_stays);
         tcase_add_test(t, keys_are_made_once);
         suite_add_tcase(s, t);
-        return run_suite(s);
+        return suite_run(s);
 }

@@ -7,6 +7,7 @@
 #include "slot/kinds.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 static const uint8_t boot_1[16] = { 1 }, boot_2[16] = { 2 };
@@ -609,8 +610,6 @@ int main(void)
 {
         Suite *s = suite_create("slot");
         TCase *t = tcase_create("slot");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_test(t, names);
@@ -628,9 +627,5 @@ int main(void)
         tcase_add_loop_test(t, what_is_broken_is_named, 0, (int)ARRAY_SIZE(broken));
         tcase_add_loop_test(t, random_lives, 0, 16);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

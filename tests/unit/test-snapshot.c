@@ -697,5 +697,5 @@ int main(void)
         tcase_add_test(t, test_too_deep);
         tcase_add_test(t, test_symlink_as_path);
         suite_add_tcase(s, t);
-        return run_suite(s);
+        return suite_run(s);
 }

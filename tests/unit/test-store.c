@@ -10,6 +10,7 @@
 #include "slot/kinds.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 #define HEADER  32
@@ -742,8 +743,6 @@ int main(void)
 {
         Suite *s = suite_create("store");
         TCase *t = tcase_create("store");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, set_up, tear_down);
@@ -771,9 +770,5 @@ int main(void)
         tcase_add_loop_test(t, an_unreadable_copy_counts_as_invalid, 0, 2);
         tcase_add_test(t, two_files);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
+#include "suite.h"
 
 static struct boot_input machine(void)
 {
@@ -193,8 +194,6 @@ int main(void)
 {
         Suite *suite = suite_create("try");
         TCase *t = tcase_create("try");
-        SRunner *runner;
-        int failed;
 
         tcase_add_test(t, what_may_be_tried);
         tcase_add_test(t, every_end_is_an_end);
@@ -202,9 +201,5 @@ int main(void)
         tcase_add_test(t, what_led_here_has_failed);
         tcase_add_test(t, one_that_is_confirmed);
         suite_add_tcase(suite, t);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(suite);
 }

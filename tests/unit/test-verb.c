@@ -5,6 +5,7 @@
 #include "base/buf.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 static char called[512];
@@ -265,8 +266,6 @@ int main(void)
 {
         Suite *s = suite_create("verb");
         TCase *t = tcase_create("verb");
-        SRunner *runner;
-        int failed;
 
         tcase_add_loop_test(t, dispatched, 0, (int)ARRAY_SIZE(good));
         tcase_add_loop_test(t, refused, 0, (int)ARRAY_SIZE(bad));
@@ -276,9 +275,5 @@ int main(void)
         tcase_add_test(t, help);
         tcase_add_loop_test(t, completed, 0, (int)ARRAY_SIZE(completions));
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

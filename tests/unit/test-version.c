@@ -3,6 +3,7 @@
 #include "base/version.h"
 
 #include <check.h>
+#include "suite.h"
 #undef fail
 
 static int sign(int n)
@@ -189,8 +190,6 @@ int main(void)
 {
         Suite *s = suite_create("version");
         TCase *t = tcase_create("version");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 120);
         tcase_add_loop_test(t, every_rule, 0, (int)ARRAY_SIZE(pairs));
@@ -198,9 +197,5 @@ int main(void)
         tcase_add_test(t, it_is_an_order);
         tcase_add_test(t, what_is_a_version);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -9,6 +9,7 @@
 #include "loader/vfat.h"
 
 #include "scratch.h"
+#include "suite.h"
 
 #define SECTOR  512
 #define PENDING 256
@@ -332,8 +333,6 @@ int main(void)
 {
         Suite *suite = suite_create("vfat");
         TCase *tests = tcase_create("vfat");
-        SRunner *runner = srunner_create(suite);
-        int failed;
 
         tcase_set_timeout(tests, 60);
         tcase_add_checked_fixture(tests, scratch_begin, scratch_end);
@@ -343,8 +342,5 @@ int main(void)
         tcase_add_test(tests, without_directories_there_is_nothing_to_do);
         tcase_add_loop_test(tests, no_power_cut_loses_a_name, 0, 2);
         suite_add_tcase(suite, tests);
-        srunner_run_all(runner, CK_ENV);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+        return suite_run(suite);
 }

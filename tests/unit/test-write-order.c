@@ -283,5 +283,5 @@ int main(void)
         tcase_add_test(t, incomplete_after_a_bad_chunk);
         tcase_add_test(t, a_refusal_writes_nothing);
         suite_add_tcase(s, t);
-        return run_suite(s);
+        return suite_run(s);
 }

@@ -6,6 +6,7 @@
 #include "storage/written.h"
 
 #include "scratch.h"
+#include "suite.h"
 #undef fail
 
 /* Documentation/block/stat.rst: the 7th field are the sectors written, the 14th those discarded. */
@@ -168,8 +169,6 @@ int main(void)
 {
         Suite *s = suite_create("written");
         TCase *t = tcase_create("written");
-        SRunner *runner;
-        int failed;
 
         tcase_add_checked_fixture(t, scratch_begin, scratch_end);
         tcase_add_test(t, what_is_counted);
@@ -178,9 +177,5 @@ int main(void)
         tcase_add_test(t, what_cannot_be_told);
         tcase_add_test(t, images);
         suite_add_tcase(s, t);
-        runner = srunner_create(s);
-        srunner_run_all(runner, CK_NORMAL);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
+        return suite_run(s);
 }

@@ -18,6 +18,8 @@
 #include "base/log.h"
 #include "snapshot/snapshot.h"
 
+#include "suite.h"
+
 #define ck_ok(expression)                                                                                                   \
         do {                                                                                                                \
                 _cleanup_error_ struct error _error = {};                                                                   \
@@ -356,15 +358,4 @@ static _unused_ void make_left_out(const char *path)
         sh("cd '%s'; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'", path);
         if (is_root())
                 sh("cd '%s'; mknod null c 1 3; mknod disk b 7 200; mknod zero c 0 0", path);
-}
-
-static _unused_ int run_suite(Suite *s)
-{
-        SRunner *runner = srunner_create(s);
-        int failed;
-
-        srunner_run_all(runner, CK_ENV);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed ? 1 : 0;
 }
