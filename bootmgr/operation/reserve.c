@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -11,28 +12,44 @@
 #define OF_RECORD   "operations-reserve"
 #define RECORD_SIZE KIB(256) /* its steps, written anew at each, and the journal of a restore */
 
+static const char *const names[] = { OF_RECORD, OF_SEAL };
+
+uint64_t reserve_held(const struct machine *m)
+{
+        uint64_t sum = 0;
+        struct stat st;
+
+        for (size_t i = 0; m->snapshots.data >= 0 && i < ARRAY_SIZE(names); i++)
+                if (fstatat(m->snapshots.data, names[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+                        sum += (uint64_t)st.st_blocks * 512;
+        return sum;
+}
+
+/* What is allocated in part only is given back: it would be everybody's last room. */
 static void hold(struct machine *m, const char *name, uint64_t size)
 {
         _cleanup_close_ int fd = io_open(m->snapshots.data, name, O_RDWR | O_CREAT, 0600);
         struct stat st;
 
-        if (fd < 0 || (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= size))
-                return;
-        if (io_allocate(fd, size) >= 0)
+        if (fd < 0 || (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= size) || io_allocate(fd, size) >= 0)
                 return;
         log_debug("no room could be held for the way back");
-        if (fstat(fd, &st) == 0 && st.st_size == 0)
-                io_unlink(m->snapshots.data, name, 0);
+        io_unlink(m->snapshots.data, name, 0);
 }
 
 void reserve_hold(struct machine *m)
 {
-        uint64_t seal;
+        struct statvfs st;
+        uint64_t seal, record, half;
 
-        if (m->snapshots.data < 0 || snapshot_estimate(&m->snapshots, m->config.shared, &seal, NULL) < 0)
+        if (m->snapshots.data < 0 || snapshot_estimate(&m->snapshots, m->config.shared, &seal, NULL) < 0 ||
+            fstatvfs(m->snapshots.data, &st) < 0)
                 return;
-        hold(m, OF_RECORD, RECORD_SIZE);
-        hold(m, OF_SEAL, 2 * seal); /* what is given up is sealed, and what comes back is unpacked beside it */
+        half = ((uint64_t)st.f_bavail * st.f_frsize + reserve_held(m)) / 2;
+        record = MIN(RECORD_SIZE, half);
+        hold(m, OF_RECORD, record);
+        /* What is given up is sealed, and what comes back is unpacked beside it. */
+        hold(m, OF_SEAL, MIN(2 * seal, half - record));
 }
 
 void reserve_keep(struct machine *m)

@@ -6,8 +6,11 @@
 
 #include "operation/machine.h"
 
-/* Holds it, as far as there is room; what is held already stays. */
+/* Holds it, but never more than half of what is free: services live on that. What is held already stays. */
 void reserve_hold(struct machine *m);
+
+/* Bytes that are held: as good as free to who releases them first. */
+uint64_t reserve_held(const struct machine *m);
 
 /* Holds it or releases it, by whether there is something to go back to. Where some is held it is not looked how much is
  * needed by now, which takes a walk over the configuration: at every boot. */

@@ -68,7 +68,7 @@ static int refuse_lost_record(struct machine *m, int from, struct error *e)
 static int check_space(struct machine *m, struct error *e)
 {
         struct statvfs st;
-        uint64_t need;
+        uint64_t need, room;
         int r;
 
         r = snapshot_estimate(&m->snapshots, m->config.shared, &need, e);
@@ -77,10 +77,10 @@ static int check_space(struct machine *m, struct error *e)
         if (fstatvfs(m->snapshots.data, &st) < 0)
                 return fail_errno(e, -errno, "cannot tell the room in %s", m->data_path);
         /* Twice: the seal when this version is left, and what a restore would put beside it. */
-        if ((uint64_t)st.f_bavail * st.f_frsize < 2 * need) {
+        room = (uint64_t)st.f_bavail * st.f_frsize + reserve_held(m);
+        if (room < 2 * need) {
                 fail(e, -ENOSPC, &kind_no_space, "%s has %llu KiB free, a snapshot and its restore need up to %llu KiB",
-                     m->data_path, (unsigned long long)(st.f_bavail * st.f_frsize / 1024),
-                     (unsigned long long)(2 * need / 1024));
+                     m->data_path, (unsigned long long)(room / 1024), (unsigned long long)(2 * need / 1024));
                 return fail_hint(e, "free space on the data partition, or take paths out of SharedPaths=");
         }
         return 0;

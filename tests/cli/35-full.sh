@@ -11,10 +11,11 @@ operation() { m show upgrade status --json | json "$1"; }
 held() { find data -maxdepth 1 -name '*-reserve' -size +0 -printf '%f\n' | sort | tr '\n' ' '; }
 fill() { dd if=/dev/zero of=data/fill bs=4k 2>/dev/null || ! dd if=/dev/zero of=data/more bs=1 count=1 2>/dev/null; }
 # shellcheck disable=SC2034 # it is lib.sh's
-upgraded() {
+upgraded() { # [SIZE [BYTES of configuration]]
         if mountpoint -q data; then umount data; fi
-        rm -rf disk.img esp data trust conf && running='' && make_machine && mount -t tmpfs -o size=4M tmpfs data || return 1
+        rm -rf disk.img esp data trust conf && running='' && make_machine && mount -t tmpfs -o "size=${1:-4M}" tmpfs data || return 1
         m upgrade system -q 1.bundle && boots && mkdir -p data/root/cfg && echo one >data/root/cfg/app.conf
+        [ -z "${2-}" ] || content large "$2" >data/root/cfg/large
         m upgrade system -q 2.bundle && boots && echo two >data/root/cfg/app.conf
 }
 bundle 1 && bundle 2 || exit 2
@@ -51,5 +52,13 @@ ok "once there is room it goes on" boot_up
 is "with its configuration" one "$(config)"
 is "what version 2 had is kept" 1 "$(find data/discarded -name '*.tar.zst' | wc -l)"
 is "slot a is confirmed" confirmed "$(status 'j["slots"][0]["state"]')"
+# What is held is no room that an upgrade lacks, and leaves half of it to others
+upgraded 5632k 1048576 || exit 2
+free=$(df --output=avail -k data | tail -n 1)
+held=$(du -ck data/*-reserve | tail -n 1 | cut -f1)
+is "room is held, and no more than what is left ($held of $((held + free)) KiB)" yes "$([ "$held" -gt 1024 ] && [ "$held" -le "$free" ] && echo yes)"
+is "which is less than an upgrade asks for" yes "$([ "$free" -lt 2100 ] && echo yes)"
+bundle 3 || exit 2
+ok "an upgrade counts both" m upgrade system 3.bundle
 umount data
 finish

@@ -162,8 +162,8 @@ START_TEST(test_carry_whole)
         make_slots();
         a = listing("root/data/bootmgr/etc/a/upper");
         /* What an interrupted one left is no obstacle, and what the slot had goes. */
-        sh("mkdir -p root/data/bootmgr/etc/b/upper.new/junk root/data/bootmgr/etc/b/upper root/data/bootmgr/etc/b/work/w\n"
-           "echo old >root/data/bootmgr/etc/b/upper/gone");
+        sh("mkdir -p root/data/bootmgr/etc/b && cd root/data/bootmgr/etc/b\n"
+           "mkdir -p upper.new/junk upper work/w && echo old >upper/gone");
         ck_ok(carry_config(&place, whole_etc, 0, 1, NULL, e));
         ck_same_tree("root/data/bootmgr/etc/b/upper", a);
         b = listing("root/data/bootmgr/etc/a/upper");
