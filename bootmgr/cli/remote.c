@@ -16,6 +16,7 @@
 #define BUS_MANAGER        "org.bootmgr1.Manager"
 #define ERROR_PREFIX       "org.bootmgr1.Error."
 #define POLL_INTERVAL      (250 * USEC_PER_MSEC)
+#define UNKNOWN_TIMEOUT    (3 * USEC_PER_SEC)  /* of an operation that nobody works at */
 #define ANSWER_TIMEOUT     (20 * USEC_PER_SEC) /* of a question; a daemon that was killed is started again by it */
 #define OPERATION_JSON_MAX (256 * 1024)
 
@@ -272,7 +273,7 @@ static int detach(void)
 static int follow(sd_bus *bus, struct cli *cli, const char *id, const struct remote_request *request, struct error *e)
 {
         _cleanup_bar_ struct bar bar;
-        uint64_t answered = now_monotonic();
+        uint64_t answered = now_monotonic(), known = answered;
 
         bar_init(&bar, cli);
         bar.since = 0; /* it began when we asked */
@@ -290,8 +291,10 @@ static int follow(sd_bus *bus, struct cli *cli, const char *id, const struct rem
                         answered = now_monotonic();
                 if (r > 0)
                         bar_show(&bar, &op);
-                /* It could not even be written down. */
-                if (r == 0 && !is_at_work(bus)) {
+                if (r != 0 || is_at_work(bus))
+                        known = now_monotonic();
+                /* It could not even be written down. A daemon that has just been started knows nothing yet. */
+                if (now_monotonic() - known >= UNKNOWN_TIMEOUT) {
                         bar_done(&bar);
                         return take_failure(bus, &op, e);
                 }

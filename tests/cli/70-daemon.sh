@@ -342,6 +342,13 @@ ok "a second try succeeds, by somebody whom polkit allows it" unprivileged upgra
 has "he is told of the loss beforehand" 'gone as a way back' "$(cat err)"
 boots
 is "3 runs" '["a", "b"]' "$(status '[j["booted"], j["previous"]]')"
+mv data/operations kept-operations && : >data/operations # no step can be written down
+before=$(m status --json)
+m rollback system --json >out 2>err
+is "a rollback that cannot be written down" '[1, "failed"]' "[$?, \"$(json 'j["kind"]' <out)\"]"
+has "says so" 'cannot write .*operations' "$(cat out)"
+is "and changes nothing" "$before" "$(m status --json)"
+rm data/operations && mv kept-operations data/operations
 ok "and back, through the daemon" m rollback system
 boots
 is "4 runs again" b "$(status 'j["booted"]')"
