@@ -160,14 +160,14 @@ int operation_settle_switch(struct machine *m, struct error *e)
         return machine_save(m, e);
 }
 
-static int end_operation(struct run *run, enum operation_result result, const char *reason, struct error *e)
+static void end_operation(struct run *run, enum operation_result result, const char *reason)
 {
         const char *fields[] = { NULL };
 
         operation_end(&run->op, result, reason);
         log_event(MESSAGE_OPERATION_FAILED, fields, "%s to version %s: %s", operation_kind_to_string(run->op.kind),
                   run->op.to_version, reason);
-        return run_save(run, true, e);
+        run_save_if_possible(run);
 }
 
 /* Done, or cut right behind a switch that is no trial: the first system on a disk. */
@@ -180,42 +180,60 @@ static bool is_over(const struct machine *m, const struct run *run)
                 set->slots[m->booted].state == SLOT_CONFIRMED);
 }
 
+static int close_done(struct machine *m, struct run *run, struct error *e)
+{
+        int r;
+
+        record_operation(&m->state.set, &run->op, OPERATION_DONE, m->state.set.operation_reason);
+        r = machine_save(m, e);
+        if (r < 0)
+                return r;
+        operation_end(&run->op, RESULT_DONE, NULL);
+        run_save_if_possible(run);
+        return 0;
+}
+
+static void close_failed(struct machine *m, struct run *run)
+{
+        _cleanup_free_ char *why = explain_failure(m, &run->op);
+
+        end_operation(run, RESULT_FAILED, why ?: slot_reason_to_string(m->state.set.operation_reason));
+}
+
+static void end_reboot(struct machine *m, struct run *run)
+{
+        struct step_record *reboot = operation_step(&run->op, "REBOOT");
+
+        if (reboot && reboot->state != STEP_DONE) {
+                _cleanup_free_ char *note = xasprintf("generation %llu runs",
+                                                      (unsigned long long)m->state.set.target_generation);
+
+                run->op.generation = m->state.set.target_generation;
+                step_end(reboot, STEP_DONE, note);
+        }
+        run_save_if_possible(run);
+}
+
 /* What the record says of the newest operation becomes what its steps say. */
 static int reconcile(struct machine *m, struct run *run, struct error *e)
 {
         const struct slot_set *set = &m->state.set;
         char id[OPERATION_ID_SIZE];
-        struct step_record *reboot;
-        int r;
 
         if (!run->op.n_steps || run->op.result != RESULT_IN_PROGRESS)
                 return 0;
         hex_encode(set->operation_id, sizeof(set->operation_id), id);
         if (!streq(id, run->op.id))
-                return end_operation(run, RESULT_FAILED, "interrupted before it was recorded", e);
-        if (set->operation_state == OPERATION_FAILED) {
-                _cleanup_free_ char *why = explain_failure(m, &run->op);
-
-                return end_operation(run, RESULT_FAILED, why ?: slot_reason_to_string(set->operation_reason), e);
-        }
-        if (set->operation_state == OPERATION_ABORTED)
-                return end_operation(run, RESULT_FAILED, "the machine stopped before the switch was durable", e);
-        if (is_over(m, run)) {
-                record_operation(&m->state.set, &run->op, OPERATION_DONE, set->operation_reason);
-                r = machine_save(m, e);
-                operation_end(&run->op, RESULT_DONE, NULL);
-                return r < 0 ? r : run_save(run, true, e);
-        }
-        if (set->operation_state == OPERATION_STAGED || m->booted != run->op.to_slot)
-                return 0;
-        reboot = operation_step(&run->op, "REBOOT");
-        if (reboot && reboot->state != STEP_DONE) {
-                _cleanup_free_ char *note = xasprintf("generation %llu runs", (unsigned long long)set->target_generation);
-
-                run->op.generation = set->target_generation;
-                step_end(reboot, STEP_DONE, note);
-        }
-        return run_save(run, true, e);
+                end_operation(run, RESULT_FAILED, "interrupted before it was recorded");
+        else if (set->operation_state == OPERATION_FAILED)
+                close_failed(m, run);
+        else if (set->operation_state == OPERATION_ABORTED)
+                end_operation(run, RESULT_FAILED, "the machine stopped before the switch was durable");
+        else if (is_over(m, run))
+                return close_done(m, run, e);
+        else if (set->operation_state != OPERATION_STAGED && m->booted == run->op.to_slot)
+                end_reboot(m, run);
+        return 0;
 }
 
 /* A rollback that began at the boot menu or in the firmware has no steps yet. */
@@ -259,7 +277,7 @@ static int adopt(struct machine *m, struct run *run, struct observer *o, struct 
         if (!is_unknown(m, &run->op))
                 return 0;
         if (run->op.n_steps && run->op.result == RESULT_IN_PROGRESS)
-                end_operation(run, RESULT_FAILED, "superseded by a rollback before it was switched to", NULL);
+                end_operation(run, RESULT_FAILED, "superseded by a rollback before it was switched to");
         explain_refine(m);
         run_done(run);
         r = run_from_record(run, m, o, "found at boot", e);
@@ -269,9 +287,8 @@ static int adopt(struct machine *m, struct run *run, struct observer *o, struct 
         run->op.generation = set->target_generation;
         adopt_step(run, "STOP_SERVICES", STEP_SKIPPED, "nothing runs yet");
         adopt_step(run, "SWITCH_ENTRY", STEP_DONE, "made by the boot itself");
-        r = run_save(run, true, e);
-        if (r >= 0)
-                r = machine_save(m, e);
+        run_save_if_possible(run);
+        r = machine_save(m, e);
         if (r >= 0)
                 log_event(MESSAGE_ROLLBACK_STARTED, NULL, "going from version %s to version %s in slot %c: %s",
                           run->op.from_version, run->op.to_version, slot_name(run->op.to_slot), run->op.reason);
@@ -441,7 +458,7 @@ static int give_up_slot(struct machine *m, struct run *run, const struct error *
                 _cleanup_free_ char *reason = xasprintf("%s (found out when the configuration was migrated)",
                                                         why->message ?: "the configuration could not be taken over");
 
-                end_operation(run, RESULT_FAILED, reason, NULL);
+                end_operation(run, RESULT_FAILED, reason);
         }
         return -EHOSTDOWN;
 }

@@ -210,7 +210,9 @@ int machine_lock(struct machine *m, struct error *e)
         if (r < 0)
                 return r;
         r = operation_settle_switch(m, e);
-        return r < 0 ? r : operation_close_orphan(m, e);
+        if (r >= 0)
+                operation_close_orphan(m);
+        return r;
 }
 
 int machine_lock_patiently(struct machine *m, struct error *e)

@@ -100,7 +100,7 @@ int operation_load_newest(struct machine *m, struct operation *ret, struct error
 
         r = list_names(m, &names);
         if (r < 0)
-                return r;
+                return r == -ENOENT ? r : fail_errno(e, r, "cannot list %s/" DIRECTORY, m->data_path);
         /* A damaged file is reported and passed over: an older truth beats none. */
         for (size_t i = 0; i < names.n; i++) {
                 struct error why = {};
@@ -108,7 +108,7 @@ int operation_load_newest(struct machine *m, struct operation *ret, struct error
                 r = load(m, names.items[i], ret, &why);
                 if (r >= 0)
                         return 0;
-                log_warning("%s", why.message ?: error_text(r));
+                log_warning("%s: %s", names.items[i], why.message ?: error_text(r));
                 error_done(&why);
         }
         return -ENOENT;
@@ -134,7 +134,7 @@ int operation_history(struct machine *m, struct operation **ret, size_t *ret_n, 
                 if (r >= 0)
                         n++;
                 else
-                        log_warning("%s", why.message ?: error_text(r));
+                        log_warning("%s: %s", names.items[i], why.message ?: error_text(r));
                 error_done(&why);
         }
         *ret = items;
@@ -247,16 +247,19 @@ int operation_current(struct machine *m, struct operation *ret, struct error *e)
         return 0;
 }
 
-int operation_close_orphan(struct machine *m, struct error *e)
+void operation_close_orphan(struct machine *m)
 {
         _cleanup_operation_ struct operation op = {};
+        _cleanup_error_ struct error why = {};
         int r;
 
-        r = m->snapshots.data < 0 ? -ENOENT : operation_load_newest(m, &op, e);
-        if (r < 0 || !needs_worker(m, &op))
-                return r == -ENOENT ? 0 : r;
-        operation_end(&op, RESULT_FAILED, INTERRUPTED);
-        return operation_save(m, &op, true, e);
+        r = m->snapshots.data < 0 ? -ENOENT : operation_load_newest(m, &op, &why);
+        if (r >= 0 && needs_worker(m, &op)) {
+                operation_end(&op, RESULT_FAILED, INTERRUPTED);
+                r = operation_save(m, &op, true, &why);
+        }
+        if (r < 0 && r != -ENOENT)
+                log_warning("%s: what was interrupted stays as it is", why.message ?: error_text(r));
 }
 
 int operation_begin(struct machine *m, struct operation *op, const char *id, struct error *e)

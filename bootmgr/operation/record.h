@@ -26,8 +26,9 @@ bool operation_is_superseded(const struct slot_set *set, const struct operation 
  * Nobody need boot an image before the next try. */
 int operation_settle_switch(struct machine *m, struct error *e);
 
-/* Under the lock: an operation whose worker died while it prepared is closed as FAILED. */
-int operation_close_orphan(struct machine *m, struct error *e);
+/* Under the lock: an operation whose worker died while it prepared is closed as FAILED. Where that cannot be written, it is
+ * said, and the next one does it: what the steps say keeps no machine from anything. */
+void operation_close_orphan(struct machine *m);
 
 /* Ends it: result, reason (may be NULL), end time, its running step as FAILED or DONE and the waiting ones
  * as SKIPPED unless it is done. In memory only. */

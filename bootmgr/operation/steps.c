@@ -161,6 +161,14 @@ int run_save(struct run *run, bool durable, struct error *e)
         return r;
 }
 
+void run_save_if_possible(struct run *run)
+{
+        _cleanup_error_ struct error why = {};
+
+        if (run_save(run, true, &why) < 0)
+                log_warning("%s", why.message ?: "the steps of the operation cannot be written");
+}
+
 bool run_must_go_on(const struct run *run)
 {
         return run->op.kind == OPERATION_ROLLBACK && run->op.automatic;
@@ -169,7 +177,6 @@ bool run_must_go_on(const struct run *run)
 int run_step(struct run *run, const char *name, int (*function)(struct run *run, struct error *e), struct error *e)
 {
         struct step_record *s = operation_step(&run->op, name);
-        struct error why = {};
         int r;
 
         run->current = s;
@@ -191,10 +198,7 @@ int run_step(struct run *run, const char *name, int (*function)(struct run *run,
         }
         if (run->op.generation == 0 && !run_must_go_on(run))
                 return run_save(run, true, e);
-        /* From the switch on the record says what counts: a full data partition makes nothing fail that was done. */
-        if (run_save(run, true, &why) < 0)
-                log_warning("%s", why.message ?: "the steps of the operation cannot be written");
-        error_done(&why);
+        run_save_if_possible(run);
         return 0;
 }
 

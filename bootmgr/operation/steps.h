@@ -65,6 +65,8 @@ bool run_must_go_on(const struct run *run);
 
 void run_note(struct run *run, const char *fmt, ...) _printf_(2, 3);
 int run_save(struct run *run, bool durable, struct error *e);
+/* From the switch on the record says what counts: a full data partition makes nothing fail that was done. */
+void run_save_if_possible(struct run *run);
 
 /* Ends the operation before the machine was switched: JSON, then the record. Returns `code`. */
 int run_abandon(struct run *run, int code, struct error *e);

@@ -386,16 +386,6 @@ static void leave_damaged(struct machine *m, struct observer *o)
                                                      : error_text(r));
 }
 
-/* The machine goes down: it was switched, whatever can be written about it. */
-static int save_at_last(struct run *run)
-{
-        _cleanup_error_ struct error why = {};
-
-        if (run_save(run, true, &why) < 0)
-                log_warning("%s", why.message ?: "the steps of the operation cannot be written");
-        return 0;
-}
-
 int operation_switch(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -435,5 +425,6 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
                 r = machine_save(m, e);
                 operation_end(&run.op, RESULT_DONE, NULL);
         }
-        return r < 0 ? r : save_at_last(&run);
+        run_save_if_possible(&run);
+        return r;
 }

@@ -43,15 +43,30 @@ is "and nothing is changed" "$before" "$(fingerprint)"
 ok "an automatic one goes on" m rollback system --automatic
 is "slot a boots next" a "$(status 'j["next"]')"
 choose_next
-m boot-config >out 2>err
-is "version 1 does not run without its configuration" 1 $?
-has "and says why" 'No space left on device|no room|free' "$(cat err)"
+fails 3 no-space "version 1 does not run without its configuration" m boot-config
 is "nothing was lost" two "$(config)"
 rm data/fill
 ok "once there is room it goes on" boot_up
 is "with its configuration" one "$(config)"
 is "what version 2 had is kept" 1 "$(find data/discarded -name '*.tar.zst' | wc -l)"
 is "slot a is confirmed" confirmed "$(status 'j["slots"][0]["state"]')"
+# Steps that cannot be written keep no machine from anything: here those of a preparation whose worker died
+upgraded || exit 2
+python3 -c 'import glob, json
+path = max(glob.glob("data/operations/*"))
+op = json.load(open(path))
+op.update(state="IN_PROGRESS", end=None, generation=0)
+json.dump(op, open(path, "w"))'
+rm data/*-reserve
+ok "full, and an interrupted preparation is to be closed" fill
+before=$(cat data/operations/*)
+ok "the machine boots" boot_up
+has "and says what it could not write" 'what was interrupted stays as it is|No space left' "$(cat err)"
+is "which is as it was" "$before" "$(cat data/operations/*)"
+rm data/fill
+ok "once there is room" m boot-config
+is "it is closed" FAILED "$(operation 'j["state"]')"
+
 # What is held is no room that an upgrade lacks, and leaves half of it to others
 upgraded 5632k 1048576 || exit 2
 free=$(df --output=avail -k data | tail -n 1)
