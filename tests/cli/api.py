@@ -171,6 +171,14 @@ def run(*words):
     return json.loads(p.stdout)
 
 
+def put_program(text):
+    """What runs just now cannot be written to."""
+    new = W / "bootmgr-image.new"
+    new.write_text(text)
+    new.chmod(0o755)
+    new.replace(W / "bootmgr-image")
+
+
 def identifier(n):
     return f"{n:032x}"
 
@@ -371,9 +379,9 @@ def part_kinds():
     archive.write_bytes(good)
     program = (W / "bootmgr-image").read_text()
     for what, words, status, kind in (("killed", "kill -9 $$", 503, "interrupted"), ("silent", "exit 1", 500, "failed")):
-        (W / "bootmgr-image").write_text("#!/bin/sh\n" + words + "\n")
+        put_program("#!/bin/sh\n" + words + "\n")
         refused(f"a worker that is {what}", status, kind, o.post(rollback, {"id": identifier(25)}))
-    (W / "bootmgr-image").write_text(program)
+    put_program(program)
     same("finalize", 200, o.post("/api/cluster/finalize", {"id": identifier(26)})[0])
     refused("no way back any more", 409, "finalized", o.post(rollback, {"id": identifier(27)}))
     same("repeated, it says that it was done", (200, {"id": identifier(26), "epoch": 0, "result": "done"}),
