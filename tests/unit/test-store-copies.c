@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The state record's two copies: which one is read, which one is written, and what is left when a write, a flush or a byte
+ * goes wrong. */
+#include <fcntl.h>
+
+#include "base/io.h"
+#include "slot/kinds.h"
+
+#include "state-case.h"
+#include "suite.h"
+
+static struct state_place place;
+
+static void set_up(void)
+{
+        char name[] = "/tmp/test-store.XXXXXX";
+        int fd = mkstemp(name);
+
+        ck_assert_int_ge(fd, 0);
+        unlink(name);
+        ck_assert_int_eq(ftruncate(fd, 2 * STATE_COPY_DISTANCE), 0);
+        place = (struct state_place){ .fd = { fd, fd }, .offset = { 0, STATE_COPY_DISTANCE } };
+}
+
+static void tear_down(void)
+{
+        io_set_ops(NULL);
+        state_place_close(&place);
+        ck_assert_int_eq(place.fd[0], -1);
+        ck_assert_int_eq(place.fd[1], -1);
+}
+
+static void put_copy(int i, const uint8_t *copy)
+{
+        ck_assert_int_eq(io_pwrite(place.fd[i], copy, STATE_COPY_SIZE, place.offset[i]), 0);
+}
+
+static void get_copy(int i, uint8_t *copy)
+{
+        ck_assert_int_eq(io_pread(place.fd[i], copy, STATE_COPY_SIZE, place.offset[i]), 0);
+}
+
+static struct state formatted(void)
+{
+        struct state a = sample(), s;
+
+        ck_assert_int_eq(state_format(&place, &a.set, NULL), 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        return s;
+}
+
+START_TEST(a_new_record_has_two_copies)
+{
+        struct state s = formatted();
+
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_uint_eq(s.sequence, 2);
+        ck_assert_int_eq(s.copy, 1);
+        ck_assert_uint_eq(s.set.floor, sample().set.floor);
+}
+END_TEST
+
+START_TEST(the_older_copy_is_written)
+{
+        struct state s = formatted(), again;
+        uint8_t before[2][STATE_COPY_SIZE], after[2][STATE_COPY_SIZE];
+
+        for (int i = 0; i < 6; i++) {
+                int older = !s.copy;
+
+                get_copy(0, before[0]);
+                get_copy(1, before[1]);
+                s.set.floor = (uint64_t)i;
+                ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+                ck_assert_int_eq(s.copy, older);
+                ck_assert_uint_eq(s.sequence, 3 + (uint64_t)i);
+                get_copy(0, after[0]);
+                get_copy(1, after[1]);
+                ck_assert_mem_eq(before[!older], after[!older], STATE_COPY_SIZE);
+                ck_assert_mem_ne(before[older], after[older], STATE_COPY_SIZE);
+                ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+                ck_assert_uint_eq(again.set.floor, (uint64_t)i);
+                ck_assert_uint_eq(again.sequence, s.sequence);
+                ck_assert_int_eq(again.copy, older);
+                ck_assert_int_eq(again.n_valid, 2);
+        }
+}
+END_TEST
+
+START_TEST(one_copy_is_enough_and_is_made_two_again)
+{
+        struct state s = formatted();
+        uint8_t copy[STATE_COPY_SIZE];
+
+        get_copy(_i, copy);
+        copy[100] ^= 1;
+        put_copy(_i, copy);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 1);
+        ck_assert_int_eq(s.copy, !_i);
+        ck_assert_uint_eq(s.sequence, _i ? 1 : 2);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.copy, _i); /* over the damaged one */
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_int_eq(s.copy, _i);
+}
+END_TEST
+
+/* Both copies are lost, by damage to the copies themselves or by a read error that passes. What is rebuilt wins over
+ * whatever comes back, and both copies are made at once. */
+START_TEST(both_lost)
+{
+        static const uint64_t far = UINT64_C(1) << 55; /* above any clock */
+        static const struct {
+                uint64_t sequence; /* in the damaged headers; 0: nothing but zeros there */
+                uint64_t at_least;
+        } rows[] = {
+                { 0, UINT64_C(1) << 40 },
+                { 7, UINT64_C(1) << 40 },
+                { far, far },
+                { UINT64_MAX, UINT64_C(1) << 40 }, /* no sequence that ever was: it would leave no room above */
+        };
+        uint8_t copy[STATE_COPY_SIZE] = {};
+        struct state s = formatted(), again;
+        struct error e = {};
+
+        for (int i = 0; i < 2; i++) {
+                get_copy(i, copy);
+                put_le64(copy + 16, rows[_i].sequence - (uint64_t)i);
+                copy[100] ^= 1;
+                if (rows[_i].sequence == 0)
+                        memset(copy, 0, sizeof(copy));
+                put_copy(i, copy);
+        }
+        ck_assert_int_eq(state_load(&place, &s, &e), -ENODATA);
+        ck_assert_ptr_eq(e.kind, &kind_state_unreadable);
+        error_done(&e);
+        ck_assert_int_eq(s.n_valid, 0);
+        ck_assert_uint_ge(s.sequence, rows[_i].at_least);
+        ck_assert_uint_lt(s.sequence, UINT64_C(1) << 62);
+        ck_assert_int_eq(slot_set_check(&s.set, NULL), 0);
+        ck_assert_int_eq(slot_set_selectable(&s.set), 0);
+        s.set.floor = 77;
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0); /* and it can begin again */
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_int_eq(again.n_valid, 2);
+        ck_assert_uint_eq(again.sequence, s.sequence);
+        ck_assert_uint_gt(again.sequence, rows[_i].at_least);
+        ck_assert_uint_eq(again.set.floor, 77);
+}
+END_TEST
+
+static ssize_t no_pread(int fd, void *data, size_t n, uint64_t offset)
+{
+        return -EIO;
+}
+
+/* A cable that was loose for a moment: the copies are whole, and old. One of them can still not be written (`_i`; 2: both
+ * can), so it comes back. */
+START_TEST(what_was_rebuilt_wins_over_what_comes_back)
+{
+        struct state s = formatted(), again;
+        struct io_ops ops = io_system_ops;
+        uint8_t old[STATE_COPY_SIZE];
+
+        s.sequence = UINT64_C(1) << 39; /* a record of a long life */
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        get_copy(_i % 2, old);
+        ops.pread = no_pread;
+        io_set_ops(&ops);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        io_set_ops(NULL);
+        s.set.floor = 77;
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        if (_i < 2)
+                put_copy(_i, old);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_uint_eq(again.set.floor, 77);
+        ck_assert_int_eq(again.n_valid, 2);
+}
+END_TEST
+
+/* A newer program wrote the copy `newer` in a format of its own: earlier than ours, later, or nobody can tell. */
+START_TEST(a_newer_format_is_not_undone)
+{
+        int newer = _i % 2;
+        uint64_t sequence = (uint64_t[]){ 0, 9, newer ? 1 : 2 }[_i / 2];
+        struct state s = formatted();
+        struct error e = {};
+        uint8_t copy[STATE_COPY_SIZE];
+
+        get_copy(newer, copy);
+        put_le16(copy + 8, 2);
+        put_le64(copy + 16, sequence);
+        seal(copy);
+        put_copy(newer, copy);
+        s.sequence = 77;
+        if (sequence == 0) {
+                ck_assert_int_eq(state_load(&place, &s, &e), 0);
+                ck_assert_int_eq(s.copy, !newer);
+                ck_assert_int_eq(s.n_valid, 1);
+                return;
+        }
+        ck_assert_int_eq(state_load(&place, &s, &e), -EPROTONOSUPPORT);
+        ck_assert_ptr_eq(e.kind, &kind_state_unreadable);
+        ck_assert_msg(strstr(e.message, "newer"), "%s", e.message);
+        error_done(&e);
+        ck_assert_uint_eq(s.sequence, 77);
+}
+END_TEST
+
+START_TEST(unknown_trailing_bytes_are_kept)
+{
+        static const size_t sizes[] = { 1, 100, STATE_COPY_SIZE - HEADER - PAYLOAD };
+        size_t n = sizes[_i];
+        struct state s = sample();
+        uint8_t copy[STATE_COPY_SIZE];
+
+        fill(s.extra, n, 7);
+        s.n_extra = n;
+        state_encode(&s, copy);
+        ck_assert_uint_eq(get_le32(copy + 12), PAYLOAD + n);
+        put_copy(0, copy);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_uint_eq(s.n_extra, n);
+        s.set.floor = 5;
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.copy, 1);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.copy, 1);
+        ck_assert_uint_eq(s.n_extra, n);
+        for (size_t i = 0; i < n; i++)
+                ck_assert_int_eq(s.extra[i], (uint8_t)(7 + i));
+}
+END_TEST
+
+/* Bytes that are no header say nothing of a sequence, however high. */
+START_TEST(what_never_was_a_record_says_nothing)
+{
+        uint8_t copy[STATE_COPY_SIZE];
+        struct state s;
+
+        memset(copy, 0x11, sizeof(copy));
+        put_le64(copy + 16, UINT64_C(1) << 61);
+        put_copy(0, copy);
+        put_copy(1, copy);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        ck_assert_uint_lt(s.sequence, UINT64_C(1) << 61);
+}
+END_TEST
+
+START_TEST(what_is_broken_is_not_written)
+{
+        struct state s = formatted(), again;
+        struct error e = {};
+
+        s.set.slots[2].tries = 0;
+        ck_assert_int_eq(state_save(&place, &s, &e), -EINVAL);
+        ck_assert_msg(strstr(e.message, "slot c"), "%s", e.message);
+        error_done(&e);
+        ck_assert_int_eq(state_format(&place, &s.set, NULL), -EINVAL);
+        ck_assert_uint_eq(s.sequence, 2);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_uint_eq(again.sequence, 2);
+        ck_assert_int_eq(again.set.slots[2].tries, 3);
+}
+END_TEST
+
+/* An I/O layer whose call number `fault.at` fails, and that lists what was called. */
+static struct {
+        int at, calls, error;
+        ssize_t half; /* > 0: the write tears after so many bytes */
+        char log[16];
+} fault;
+
+static bool fails(char what)
+{
+        if (fault.calls < (int)sizeof(fault.log) - 1)
+                fault.log[fault.calls] = what;
+        return fault.calls++ == fault.at;
+}
+
+static ssize_t faulty_pwrite(int fd, const void *data, size_t n, uint64_t offset)
+{
+        if (!fails('w'))
+                return io_system_ops.pwrite(fd, data, n, offset);
+        if (fault.half > 0)
+                io_system_ops.pwrite(fd, data, (size_t)fault.half, offset);
+        return fault.error;
+}
+
+static ssize_t faulty_pread(int fd, void *data, size_t n, uint64_t offset)
+{
+        return fails('r') ? fault.error : io_system_ops.pread(fd, data, n, offset);
+}
+
+static int faulty_fsync(int fd)
+{
+        return fails('f') ? fault.error : io_system_ops.fsync(fd);
+}
+
+static void break_call(int at, int error, ssize_t half)
+{
+        static struct io_ops ops;
+
+        ops = io_system_ops;
+        ops.pwrite = faulty_pwrite;
+        ops.pread = faulty_pread;
+        ops.fsync = faulty_fsync;
+        fault = (typeof(fault)){ .at = at, .error = error, .half = half };
+        io_set_ops(&ops);
+}
+
+/* Before the first, the copy that stays is flushed: who wrote it may have been killed before that. */
+START_TEST(saving_is_write_flush_read_back)
+{
+        struct state s = formatted();
+
+        break_call(-1, 0, 0);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_str_eq(fault.log, "fwfr");
+        break_call(-1, 0, 0);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_str_eq(fault.log, "wfr");
+}
+END_TEST
+
+START_TEST(a_new_record_with_one_copy_is_none)
+{
+        struct state a = sample();
+
+        for (int at = 0; at < 6; at += 3) {
+                break_call(at, -EIO, 0); /* the write of the first, of the second */
+                ck_assert_int_eq(state_format(&place, &a.set, NULL), -EIO);
+                ck_assert_int_gt(fault.calls, at);
+        }
+}
+END_TEST
+
+/* The first flush, the write, the flush, the read-back fail; the write also torn at every 512 bytes: the other copy is
+ * valid. */
+START_TEST(a_failed_write_leaves_the_other_copy)
+{
+        static const int errors[] = { -EIO, -ENOSPC, -EROFS };
+        int call = _i % 4, error = errors[_i / 4];
+
+        for (ssize_t half = 0; half < STATE_COPY_SIZE; half += 512) {
+                struct state s = formatted(), again;
+                struct error e = {};
+
+                s.set.floor = 99; /* in the first sector; the last one that is used: */
+                memset(s.set.slots[SLOT_MAX - 1].snapshot, 99, DIGEST_SIZE);
+                break_call(call, error, half);
+                ck_assert_int_eq(state_save(&place, &s, &e), error);
+                ck_assert_msg(strstr(e.message, "state record"), "%s", e.message);
+                error_done(&e);
+                io_set_ops(NULL);
+                ck_assert_uint_eq(s.sequence, 2); /* so that a second try writes the same copy */
+                ck_assert_int_eq(s.copy, 1);
+                ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+                /* The old record, or with all its bytes on the disk the new one: never a mixture. */
+                if (call == 0 || (call == 1 && half < HEADER + PAYLOAD)) {
+                        ck_assert_int_eq(again.n_valid, call == 1 && half > 0 ? 1 : 2);
+                        ck_assert_uint_eq(again.set.floor, sample().set.floor);
+                } else {
+                        ck_assert_uint_eq(again.set.floor, 99);
+                        ck_assert_int_eq(again.set.slots[SLOT_MAX - 1].snapshot[0], 99);
+                }
+                ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+                ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+                ck_assert_uint_eq(again.set.floor, 99);
+                ck_assert_int_eq(again.n_valid, 2);
+        }
+}
+END_TEST
+
+/* After the loss of both one place that can be written is enough; with none it is an error. */
+START_TEST(rebuilding_where_one_place_is_broken)
+{
+        static const uint8_t zeros[STATE_COPY_SIZE];
+        struct state s = formatted(), again;
+        uint64_t sequence;
+
+        put_copy(0, zeros);
+        put_copy(1, zeros);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        sequence = s.sequence;
+        break_call(_i ? 3 : 0, -EIO, 0); /* wfrwfr: the second write; the first one ends its copy: wwfr */
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_str_eq(fault.log, _i ? "wfrw" : "wwfr");
+        io_set_ops(NULL);
+        ck_assert_int_eq(s.n_valid, 1);
+        ck_assert_int_eq(s.copy, !_i);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_int_eq(again.copy, !_i);
+        ck_assert_int_eq(again.n_valid, 1);
+        ck_assert_uint_eq(again.sequence, sequence + 1);
+}
+END_TEST
+
+/* A disk that says yes and keeps the old bytes. */
+static ssize_t lying_pwrite(int fd, const void *data, size_t n, uint64_t offset)
+{
+        return (ssize_t)n;
+}
+
+START_TEST(a_lying_disk_is_found_out)
+{
+        struct state s = formatted();
+        struct io_ops ops = io_system_ops;
+
+        ops.pwrite = lying_pwrite;
+        io_set_ops(&ops);
+        ck_assert_int_eq(state_save(&place, &s, NULL), -EIO);
+        ck_assert_uint_eq(s.sequence, 2);
+        s.set.floor = 5;
+        ck_assert_int_eq(state_format(&place, &s.set, NULL), -EIO);
+        ck_assert_int_eq(ftruncate(place.fd[0], 0), 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        ck_assert_int_eq(state_save(&place, &s, NULL), -EIO);
+        ck_assert_int_eq(s.n_valid, 0);
+}
+END_TEST
+
+START_TEST(an_unreadable_copy_counts_as_invalid)
+{
+        struct state s = formatted();
+
+        break_call(_i, -EIO, 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 1);
+        ck_assert_int_eq(s.copy, !_i);
+}
+END_TEST
+
+START_TEST(two_files)
+{
+        struct state a = sample(), s;
+        int one = place.fd[0], two = dup(one);
+
+        place.fd[1] = two;
+        ck_assert_int_eq(state_format(&place, &a.set, NULL), 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        state_place_close(&place);
+        ck_assert_int_lt(fcntl(one, F_GETFD), 0);
+        ck_assert_int_lt(fcntl(two, F_GETFD), 0);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("store-copies");
+        TCase *t = tcase_create("store");
+
+        tcase_set_timeout(t, 60);
+        tcase_add_checked_fixture(t, set_up, tear_down);
+        tcase_add_test(t, a_new_record_has_two_copies);
+        tcase_add_test(t, the_older_copy_is_written);
+        tcase_add_loop_test(t, one_copy_is_enough_and_is_made_two_again, 0, 2);
+        tcase_add_loop_test(t, both_lost, 0, 4);
+        tcase_add_loop_test(t, what_was_rebuilt_wins_over_what_comes_back, 0, 3);
+        tcase_add_loop_test(t, rebuilding_where_one_place_is_broken, 0, 2);
+        tcase_add_loop_test(t, a_newer_format_is_not_undone, 0, 6);
+        tcase_add_loop_test(t, unknown_trailing_bytes_are_kept, 0, 3);
+        tcase_add_test(t, what_never_was_a_record_says_nothing);
+        tcase_add_test(t, what_is_broken_is_not_written);
+        tcase_add_test(t, saving_is_write_flush_read_back);
+        tcase_add_test(t, a_new_record_with_one_copy_is_none);
+        tcase_add_loop_test(t, a_failed_write_leaves_the_other_copy, 0, 12);
+        tcase_add_test(t, a_lying_disk_is_found_out);
+        tcase_add_loop_test(t, an_unreadable_copy_counts_as_invalid, 0, 2);
+        tcase_add_test(t, two_files);
+        suite_add_tcase(s, t);
+        return suite_run(s);
+}
