@@ -24,7 +24,8 @@ static int block_signals(sd_event *event)
         return sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
 }
 
-/* What cannot be had of it is said, and the bus is served all the same: it is how a machine is mended. */
+/* Before the name on the bus: who sees that, or READY=1, finds everything served. What cannot be had of the interface is
+ * said, and the bus is served all the same: it is how a machine is mended. */
 static void start_api(struct manager *m, struct api *api, struct config *config)
 {
         _cleanup_error_ struct error e = {};
@@ -54,11 +55,12 @@ static int run(struct manager *m, struct api *api, struct config *config, sd_bus
                 r = sd_bus_attach_event(*bus, m->event, SD_EVENT_PRIORITY_NORMAL);
         if (r >= 0)
                 r = manager_start(m);
-        if (r >= 0)
-                r = bus_publish(*bus, m);
         if (r < 0)
                 return r;
         start_api(m, api, config);
+        r = bus_publish(*bus, m);
+        if (r < 0)
+                return r;
         sd_notify(0, "READY=1");
         return sd_event_loop(m->event);
 }

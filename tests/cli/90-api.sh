@@ -112,13 +112,6 @@ stop() {
         kill $daemon
         wait $daemon
 }
-# It is on the bus before it listens elsewhere.
-await() {
-        for _ in $(seq 100); do
-                "$@" && return
-                sleep 0.05
-        done
-}
 # The parser of /metrics is a package of the system's Python.
 api() { /usr/bin/python3 "$top/tests/cli/api.py" "$W" "$port" "$top/docs/openapi.json" "$@"; }
 
@@ -126,7 +119,6 @@ api() { /usr/bin/python3 "$top/tests/cli/api.py" "$W" "$port" "$top/docs/openapi
 
 chmod 640 node.key
 start || exit 2
-await grep -q 'HTTPS interface' bootmgrd.err
 has "a key that others can read" "no HTTPS interface: .*node.key can be read by others" "$(cat bootmgrd.err)"
 ok "the bus is served all the same" busctl get-property org.bootmgr1 /org/bootmgr1 org.bootmgr1.Manager Booted
 stop
@@ -134,7 +126,6 @@ chmod 600 node.key
 sed 's/^Key=.*/&.none/' daemon.conf >no-key.conf
 : >bootmgrd.err
 start "$W/no-key.conf" || exit 2
-await grep -q 'cannot read' bootmgrd.err
 has "a key that is not there" "cannot read .*node.key.none" "$(cat bootmgrd.err)"
 stop
 : >bootmgrd.err
@@ -147,7 +138,7 @@ stop
 # --- the interface ---
 
 start || exit 2
-await curl -sko /dev/null "https://127.0.0.1:$port/healthz"
+ok "who sees it on the bus finds that it listens, too" curl -sko /dev/null "https://127.0.0.1:$port/healthz"
 for part in documented rights requests hostile kinds all-kinds; do
         if [ "$part" = kinds ]; then
                 { m upgrade system -q 2.bundle && boots; } || flunk "version 2 boots"
