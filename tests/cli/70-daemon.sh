@@ -8,14 +8,10 @@
 # shellcheck disable=SC2317
 . "$(dirname "$0")/lib.sh"
 
-bootmgrd=$(dirname "$BOOTMGR")/bootmgrd
-# For a daemon that looks when the last of it lets go of the lock: it must find the new command line.
-boots() { choose_next && echo "$running" >running && boot_up; }
+. "$top/tests/cli/bus.sh"
+
 bundle 1 && bundle 2 --chunk-size 64K && bundle 3 --chunk-size 64K && bundle 4 || exit 2
-mkdir run
-make_machine
-mv disk.img run/ # an image is its own lock: here the daemon sees it taken and left
-ln -s run/disk.img .
+daemon_machine
 m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
 
 # --- a bus, a polkit, and a daemon that the bus starts ---
@@ -26,55 +22,22 @@ if [ "$(id -u)" -eq 0 ]; then
         chmod 755 "$W"
         chmod 600 run/disk.img
 fi
-cat >bootmgr-image <<END
-#!/bin/sh
-case "\$*" in *status) while [ -e "$W/blind" ]; do sleep 0.02; done ;; esac
-cd "$W" && exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "\$(cat running)" "\$@"
-END
 cat >activate <<END
 #!/bin/sh
 unset BOOTMGR_HAND_OVER
 echo started >>"$W/starts"
 exec env BOOTMGR_PROGRAM="$W/bootmgr-image" RUNTIME_DIRECTORY="$W/run" "$bootmgrd" 2>>"$W/bootmgrd.err"
 END
-chmod +x bootmgr-image activate
+chmod +x activate
 mkdir services
 printf '[D-BUS Service]\nName=org.bootmgr1\nExec=%s/activate\n' "$W" >services/org.bootmgr1.service
-cat >bus.conf <<END
-<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <listen>unix:abstract=bootmgr-test-$$</listen>
-  <auth>EXTERNAL</auth>
-  <servicedir>$W/services</servicedir>
-  <policy context="default">
-    <allow user="*"/>
-    <allow own="*"/>
-    <allow send_destination="*"/>
-    <allow receive_sender="*"/>
-  </policy>
-  $([ -z "$me" ] || echo "<include>$top/units/org.bootmgr1.conf</include>")
-</busconfig>
-END
-DBUS_SYSTEM_BUS_ADDRESS=unix:abstract=bootmgr-test-$$
-export DBUS_SYSTEM_BUS_ADDRESS
-dbus-daemon --config-file=bus.conf --nofork --nopidfile 2>bus.err &
-bus=$!
 # shellcheck disable=SC2046
 ${CC:-cc} -o fake-polkit "$top/tests/cli/fake-polkit.c" $(pkg-config --cflags --libs libsystemd) || exit 2
-until busctl list >/dev/null 2>&1; do
-        kill -0 $bus || { cat bus.err; exit 2; }
-        sleep 0.05
-done
+polkit=
+trap 'stop_all $polkit "$(daemon_pid)" 2>/dev/null' EXIT
+start_bus "<servicedir>$W/services</servicedir>$([ -z "$me" ] || echo "<include>$top/units/org.bootmgr1.conf</include>")"
 ./fake-polkit 2>polkit.err &
 polkit=$!
-
-stop() {
-        daemon=$(daemon_pid)
-        kill "$bus" "$polkit" ${daemon:+"$daemon"} 2>/dev/null
-        wait
-}
-trap 'stop 2>/dev/null; [ -n "${KEEP-}" ] && echo "kept: $W" || rm -rf "$W"' EXIT
 
 daemon_pid() {
         busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus GetConnectionUnixProcessID s org.bootmgr1 2>/dev/null |

@@ -7,16 +7,14 @@
 # shellcheck disable=SC2317
 . "$(dirname "$0")/lib.sh"
 
-bootmgrd=$(dirname "$BOOTMGR")/bootmgrd
+. "$top/tests/cli/bus.sh"
+
 bundle 1 && bundle 2 --chunk-size 64K && bundle 3 --chunk-size 64K && bundle 4 || exit 2
 content "root 2" 1000 >2.altered
 mkdir strange && "$BOOTMGR" bundle keygen strange/release -q &&
         "$BOOTMGR" bundle create -q --version 5 --compatible test-box --root root-4 --kernel kernel-4 --key strange/release.key untrusted.bundle &&
         "$BOOTMGR" bundle create -q --version 5 --compatible other-box --root root-4 --kernel kernel-4 --key release.key other.bundle || exit 2
-mkdir run
-make_machine
-mv disk.img run/ # an image is its own lock: here the daemon sees it taken and left
-ln -s run/disk.img .
+daemon_machine
 m upgrade system -q 1.bundle && boots || exit 2
 
 # --- certificates ---
@@ -69,37 +67,9 @@ ClientCA=$W/ca.pem
 Tokens=$W/tokens
 MaxConnections=128
 END
-cat >bootmgr-image <<END
-#!/bin/sh
-cd "$W" && exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "\$(cat running)" "\$@"
-END
-chmod +x bootmgr-image
-boots() { choose_next && echo "$running" >running && boot_up; }
-echo "$running" >running
-cat >bus.conf <<END
-<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <listen>unix:abstract=bootmgr-test-$$</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <allow own="*"/>
-    <allow send_destination="*"/>
-    <allow receive_sender="*"/>
-  </policy>
-</busconfig>
-END
-DBUS_SYSTEM_BUS_ADDRESS=unix:abstract=bootmgr-test-$$
-export DBUS_SYSTEM_BUS_ADDRESS
-dbus-daemon --config-file=bus.conf --nofork --nopidfile 2>bus.err &
-bus=$!
 daemon=
-trap 'kill $bus ${daemon:+"$daemon"} 2>/dev/null; wait; [ -n "${KEEP-}" ] && echo "kept: $W" || rm -rf "$W"' EXIT
-until busctl list >/dev/null 2>&1; do
-        kill -0 $bus || { cat bus.err; exit 2; }
-        sleep 0.05
-done
+trap 'stop_all $daemon' EXIT
+start_bus ""
 start() {
         env BOOTMGR_PROGRAM="$W/bootmgr-image" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="${1:-$W/daemon.conf}" "$bootmgrd" 2>>bootmgrd.err &
         daemon=$!
