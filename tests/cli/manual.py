@@ -84,7 +84,7 @@ def check_kinds(page, bus_page):
 
 
 def check_configuration(page):
-    real = [f"[{g}] {n}=" for g, n in re.findall(r'\{\s*"(\w+)",\s*"(\w+)",\s*set_', Path("bootmgr/slot/config.c").read_text())]
+    real = [f"[{g}] {n}=" for g, n in re.findall(r'\{\s*"(\w+)",\s*"(\w+)",\s*set_', Path("bootmgr/slot/config_keys.c").read_text())]
     found = []
     for group, text in re.findall(r"^\.Ss \[(\w+)\]\n(.*?)(?=^\.S[sh] |\Z)", page, re.M | re.S):
         for name, rest in entries(text, "Va"):

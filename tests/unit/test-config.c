@@ -85,12 +85,17 @@ static void check_defaults(const struct config *c)
         ck_assert_uint_eq(c->fetch.rate_limit, 0);
         ck_assert_uint_eq(c->fetch.retry, 300 * USEC_PER_SEC);
         ck_assert_ptr_null(c->fetch.proxy);
+        ck_assert_ptr_null(c->fetch.ca_certificate);
+        ck_assert_ptr_null(c->fetch.certificate);
+        ck_assert_ptr_null(c->fetch.key);
         ck_assert_ptr_null(c->fetch.header_file);
         ck_assert_str_eq(c->trust_directory, "/etc/bootmgr/trust.d");
         ck_assert_uint_eq(c->trust_threshold, 1);
         ck_assert_uint_eq(c->health_deadline, 300 * USEC_PER_SEC);
         ck_assert_uint_eq(c->health_timeout, 60 * USEC_PER_SEC);
         ck_assert_ptr_null(c->api_listen);
+        ck_assert_str_eq(c->api_certificate, "/data/bootmgr/cluster/node.pem");
+        ck_assert_str_eq(c->api_key, "/data/bootmgr/cluster/node.key");
         ck_assert_ptr_null(c->api_client_ca);
         ck_assert_str_eq(c->api_tokens, "/etc/bootmgr/tokens");
         ck_assert_uint_eq(c->api_max_connections, 512);
