@@ -96,10 +96,10 @@ static int upgrade_here(struct verb_args *args, struct machine *m, struct error 
         _cleanup_bar_ struct bar bar;
         int r;
 
+        bar_init(&bar, cli);
         r = repeat(args, m, "upgrade", id, e);
         if (r != 0)
                 return r < 0 ? r : 0;
-        bar_init(&bar, cli);
         r = upgrade_prepare(m, &options, &bar.observer, e);
         return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
 }
@@ -162,11 +162,11 @@ static int rollback_here(struct verb_args *args, struct machine *m, const struct
         _cleanup_bar_ struct bar bar;
         int r;
 
+        bar_init(&bar, cli);
         r = repeat(args, m, "rollback", id, e);
         if (r != 0)
                 return r < 0 ? r : 0;
         with_id.id = *id ? id : NULL;
-        bar_init(&bar, cli);
         r = rollback_prepare(m, &with_id, &bar.observer, e);
         return r < 0 ? r : go_on(cli, m, verb_has(args, "no-reboot"), &bar, e);
 }
