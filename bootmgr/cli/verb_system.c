@@ -9,21 +9,42 @@
 #include "operation/request.h"
 #include "slot/kinds.h"
 
+/* Whoever has prepared it may have been ended before the reboot was asked for: then it is asked for now. Who holds the
+ * lock is about to do so. 0: there is nothing to be done. */
+static int go_on_again(struct verb_args *args, struct machine *m, const char *verb, const char *id, struct error *e)
+{
+        struct cli *cli = args->context;
+        _cleanup_json_ json_t *answer = NULL;
+        _cleanup_bar_ struct bar bar;
+        int r;
+
+        bar_init(&bar, cli);
+        if (verb_has(args, "no-reboot") || machine_lock(m, NULL) < 0 ||
+            request_find(m, id, verb, args->positional[0], &answer, NULL) != REQUEST_STAGED)
+                return 0;
+        r = go_on(cli, m, false, &bar, e);
+        return r < 0 ? r : 1;
+}
+
 /* What --id= asks for was done before: 1, and its answer is printed; 0: it is new, or has no id. */
 static int repeat(struct verb_args *args, struct machine *m, const char *verb, char id[static OPERATION_ID_SIZE],
                   struct error *e)
 {
         struct cli *cli = args->context;
         _cleanup_json_ json_t *answer = NULL;
-        int r;
+        int known, r = 0;
 
         *id = '\0';
         if (!verb_has(args, "id"))
                 return 0;
         if (request_id(verb_value(args, "id"), id) < 0)
                 return fail(e, -EINVAL, &kind_usage, "'%s' is not 32 hexadecimal digits", verb_value(args, "id"));
-        r = request_find(m, id, verb, args->positional[0], &answer, e);
-        if (r <= 0)
+        known = request_find(m, id, verb, args->positional[0], &answer, e);
+        if (known <= REQUEST_NEW)
+                return known;
+        if (known == REQUEST_STAGED)
+                r = go_on_again(args, m, verb, id, e);
+        if (r != 0)
                 return r;
         r = cli_print_json(cli, TAKE_PTR(answer));
         return r < 0 ? r : 1;

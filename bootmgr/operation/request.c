@@ -38,9 +38,12 @@ static int find_operation(struct machine *m, const char *id, const char *verb, c
                 /* The newest is told as it really stands. */
                 if (i == 0 && operation_current(m, &current, NULL) >= 0 && streq(current.id, id))
                         op = &current;
-                r = is_same(op, verb, source) ? 1 : refuse_other(id, e);
-                if (r > 0)
-                        *ret = operation_to_json(op);
+                if (!is_same(op, verb, source)) {
+                        r = refuse_other(id, e);
+                        continue;
+                }
+                r = i == 0 && op->staged && op->result == RESULT_IN_PROGRESS ? REQUEST_STAGED : REQUEST_KNOWN;
+                *ret = operation_to_json(op);
         }
         for (size_t i = 0; i < n; i++)
                 operation_done(&ops[i]);
@@ -86,9 +89,9 @@ int request_find(struct machine *m, const char *id, const char *verb, const char
                 if (!streq(member(request, "verb"), verb))
                         return refuse_other(id, e);
                 *ret = json_pack("{s:s}", "result", "done");
-                return 1;
+                return REQUEST_KNOWN;
         }
-        return 0;
+        return REQUEST_NEW;
 }
 
 int request_remember(struct machine *m, const char *id, const char *verb, struct error *e)

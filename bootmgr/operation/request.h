@@ -12,9 +12,15 @@
 /* 32 hexadecimal digits, or a UUID in its usual form, as lower-case digits. -EINVAL. */
 int request_id(const char *text, char id[static OPERATION_ID_SIZE]);
 
-/* Whether `id` was asked for before: 1, and *ret is what is to be answered (a new reference); 0: it is new. -EEXIST,
- * kind_id_reused: it was something else. `verb` is "upgrade", "rollback", "abort" or "finalize"; `source` that of an
- * upgrade. */
+enum request_state {
+        REQUEST_NEW,
+        REQUEST_KNOWN,  /* it was asked for before */
+        REQUEST_STAGED, /* it was, and is prepared: the shutdown, which its asker wants, may never have been asked for */
+};
+
+/* Whether `id` was asked for before: an enum request_state, and with all but REQUEST_NEW *ret is what is to be answered (a
+ * new reference). -EEXIST, kind_id_reused: it was something else. `verb` is "upgrade", "rollback", "abort" or "finalize";
+ * `source` that of an upgrade. */
 int request_find(struct machine *m, const char *id, const char *verb, const char *source, json_t **ret, struct error *e);
 
 /* After an abort or a finalize. */

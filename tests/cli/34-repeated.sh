@@ -22,7 +22,14 @@ fails 3 id-reused "the id, for a rollback" m rollback system --id $first
 fails 2 usage "an id that is none" m rollback system --id "$first"0
 fails 2 usage "an id of zeros" m abort --id 00000000000000000000000000000000
 unchanged "whatever is asked with a used id" "$before"
-m switch-at-shutdown -q
+# As when its worker was ended between preparing and rebooting; an image is switched at once where a machine reboots.
+mv 2.bundle away
+is "again, to be gone on with: it is" "[\"$first\", false]" "$(m upgrade system --json --id $first 2.bundle | json '[j["id"], j["staged"]]')"
+mv away 2.bundle
+is "it is switched to" '["b", "trial"]' "$(status '[j["next"], j["slots"][1]["state"]]')"
+before=$(fingerprint)
+is "once more: how it stands" "$first IN_PROGRESS" "$(m upgrade system --json --id $first 2.bundle | json 'j["id"] + " " + j["state"]')"
+unchanged "once more" "$before"
 boots
 is "version 2 runs" b "$(status 'j["booted"]')"
 before=$(fingerprint)
@@ -41,12 +48,13 @@ is "a finalize" "done" "$(m finalize --json --id $third | json 'j["result"]')"
 m upgrade system -q 3.bundle && boots || exit 2
 is "the finalize again" "done" "$(m finalize --json --id $third | json 'j["result"]')"
 is "it did not take the newer way back" false "$(status 'j["finalized"]')"
-is "a rollback with an id of its own" 00112233445566778899aabbccddee02 "$(m rollback system --json --id 00112233445566778899aabbccddee02 | json 'j["id"]')"
-m switch-at-shutdown -q
+fourth=00112233445566778899aabbccddee02
+is "a rollback with an id of its own" "[\"$fourth\", true]" "$(m rollback system --json --no-reboot --id $fourth | json '[j["id"], j["staged"]]')"
+is "again, to be gone on with: it is, too" "[\"$fourth\", false]" "$(m rollback system --json --id $fourth | json '[j["id"], j["staged"]]')"
 boots
 before=$(fingerprint)
-is "again, back on the previous version" '["00112233445566778899aabbccddee02", "DONE"]' \
-        "$(m rollback system --json --id 00112233445566778899aabbccddee02 | json '[j["id"], j["state"]]')"
+is "again, back on the previous version" "[\"$fourth\", \"DONE\"]" \
+        "$(m rollback system --json --id $fourth | json '[j["id"], j["state"]]')"
 unchanged "a repeated rollback" "$before"
 
 finish
