@@ -77,7 +77,10 @@ static void put_compare(struct buf *b, const struct store_compare *c)
 static void put_write(struct buf *b, const struct store_write *w)
 {
         buf_printf(b, "{\"request_%s\":{", w->delete ? "delete_range" : "put");
-        put_bytes(b, "key", w->key, strlen(w->key));
+        if (w->prefix)
+                put_prefix(b, w->key);
+        else
+                put_bytes(b, "key", w->key, strlen(w->key));
         if (!w->delete) {
                 buf_puts(b, ",");
                 put_bytes(b, "value", w->value, w->size);

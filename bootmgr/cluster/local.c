@@ -289,6 +289,8 @@ static int local_commit(struct store_call *call, const struct store_txn *txn, st
                 return -ENOMEM;
         lock = take_lock(l, &a->e);
         a->result = lock < 0 ? lock : commit_locked(l, txn, &a->e);
+        if (a->result == -E2BIG)
+                fail(&a->e, -E2BIG, &kind_store, "the local store does not delete more than %d keys at once", TABLE_HISTORY);
         if (a->result == -EREMOTEIO)
                 fail(&a->e, -EREMOTEIO, &kind_store, "cannot say whether %s/" FILE_NAME " was written", l->path);
         a->reply.done = a->result == 1;

@@ -62,20 +62,21 @@ static int check_value(const char *key, size_t size, size_t *total, struct error
 
 static int by_key(const void *a, const void *b)
 {
-        return strcmp(*(const char *const *)a, *(const char *const *)b);
+        return strcmp((*(const struct store_write *const *)a)->key, (*(const struct store_write *const *)b)->key);
 }
 
-/* Sorted: neighbours are compared. */
+/* Sorted: neighbours are compared. What begins with a prefix comes right behind it. */
 static int check_once(const struct store_txn *txn, struct error *e)
 {
-        const char *keys[STORE_WRITES] = {};
+        const struct store_write *writes[STORE_WRITES] = {};
 
         for (size_t i = 0; i < txn->n_writes; i++)
-                keys[i] = txn->writes[i].key;
-        qsort(keys, txn->n_writes, sizeof(keys[0]), by_key);
+                writes[i] = &txn->writes[i];
+        qsort(writes, txn->n_writes, sizeof(writes[0]), by_key);
         for (size_t i = 1; i < txn->n_writes; i++)
-                if (streq(keys[i - 1], keys[i]))
-                        return fail(e, -EINVAL, &kind_store, "%s is written twice in one transaction", keys[i]);
+                if (streq(writes[i - 1]->key, writes[i]->key) ||
+                    (writes[i - 1]->prefix && startswith(writes[i]->key, writes[i - 1]->key)))
+                        return fail(e, -EINVAL, &kind_store, "%s is written twice in one transaction", writes[i]->key);
         return 0;
 }
 
@@ -98,6 +99,8 @@ static int check_txn(const struct store_txn *txn, struct error *e)
                 const struct store_write *w = &txn->writes[i];
 
                 r = check_key(w->key, false, e);
+                if (r >= 0 && w->prefix && !w->delete)
+                        r = fail(e, -EINVAL, &kind_store, "%s: only a deletion has a prefix", w->key);
                 if (r >= 0)
                         r = check_value(w->key, w->delete ? 0 : w->size, &total, e);
         }

@@ -79,10 +79,11 @@ struct store_compare {
 };
 
 struct store_write {
-        const char *key; /* each key once in a transaction */
-        bool delete;     /* one key; that it is not there is no error */
+        const char *key; /* each key once in a transaction, one under a deleted prefix too */
+        bool delete;     /* that it is not there is no error */
         const void *value;
         size_t size;
+        bool prefix; /* of a deletion: all keys that begin with `key`; the local store takes 1024 at once (-E2BIG) */
 };
 
 struct store_txn {
@@ -101,8 +102,8 @@ struct store_reply {
 
 /* Results: 0 · -EHOSTUNREACH nobody could be asked, nothing was done · -ESTALE the revision is no longer, or not yet, there
  * · -EREMOTEIO a transaction's answer was lost: it was made or not · -ENOSPC the store is full · -EACCES it refuses us ·
- * -EINVAL, -EBADMSG, -EIO, -ENOMEM. `e` says more, as kind_store. What `reply` points to is lent for the time of the call.
- */
+ * -E2BIG, -EINVAL, -EBADMSG, -EIO, -ENOMEM. `e` says more, as kind_store. What `reply` points to is lent for the time of
+ * the call. */
 typedef void (*store_answered)(int result, const struct store_reply *reply, const struct error *e, void *userdata);
 
 /* `ret` (may be NULL) is good until the answer. -EINVAL: a bound above, or a key twice. */

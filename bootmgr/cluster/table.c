@@ -184,11 +184,55 @@ static bool holds(const struct table *t, const struct store_compare *c)
         return false;
 }
 
+/* How many keys begin with the prefix; they lie behind each other, from *ret on. */
+static size_t count_under(const struct table *t, const char *prefix, size_t *ret)
+{
+        bool found;
+        size_t first = find(t->items, t->n_items, prefix, &found), at = first;
+
+        while (at < t->n_items && startswith(t->items[at]->entry.key, prefix))
+                at++;
+        *ret = first;
+        return at - first;
+}
+
+static size_t count_changes(const struct table *t, const struct store_txn *txn)
+{
+        size_t n = 0, first;
+
+        for (size_t i = 0; i < txn->n_writes; i++)
+                n += txn->writes[i].prefix ? count_under(t, txn->writes[i].key, &first) : 1;
+        return n;
+}
+
+static void change(struct table *t, uint64_t revision, const char *key, struct table_item *now)
+{
+        struct table_item *before = exchange(t->items, &t->n_items, key, now);
+
+        if (!before && !now)
+                return;
+        t->history[t->n_history++] = (struct table_change){ revision, item_ref(now), before };
+        t->revision = revision;
+}
+
+static void carry_out(struct table *t, uint64_t revision, const struct store_write *w, struct table_item *fresh)
+{
+        size_t first, n;
+
+        if (!w->prefix) {
+                change(t, revision, w->key, fresh);
+                return;
+        }
+        for (n = count_under(t, w->key, &first); n > 0; n--)
+                change(t, revision, t->items[first]->entry.key, NULL);
+}
+
 int table_commit(struct table *t, const struct store_txn *txn)
 {
         struct table_item *fresh[STORE_WRITES] = {};
         uint64_t revision = t->revision + 1;
-        int r = 0;
+        size_t n = count_changes(t, txn);
+        int r = n > TABLE_HISTORY ? -E2BIG : 0;
 
         for (size_t i = 0; i < txn->n_compares; i++)
                 if (!holds(t, &txn->compares[i]))
@@ -202,20 +246,14 @@ int table_commit(struct table *t, const struct store_txn *txn)
                         r = -ENOMEM;
         }
         if (r >= 0)
-                r = make_room(t, txn->n_writes);
+                r = make_room(t, n);
         if (r < 0) {
                 for (size_t i = 0; i < txn->n_writes; i++)
                         item_unref(fresh[i]);
                 return r;
         }
-        for (size_t i = 0; i < txn->n_writes; i++) {
-                struct table_item *before = exchange(t->items, &t->n_items, txn->writes[i].key, fresh[i]);
-
-                if (!before && !fresh[i])
-                        continue;
-                t->history[t->n_history++] = (struct table_change){ revision, item_ref(fresh[i]), before };
-                t->revision = revision;
-        }
+        for (size_t i = 0; i < txn->n_writes; i++)
+                carry_out(t, revision, &txn->writes[i], fresh[i]);
         return 1;
 }
 

@@ -34,7 +34,8 @@ void table_done(struct table *t);
 /* Behind the last key, as it is, outside of the history: for reading a file. -EINVAL: it does not come behind. */
 int table_add(struct table *t, const struct store_entry *entry);
 
-/* Compares, and writes when all hold: 1. 0: one does not hold. -ENOMEM: nothing was changed. */
+/* Compares, and writes when all hold: 1. 0: one does not hold. Nothing was changed either with -ENOMEM, or with -E2BIG: it
+ * would be more changes than the history holds, and could not be taken back. */
 int table_commit(struct table *t, const struct store_txn *txn);
 /* Takes back the last commit that wrote something, which could not be made durable. */
 void table_take_back(struct table *t);

@@ -178,6 +178,13 @@ static const struct step {
         { { { STORE_REVISION, "a", 0 } }, { { "a", false, "9", 1 } }, true, 8, "a=9:8/8 b=3:7/7 c=x:4/5 d=4:7/7" },
         { { { STORE_QUIET, "d", 7 }, { STORE_QUIET, "c", 5 } }, { {} }, true, 8, "a=9:8/8 b=3:7/7 c=x:4/5 d=4:7/7" },
         { { { STORE_QUIET, "d", 6 } }, { {} }, false, 8, "a=9:8/8 b=3:7/7 c=x:4/5 d=4:7/7" },
+        { { {} },
+          { { "e/1", false, "1", 1 }, { "e/2", false, "2", 1 }, { "e", false, "3", 1 } },
+          true,
+          9,
+          "a=9:8/8 b=3:7/7 c=x:4/5 d=4:7/7 e=3:9/9 e/1=1:9/9 e/2=2:9/9" },
+        { { {} }, { { "e/", true, .prefix = true }, { "a", true } }, true, 10, "b=3:7/7 c=x:4/5 d=4:7/7 e=3:9/9" },
+        { { {} }, { { "e/", true, .prefix = true } }, true, 10, "b=3:7/7 c=x:4/5 d=4:7/7 e=3:9/9" },
 };
 
 START_TEST(transactions_hold_or_do_nothing)
@@ -274,7 +281,12 @@ START_TEST(bounds_are_refused_before_anything)
         ck_assert_int_eq(commit(&txn, &made, &revision), 0);
         txn = (struct store_txn){ .writes = two, .n_writes = 2 };
         ck_assert_int_eq(commit(&txn, &made, &revision), -EINVAL);
+        two[0] = (struct store_write){ "case/", true, .prefix = true };
+        two[1] = (struct store_write){ "case/a", false, "1", 1 };
+        ck_assert_int_eq(commit(&txn, &made, &revision), -EINVAL);
+        two[0].delete = false;
         txn.n_writes = 1;
+        ck_assert_int_eq(commit(&txn, &made, &revision), -EINVAL);
         two[0] = (struct store_write){ "case/a", false, large, STORE_VALUE_MAX + 1 };
         ck_assert_int_eq(commit(&txn, &made, &revision), -EINVAL);
         txn = (struct store_txn){ .writes = many, .n_writes = 5 };

@@ -260,6 +260,35 @@ START_TEST(the_history_is_bounded)
 }
 END_TEST
 
+/* What could not be taken back is not begun. */
+START_TEST(a_deletion_fits_into_the_history)
+{
+        static struct table t;
+        struct store_write all = { "k", true, .prefix = true }, one = { "k0000", true };
+        _cleanup_reply_ struct store_reply reply = {};
+
+        table_init(&t);
+        for (unsigned i = 0; i <= TABLE_HISTORY; i++) {
+                char key[8];
+
+                snprintf(key, sizeof(key), "k%04u", i);
+                ck_assert_int_eq(table_commit(&t, &(struct store_txn){ .writes = &(struct store_write){ key, false, "1", 1 },
+                                                                       .n_writes = 1 }),
+                                 1);
+        }
+        ck_assert_int_eq(table_commit(&t, &(struct store_txn){ .writes = &all, .n_writes = 1 }), -E2BIG);
+        ck_assert_int_eq(table_range(&t, &(struct store_range){ "k", true }, &reply), 0);
+        ck_assert_uint_eq(reply.n_entries, TABLE_HISTORY + 1);
+        store_reply_done(&reply);
+        ck_assert_int_eq(table_commit(&t, &(struct store_txn){ .writes = &one, .n_writes = 1 }), 1);
+        ck_assert_int_eq(table_commit(&t, &(struct store_txn){ .writes = &all, .n_writes = 1 }), 1);
+        ck_assert_uint_eq(t.n_items, 0);
+        table_take_back(&t);
+        ck_assert_uint_eq(t.n_items, TABLE_HISTORY);
+        table_done(&t);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("local");
@@ -279,6 +308,7 @@ int main(void)
         tcase_add_test(own, who_holds_the_lock_is_not_waited_for_long);
         tcase_add_test(own, two_processes_count);
         tcase_add_test(own, the_history_is_bounded);
+        tcase_add_test(own, a_deletion_fits_into_the_history);
         suite_add_tcase(s, own);
         return suite_run(s);
 }
