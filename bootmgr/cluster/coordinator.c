@@ -318,10 +318,10 @@ static int commit(const struct cluster_view *view, struct cluster_record *record
         op->deadline = op->controllers_at + op->switch_limit;
         /* A power cut before this write: nothing was decided, and another controller decides. After it: this is the
          * decision, and every node that hears of it, then or later, goes there. */
-        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
-        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
-        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_VOTES "%s/", id_to_text(op->id, id));
-        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_NODES);
+        plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_QUIET, view->revision, KEY_VOTES "%s/", id_to_text(op->id, id));
+        plan_compare(plan, STORE_QUIET, view->revision, KEY_NODES);
         plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
         put_record(record, plan);
         return 0;
@@ -334,10 +334,11 @@ void coordinator_close(const struct cluster_view *view, enum cluster_result resu
         struct cluster_operation op;
 
         if (record_copy(RECORD_OPERATION, &view->operation, &op) < 0) {
-                plan->failed = true;
+                plan->failed = -ENOMEM;
                 return;
         }
-        plan->failed = plan->failed || (op.epoch > 0 && name_stragglers(view, &op) < 0);
+        if (op.epoch > 0 && name_stragglers(view, &op) < 0)
+                plan->failed = -ENOMEM;
         op.phase = PHASE_IDLE;
         op.result = result == CLUSTER_DONE && op.n_stragglers > 0 ? CLUSTER_PARTIAL : result;
         op.ended = now;
@@ -345,7 +346,7 @@ void coordinator_close(const struct cluster_view *view, enum cluster_result resu
         if (reason)
                 snprintf(op.reason, sizeof(op.reason), "%s", reason);
         id_to_text(op.id, id);
-        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
         plan_put(plan, RECORD_OPERATION, &op, KEY_HISTORY "%s", id);
         plan_delete(plan, false, KEY_OPERATION);
         plan_delete(plan, true, KEY_VOTES "%s/", id);
@@ -382,7 +383,7 @@ static void go_on(const struct cluster_view *view, struct cluster_operation *op,
         op->phase = PHASE_ENGINES;
         op->engines_at = op->engines == ENGINES_TOGETHER ? now + op->lead : 0;
         op->deadline = now + op->lead + op->switch_limit;
-        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
         plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
 }
 
@@ -396,9 +397,9 @@ static void order(const struct cluster_view *view, const struct cluster_operatio
                 room -= room > 0 && is_at_work(view, &view->nodes[i], now);
         room = MIN(room, (uint64_t)ORDERS_AT_ONCE);
         id_to_text(op->id, id);
-        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
         /* Two coordinators that both find room would order twice as many. */
-        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_ORDERS "%s/", id);
+        plan_compare(plan, STORE_QUIET, view->revision, KEY_ORDERS "%s/", id);
         for (size_t i = 0; i < view->n_nodes && room > 0; i++) {
                 const struct cluster_node *n = &view->nodes[i];
 
@@ -438,8 +439,8 @@ static int go_back(const struct cluster_view *view, struct cluster_record *recor
         op->phase = PHASE_TAKE_BACK;
         op->controllers_at = op->engines_at = now + op->lead;
         op->deadline = op->controllers_at + op->switch_limit;
-        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
-        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
         plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
         put_record(record, plan);
         return 0;
@@ -460,10 +461,10 @@ static int follow(const struct cluster_view *view, struct cluster_record *record
         record->previous = (struct version_id){};
         record->running = *version;
         next_record(record, ORIGIN_FOLLOW, NULL, now);
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
-        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
-        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_CONTROLLER);
-        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_NODES);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_QUIET, view->revision, KEY_CONTROLLER);
+        plan_compare(plan, STORE_QUIET, view->revision, KEY_NODES);
         put_record(record, plan);
         return 0;
 }

@@ -2,81 +2,105 @@
 #include "cluster/plan.h"
 
 #include "base/buf.h"
+#include "cluster/backend.h"
 
-static void format_key(struct plan *p, char key[static PLAN_KEY_SIZE], const char *fmt, va_list ap)
+static void fail_plan(struct plan *p, int r)
 {
-        int n = vsnprintf(key, PLAN_KEY_SIZE, fmt, ap);
-
-        p->failed = p->failed || n < 0 || n >= PLAN_KEY_SIZE;
+        if (p->failed == 0)
+                p->failed = r;
 }
 
-void plan_guard(struct plan *p, enum guard_kind kind, uint64_t revision, const char *fmt, ...)
+/* NULL: there is no room, or no memory, or it is no key. */
+static char *make_key(struct plan *p, bool room, const char *fmt, va_list ap)
+{
+        char *key = NULL;
+
+        if (!room) {
+                fail_plan(p, -E2BIG);
+        } else if (vasprintf(&key, fmt, ap) < 0) {
+                fail_plan(p, -ENOMEM);
+                key = NULL;
+        } else if (!store_key_valid(key)) {
+                fail_plan(p, fail(&p->why, -EINVAL, NULL, "'%.64s' cannot be a key of the store", key));
+                free(TAKE_PTR(key));
+        }
+        return key;
+}
+
+void plan_compare(struct plan *p, enum store_test test, uint64_t revision, const char *fmt, ...)
 {
         va_list ap;
+        char *key;
 
-        if (p->n_guards == PLAN_GUARDS_MAX) {
-                p->failed = true;
-                return;
-        }
         va_start(ap, fmt);
-        format_key(p, p->guards[p->n_guards].key, fmt, ap);
+        key = make_key(p, p->n_compares < PLAN_COMPARES_MAX, fmt, ap);
         va_end(ap);
-        p->guards[p->n_guards].kind = kind;
-        p->guards[p->n_guards++].revision = revision;
+        if (key)
+                p->compares[p->n_compares++] = (struct store_compare){ test, key, revision };
 }
 
-static struct plan_write *add_write(struct plan *p)
+static void add_write(struct plan *p, struct store_write w, const char *fmt, va_list ap)
 {
-        struct plan_write *more = NULL;
+        w.key = make_key(p, p->n_writes < STORE_WRITES, fmt, ap);
+        if (w.key)
+                p->writes[p->n_writes++] = w;
+        else
+                free((char *)w.value);
+}
 
-        if (p->n_writes < PLAN_WRITES_MAX)
-                more = reallocarray(p->writes, p->n_writes + 1, sizeof(*more));
-        if (!more) {
-                p->failed = true;
-                return NULL;
-        }
-        p->writes = more;
-        p->writes[p->n_writes] = (struct plan_write){};
-        return &p->writes[p->n_writes++];
+static int check_value(enum record_type type, const char *text, struct error *e)
+{
+        union any_record room;
+        int r = text ? record_decode(type, text, strlen(text), &room, e) : -ENOMEM;
+
+        if (r >= 0)
+                record_done(type, &room);
+        return r;
 }
 
 void plan_put(struct plan *p, enum record_type type, const void *record, const char *fmt, ...)
 {
-        struct plan_write *w = add_write(p);
+        char *text = record_encode(type, record);
+        int r = check_value(type, text, &p->why);
         va_list ap;
 
-        if (!w)
+        if (r < 0) {
+                fail_plan(p, r);
+                free(text);
                 return;
+        }
         va_start(ap, fmt);
-        format_key(p, w->key, fmt, ap);
+        add_write(p, (struct store_write){ .value = text, .size = strlen(text) }, fmt, ap);
         va_end(ap);
-        w->value = record_encode(type, record);
-        p->failed = p->failed || !w->value || strlen(w->value) > CLUSTER_VALUE_MAX;
 }
 
 void plan_delete(struct plan *p, bool prefix, const char *fmt, ...)
 {
-        struct plan_write *w = add_write(p);
         va_list ap;
 
-        if (!w)
-                return;
         va_start(ap, fmt);
-        format_key(p, w->key, fmt, ap);
+        add_write(p, (struct store_write){ .delete = true, .prefix = prefix }, fmt, ap);
         va_end(ap);
-        w->prefix = prefix;
 }
 
-int plan_failed(const struct plan *p, struct error *e)
+int plan_failed(struct plan *p, struct error *e)
 {
-        return p->failed ? fail(e, -ENOMEM, NULL, "out of memory, or more than fits into one transaction") : 0;
+        if (p->failed == 0)
+                return 0;
+        if (p->failed == -E2BIG && !p->why.message)
+                return fail(e, -E2BIG, NULL, "more than fits into one transaction of the store");
+        return fail(e, p->failed, p->why.kind, "%s", p->why.message ?: error_text(p->failed));
 }
 
 void plan_done(struct plan *p)
 {
-        for (size_t i = 0; i < p->n_writes; i++)
-                free(p->writes[i].value);
-        free(p->writes);
+        for (size_t i = 0; i < p->n_compares; i++)
+                free((char *)p->compares[i].key);
+        for (size_t i = 0; i < p->n_writes; i++) {
+                free((char *)p->writes[i].key);
+                free((char *)p->writes[i].value);
+        }
+        error_done(&p->why);
         memset(p, 0, sizeof(*p));
 }
 

@@ -1,56 +1,45 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A transaction that somebody decided on, before it is sent to the store: all of its guards hold and all is written, or
- * nothing is. The driver hands it to the store as it is; when a guard does not hold it reads again and decides again.
- * Memory that runs out while it is made is remembered, as in struct buf: ask plan_failed() once at the end. */
+/* A transaction that somebody decided on, as it grows: the driver hands plan_txn() to the store as it is; when a compare
+ * does not hold it reads again and decides again. Keys and values are its own. What goes wrong while it is made is
+ * remembered, as in struct buf: ask plan_failed() once at the end. */
 #pragma once
 
 #include "cluster/record.h"
+#include "cluster/store.h"
 
-#define PLAN_KEY_SIZE   192
-#define PLAN_GUARDS_MAX 8
-#define PLAN_WRITES_MAX 100 /* etcd: 128 operations in a transaction, guards included */
+#define PLAN_COMPARES_MAX 8
 
 #define KEY_RECORD     "bootmgr/record"
 #define KEY_OPERATION  "bootmgr/operation"
 #define KEY_NODES      "bootmgr/nodes/"
-#define KEY_STATUS     "bootmgr/status/" /* ROLE/NAME */
-#define KEY_CONTROLLER "bootmgr/status/controller/"
-#define KEY_VOTES      "bootmgr/votes/"  /* ID/NAME */
-#define KEY_ORDERS     "bootmgr/orders/" /* ID/NAME */
-#define KEY_LOG        "bootmgr/log/"    /* EPOCH, 20 digits */
+#define KEY_DELETED    KEY_NODES ".deleted" /* the member deleted last: STORE_QUIET does not see what is not there any more */
+#define KEY_STATUS     "bootmgr/status/"    /* ROLE/NAME */
+#define KEY_CONTROLLER "bootmgr/status/controller/" /* who compares it compares KEY_NODES too */
+#define KEY_VOTES      "bootmgr/votes/"             /* ID/NAME */
+#define KEY_ORDERS     "bootmgr/orders/"            /* ID/NAME */
+#define KEY_LOG        "bootmgr/log/"               /* EPOCH, 20 digits */
 #define KEY_HISTORY    "bootmgr/history/"
 
-enum guard_kind {
-        GUARD_ABSENT,   /* there is no such key */
-        GUARD_REVISION, /* it was last written at this revision */
-        GUARD_PREFIX,   /* no key under it was written after this revision */
-};
-
-struct guard {
-        enum guard_kind kind;
-        char key[PLAN_KEY_SIZE];
-        uint64_t revision;
-};
-
-struct plan_write {
-        char key[PLAN_KEY_SIZE];
-        bool prefix; /* delete all that is under it */
-        char *value; /* owned; NULL: delete */
-};
-
 struct plan {
-        struct guard guards[PLAN_GUARDS_MAX];
-        size_t n_guards;
-        struct plan_write *writes; /* owned */
-        size_t n_writes;           /* at most PLAN_WRITES_MAX */
-        bool failed;
+        struct store_compare compares[PLAN_COMPARES_MAX];
+        size_t n_compares;
+        struct store_write writes[STORE_WRITES];
+        size_t n_writes;
+        int failed; /* negative errno */
+        struct error why;
 };
 
-void plan_guard(struct plan *p, enum guard_kind kind, uint64_t revision, const char *fmt, ...) _printf_(4, 5);
+/* STORE_ABSENT, STORE_REVISION or STORE_QUIET. */
+void plan_compare(struct plan *p, enum store_test test, uint64_t revision, const char *fmt, ...) _printf_(4, 5);
+/* A record that could not be read back is no part of a plan: nobody could go on from it. */
 void plan_put(struct plan *p, enum record_type type, const void *record, const char *fmt, ...) _printf_(4, 5);
 void plan_delete(struct plan *p, bool prefix, const char *fmt, ...) _printf_(3, 4);
-/* 0, or -ENOMEM: no memory, or more than fits into one transaction. */
-int plan_failed(const struct plan *p, struct error *e);
+/* -ENOMEM, -E2BIG: more than fits into one transaction, or what record_decode() has against a record. */
+int plan_failed(struct plan *p, struct error *e);
+static inline struct store_txn plan_txn(const struct plan *p)
+{
+        return (struct store_txn){ p->compares, p->n_compares, p->writes, p->n_writes };
+}
 void plan_done(struct plan *p);
 #define _cleanup_plan_ _cleanup_(plan_done)
 

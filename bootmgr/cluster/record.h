@@ -5,7 +5,7 @@
  *              bootmgr/operation          struct cluster_operation  the open operation; no key: none
  *              bootmgr/votes/ID/NAME      struct vote               written once
  *              bootmgr/orders/ID/NAME     struct order              rolling: this engine's turn
- *              bootmgr/nodes/NAME         struct member
+ *              bootmgr/nodes/NAME         struct member; .deleted: the one deleted last
  *              bootmgr/status/ROLE/NAME   struct member_status      what a node says of itself
  *              bootmgr/log/EPOCH          struct cluster_record     every record there ever was
  *              bootmgr/history/ID         struct cluster_operation  one that is over
@@ -161,6 +161,17 @@ enum record_type {
         RECORD_STATUS,
         RECORD_JOURNAL,
         _RECORD_MAX,
+};
+
+/* Room for a record of any type. */
+union any_record {
+        struct cluster_record record;
+        struct cluster_operation operation;
+        struct member member;
+        struct vote vote;
+        struct order order;
+        struct member_status status;
+        struct journal journal;
 };
 
 /* Reads a value of that type into *ret, which is overwritten on success and untouched on failure. -EPROTONOSUPPORT: another

@@ -82,11 +82,11 @@ int request_open(const struct cluster_view *view, const struct open_request *req
                 return r;
         memcpy(op.id, request->id, sizeof(op.id));
         snprintf(op.requested_by, sizeof(op.requested_by), "%s", request->requested_by ?: "");
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_HISTORY "%s", id_to_text(op.id, id));
-        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
-        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_NODES);
-        plan_guard(plan, GUARD_PREFIX, view->revision, KEY_CONTROLLER);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_HISTORY "%s", id_to_text(op.id, id));
+        plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_QUIET, view->revision, KEY_NODES);
+        plan_compare(plan, STORE_QUIET, view->revision, KEY_CONTROLLER);
         plan_put(plan, RECORD_OPERATION, &op, KEY_OPERATION);
         return plan_failed(plan, e);
 }
@@ -107,8 +107,8 @@ int request_abort(const struct cluster_view *view, const char *who, uint64_t now
 
 static void plan_record(const struct cluster_view *view, const struct cluster_record *record, struct plan *plan)
 {
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
-        plan_guard(plan, view->record_revision ? GUARD_REVISION : GUARD_ABSENT, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
+        plan_compare(plan, view->record_revision ? STORE_REVISION : STORE_ABSENT, view->record_revision, KEY_RECORD);
         plan_put(plan, RECORD_CLUSTER, record, KEY_RECORD);
         plan_put(plan, RECORD_CLUSTER, record, KEY_LOG "%020llu", (unsigned long long)record->epoch);
 }
@@ -132,7 +132,7 @@ static void plan_member(const char *name, enum member_role role, uint64_t epoch,
         struct member member = { .role = role, .joined = epoch, .added = now };
 
         snprintf(member.name, sizeof(member.name), "%s", name);
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_NODES "%s", name);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_NODES "%s", name);
         plan_put(plan, RECORD_MEMBER, &member, KEY_NODES "%s", name);
 }
 
@@ -175,8 +175,8 @@ int request_join(const struct cluster_view *view, const char *name, enum member_
                 return fail(e, -ENOENT, NULL, "there is no cluster yet");
         if (view->n_nodes == CLUSTER_MEMBERS_MAX)
                 return fail(e, -E2BIG, NULL, "the cluster has %d members", CLUSTER_MEMBERS_MAX);
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
-        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
         plan_member(name, role, view->record.epoch, now, plan);
         return plan_failed(plan, e);
 }
@@ -188,9 +188,11 @@ int request_delete(const struct cluster_view *view, const char *name, struct pla
 
         if (r < 0 || !n)
                 return r;
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_OPERATION);
-        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
+        plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
         plan_delete(plan, false, KEY_NODES "%s", name);
+        /* FOLLOW and OPEN counted it: they fail. */
+        plan_put(plan, RECORD_MEMBER, &n->member, KEY_DELETED);
         plan_delete(plan, false, KEY_STATUS "%s/%s", member_role_to_string(n->member.role), name);
         return plan_failed(plan, e);
 }
@@ -221,8 +223,8 @@ int request_vote(const struct cluster_view *view, const char *name, const uint8_
             memcmp(view->operation.id, id, CLUSTER_ID_SIZE) != 0)
                 return r;
         id_to_text(id, text);
-        plan_guard(plan, GUARD_REVISION, view->operation_revision, KEY_OPERATION);
-        plan_guard(plan, GUARD_ABSENT, 0, KEY_VOTES "%s/%s", text, name);
+        plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
+        plan_compare(plan, STORE_ABSENT, 0, KEY_VOTES "%s/%s", text, name);
         plan_put(plan, RECORD_VOTE, vote, KEY_VOTES "%s/%s", text, name);
         return plan_failed(plan, e);
 }
@@ -236,7 +238,7 @@ int request_status(const struct cluster_view *view, const char *name, const stru
         /* What was said in an earlier epoch and arrives now is old news. */
         if (r < 0 || status->epoch != view->record.epoch)
                 return r;
-        plan_guard(plan, GUARD_REVISION, view->record_revision, KEY_RECORD);
+        plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
         plan_put(plan, RECORD_STATUS, status, KEY_STATUS "%s/%s", member_role_to_string(n->member.role), name);
         return plan_failed(plan, e);
 }

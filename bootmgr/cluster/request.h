@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is asked of a controller, by people and by nodes, and the transaction that does it. Pure. A guard that does not hold
- * means: read again, and ask again. All of them are idempotent: what is already so is success and makes an empty plan. */
+/* What is asked of a controller, by people and by nodes, and the transaction that does it. Pure. A compare that does not
+ * hold means: read again, and ask again. All of them are idempotent: what is already so is success and makes an empty plan.
+ */
 #pragma once
 
 #include "cluster/view.h"

@@ -103,6 +103,8 @@ int cluster_view_add(struct cluster_view *view, const char *key, const char *val
                 return add_single(RECORD_CLUSTER, value, size, &view->record, revision, &view->record_revision, e);
         if (streq(key, KEY_OPERATION))
                 return add_single(RECORD_OPERATION, value, size, &view->operation, revision, &view->operation_revision, e);
+        if (streq(key, KEY_DELETED))
+                return 0;
         if ((rest = startswith(key, KEY_NODES)))
                 return add_node(view, rest, value, size, e);
         if ((rest = startswith(key, KEY_STATUS)))

@@ -6,16 +6,6 @@
 #include "cluster/record.h"
 #include "base/version.h"
 
-union any {
-        struct cluster_record record;
-        struct cluster_operation operation;
-        struct member member;
-        struct vote vote;
-        struct order order;
-        struct member_status status;
-        struct journal journal;
-};
-
 static void check_version(const struct version_id *v)
 {
         must(!version_id_is(v) || (version_valid(v->version) && !is_all_zero(v->digest, sizeof(v->digest))));
@@ -48,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t n;
         _cleanup_free_ char *text = take_bytes(&in, in.size, false, &n), *first = NULL, *second = NULL;
         _cleanup_error_ struct error e = {};
-        union any a, b;
+        union any_record a, b;
 
         if (record_decode(type, text, n, &a, &e) < 0) {
                 must(e.message);

@@ -3,12 +3,7 @@
  */
 #include "cluster/view.h"
 
-#include "base/buf.h"
-
-/* Check has a macro of this name. */
-#include <check.h>
-#include "suite.h"
-#undef fail
+#include "cluster.h"
 
 #define D1 "0101010101010101010101010101010101010101010101010101010101010101"
 #define D2 "0202020202020202020202020202020202020202020202020202020202020202"
@@ -46,19 +41,9 @@ static const struct sample {
                           "\"over_revision\":0,\"attempted\":2,\"attempted_generation\":7,\"reached\":2}" },
 };
 
-union any {
-        struct cluster_record record;
-        struct cluster_operation operation;
-        struct member member;
-        struct vote vote;
-        struct order order;
-        struct member_status status;
-        struct journal journal;
-};
-
 static char *again(enum record_type type, const char *text)
 {
-        union any a, b;
+        union any_record a, b;
         char *out;
 
         if (record_decode(type, text, strlen(text), &a, NULL) < 0)
@@ -215,7 +200,7 @@ START_TEST(values_out_of_bounds_are_refused)
 {
         const struct sample *s = &samples[refused[_i].sample];
         char *text = with(s->text, refused[_i].name, refused[_i].value);
-        union any a, before;
+        union any_record a, before;
         struct error e = {};
         int r;
 
@@ -235,7 +220,7 @@ START_TEST(broken_text_is_refused)
 {
         const char *text = samples[_i].text;
         char *large = calloc(1, CLUSTER_VALUE_MAX + 2);
-        union any a;
+        union any_record a;
 
         for (size_t n = 0; n < strlen(text); n++)
                 ck_assert_int_lt(record_decode(samples[_i].type, text, n, &a, NULL), 0);
@@ -267,20 +252,29 @@ END_TEST
 START_TEST(plans_have_bounds)
 {
         const struct order order = { .at = 1 };
+        const struct cluster_operation nameless = { .kind = OPERATION_ROLLBACK };
         struct plan p = {};
+        struct error e = {};
 
-        for (int i = 0; i < PLAN_WRITES_MAX; i++)
+        for (int i = 0; i < STORE_WRITES; i++)
                 plan_put(&p, RECORD_ORDER, &order, "k%d", i);
         ck_assert_int_eq(plan_failed(&p, NULL), 0);
         plan_delete(&p, true, "k");
-        ck_assert_int_lt(plan_failed(&p, NULL), 0);
+        ck_assert_int_eq(plan_failed(&p, NULL), -E2BIG);
         plan_done(&p);
-        plan_guard(&p, GUARD_ABSENT, 0, "%0*d", PLAN_KEY_SIZE, 1);
-        ck_assert_int_lt(plan_failed(&p, NULL), 0);
+        plan_compare(&p, STORE_ABSENT, 0, "%0*d", STORE_KEY_MAX + 1, 1);
+        ck_assert_int_eq(plan_failed(&p, NULL), -EINVAL);
         plan_done(&p);
-        for (int i = 0; i <= PLAN_GUARDS_MAX; i++)
-                plan_guard(&p, GUARD_ABSENT, 0, "k");
-        ck_assert_int_lt(plan_failed(&p, NULL), 0);
+        for (int i = 0; i <= PLAN_COMPARES_MAX; i++)
+                plan_compare(&p, STORE_ABSENT, 0, "k");
+        ck_assert_int_eq(plan_failed(&p, NULL), -E2BIG);
+        plan_done(&p);
+        /* What nobody could read would stand there for ever. */
+        plan_put(&p, RECORD_OPERATION, &nameless, KEY_OPERATION);
+        ck_assert_int_eq(plan_failed(&p, &e), -EINVAL);
+        ck_assert_ptr_nonnull(e.message);
+        ck_assert_uint_eq(plan_txn(&p).n_writes, 0);
+        error_done(&e);
         plan_done(&p);
 }
 END_TEST
@@ -298,6 +292,7 @@ START_TEST(a_view_takes_what_belongs_together)
         struct cluster_node *n;
 
         ck_assert_int_eq(add(&view, "bootmgr/log/3", 0), 0);
+        ck_assert_int_eq(add(&view, KEY_DELETED, 2), 0);
         ck_assert_int_eq(add(&view, KEY_NODES "e-1.x", 2), 0);
         ck_assert_int_lt(add(&view, KEY_NODES "e-1.x", 2), 0); /* twice */
         ck_assert_int_lt(add(&view, KEY_NODES "other", 2), 0); /* under another's name */

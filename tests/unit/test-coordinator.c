@@ -3,28 +3,14 @@
  * writes. And what is asked of a controller. */
 #include "cluster/coordinator.h"
 
-#include "base/buf.h"
 #include "cluster/request.h"
+#include "cluster.h"
 #include "slot/kinds.h"
-
-/* Check has a macro of this name. */
-#include <check.h>
-#include "suite.h"
-#undef fail
 
 #define N 6 /* three controllers, three engines; the last engine joined after the upgrade */
 
 static const char *const names[N] = { "c0", "c1", "c2", "e3", "e4", "e5" };
 static struct cluster_view view;
-
-static struct version_id version(unsigned n)
-{
-        struct version_id v = {};
-
-        snprintf(v.version, sizeof(v.version), "%u", n);
-        memset(v.digest, (int)n, sizeof(v.digest));
-        return v;
-}
 
 static void vote(int i, bool yes)
 {
@@ -231,7 +217,7 @@ END_TEST
 
 /* ---- transactions ---- */
 
-static const struct plan_write *write_of(const struct plan *p, const char *key)
+static const struct store_write *write_of(const struct plan *p, const char *key)
 {
         for (size_t i = 0; i < p->n_writes; i++)
                 if (streq(p->writes[i].key, key))
@@ -239,10 +225,10 @@ static const struct plan_write *write_of(const struct plan *p, const char *key)
         return NULL;
 }
 
-static bool guards(const struct plan *p, enum guard_kind kind, const char *key, uint64_t revision)
+static bool compares(const struct plan *p, enum store_test test, const char *key, uint64_t revision)
 {
-        for (size_t i = 0; i < p->n_guards; i++)
-                if (p->guards[i].kind == kind && streq(p->guards[i].key, key) && p->guards[i].revision == revision)
+        for (size_t i = 0; i < p->n_compares; i++)
+                if (p->compares[i].test == test && streq(p->compares[i].key, key) && p->compares[i].revision == revision)
                         return true;
         return false;
 }
@@ -257,18 +243,18 @@ static void decide(uint64_t now, enum coordinator_action expected, struct plan *
 
 static void read_record(const struct plan *p, const char *key, struct cluster_record *ret)
 {
-        const struct plan_write *w = write_of(p, key);
+        const struct store_write *w = write_of(p, key);
 
         ck_assert_ptr_nonnull(w);
-        ck_assert_int_eq(record_decode(RECORD_CLUSTER, w->value, strlen(w->value), ret, NULL), 0);
+        ck_assert_int_eq(record_decode(RECORD_CLUSTER, w->value, w->size, ret, NULL), 0);
 }
 
 static void read_operation(const struct plan *p, const char *key, struct cluster_operation *ret)
 {
-        const struct plan_write *w = write_of(p, key);
+        const struct store_write *w = write_of(p, key);
 
         ck_assert_ptr_nonnull(w);
-        ck_assert_int_eq(record_decode(RECORD_OPERATION, w->value, strlen(w->value), ret, NULL), 0);
+        ck_assert_int_eq(record_decode(RECORD_OPERATION, w->value, w->size, ret, NULL), 0);
 }
 
 #define VOTES_9 KEY_VOTES "09000000000000000000000000000000/"
@@ -283,8 +269,8 @@ START_TEST(a_commit_is_decision_epoch_and_log_at_once)
         for (int i = 0; i < 4; i++)
                 vote(i, true);
         decide(1000, COORDINATOR_COMMIT, &p);
-        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
-        ck_assert(guards(&p, GUARD_PREFIX, VOTES_9, 50) && guards(&p, GUARD_PREFIX, KEY_NODES, 50));
+        ck_assert(compares(&p, STORE_REVISION, KEY_OPERATION, 45) && compares(&p, STORE_REVISION, KEY_RECORD, 40));
+        ck_assert(compares(&p, STORE_QUIET, VOTES_9, 50) && compares(&p, STORE_QUIET, KEY_NODES, 50));
         read_record(&p, KEY_RECORD, &r);
         read_record(&p, KEY_LOG "00000000000000000006", &log);
         read_operation(&p, KEY_OPERATION, &op);
@@ -320,7 +306,7 @@ START_TEST(an_abort_changes_no_record)
         open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
         vote(1, false);
         decide(1, COORDINATOR_ABORT, &p);
-        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45));
+        ck_assert(compares(&p, STORE_REVISION, KEY_OPERATION, 45));
         ck_assert_ptr_null(write_of(&p, KEY_RECORD));
         ck_assert(write_of(&p, KEY_OPERATION) && !write_of(&p, KEY_OPERATION)->value && write_of(&p, VOTES_9)->prefix);
         read_operation(&p, KEY_HISTORY "09000000000000000000000000000000", &op);
@@ -352,7 +338,7 @@ START_TEST(a_take_back_is_a_new_epoch)
         settle(0, (unsigned)view.operation.to.digest[0]);
         settle(1, 2); /* it came back */
         decide(1, COORDINATOR_GO_BACK, &p);
-        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
+        ck_assert(compares(&p, STORE_REVISION, KEY_OPERATION, 45) && compares(&p, STORE_REVISION, KEY_RECORD, 40));
         read_record(&p, KEY_RECORD, &r);
         read_operation(&p, KEY_OPERATION, &op);
         ck_assert(r.epoch == 7 && r.running.digest[0] == 2 && r.n_fences == 0 && r.origin == ORIGIN_GO_BACK);
@@ -390,7 +376,7 @@ START_TEST(rolling_orders_no_more_than_may_be_away)
                 settle(i, 3);
         decide(1, COORDINATOR_ORDER, &p);
         ck_assert_uint_eq(p.n_writes, 2);
-        ck_assert(guards(&p, GUARD_PREFIX, KEY_ORDERS "09000000000000000000000000000000/", 50));
+        ck_assert(compares(&p, STORE_QUIET, KEY_ORDERS "09000000000000000000000000000000/", 50));
         view.nodes[3].order = view.nodes[4].order = 100;
         ck_assert_int_eq(coordinator_event(&view, 200), EVENT_WAITING);
         settle(3, 3);
@@ -415,8 +401,8 @@ START_TEST(a_manual_rollback_is_followed)
         settle(0, 1);
         settle(2, 1);
         decide(1, COORDINATOR_FOLLOW, &p);
-        ck_assert(guards(&p, GUARD_ABSENT, KEY_OPERATION, 0) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
-        ck_assert(guards(&p, GUARD_PREFIX, KEY_CONTROLLER, 50));
+        ck_assert(compares(&p, STORE_ABSENT, KEY_OPERATION, 0) && compares(&p, STORE_REVISION, KEY_RECORD, 40));
+        ck_assert(compares(&p, STORE_QUIET, KEY_CONTROLLER, 50));
         read_record(&p, KEY_RECORD, &r);
         ck_assert(r.epoch == 6 && r.running.digest[0] == 1 && !version_id_is(&r.previous) && r.origin == ORIGIN_FOLLOW);
         ck_assert(cluster_record_fences(&r, 4) && !cluster_record_fences(&r, 3) && !cluster_record_fences(&r, 6));
@@ -463,9 +449,9 @@ START_TEST(opening_is_idempotent_by_its_id)
         _cleanup_plan_ struct plan p = {}, q = {};
 
         ck_assert_int_eq(request_open(&view, &rollback, 7, &p, NULL), 0);
-        ck_assert(guards(&p, GUARD_ABSENT, KEY_OPERATION, 0));
-        ck_assert(guards(&p, GUARD_ABSENT, KEY_HISTORY "09000000000000000000000000000000", 0));
-        ck_assert(guards(&p, GUARD_PREFIX, KEY_NODES, 50) && write_of(&p, KEY_OPERATION));
+        ck_assert(compares(&p, STORE_ABSENT, KEY_OPERATION, 0));
+        ck_assert(compares(&p, STORE_ABSENT, KEY_HISTORY "09000000000000000000000000000000", 0));
+        ck_assert(compares(&p, STORE_QUIET, KEY_NODES, 50) && write_of(&p, KEY_OPERATION));
         open_in(OPERATION_ROLLBACK, PHASE_CONTROLLERS);
         ck_assert_int_eq(request_open(&view, &rollback, 8, &q, NULL), 0);
         ck_assert_uint_eq(q.n_writes, 0);
@@ -477,9 +463,11 @@ START_TEST(membership_is_frozen_while_an_operation_is_open)
         _cleanup_plan_ struct plan p = {}, q = {}, s = {};
 
         ck_assert_int_eq(request_join(&view, "e6", ROLE_ENGINE, 1, &p, NULL), 0);
-        ck_assert(guards(&p, GUARD_ABSENT, KEY_OPERATION, 0) && guards(&p, GUARD_REVISION, KEY_RECORD, 40));
+        ck_assert(compares(&p, STORE_ABSENT, KEY_OPERATION, 0) && compares(&p, STORE_REVISION, KEY_RECORD, 40));
         ck_assert_int_eq(request_delete(&view, "e5", &q, NULL), 0);
-        ck_assert(guards(&q, GUARD_ABSENT, KEY_OPERATION, 0));
+        ck_assert(compares(&q, STORE_ABSENT, KEY_OPERATION, 0));
+        ck_assert(write_of(&q, KEY_NODES "e5") && write_of(&q, KEY_STATUS "engine/e5"));
+        ck_assert_ptr_nonnull(write_of(&q, KEY_DELETED)); /* whoever counted it fails */
         open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
         ck_assert_int_eq(request_join(&view, "e6", ROLE_ENGINE, 1, &s, NULL), -EBUSY);
         ck_assert_int_eq(request_delete(&view, "e5", &s, NULL), -EBUSY);
@@ -515,7 +503,7 @@ START_TEST(a_vote_is_written_once_and_only_in_time)
 
         open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
         ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &p, NULL), 0);
-        ck_assert(guards(&p, GUARD_REVISION, KEY_OPERATION, 45) && guards(&p, GUARD_ABSENT, VOTES_9 "e3", 0));
+        ck_assert(compares(&p, STORE_REVISION, KEY_OPERATION, 45) && compares(&p, STORE_ABSENT, VOTES_9 "e3", 0));
         ck_assert_int_eq(request_vote(&view, "e3", other, &yes, &q, NULL), 0);
         vote(3, false);
         ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &q, NULL), 0);

@@ -2,28 +2,13 @@
 /* The participant: its table cell by cell, and where a node stands and what it hears for every combination of record, slots,
  * journal and operation. */
 #include "cluster/participant.h"
-
-#include "base/buf.h"
-
-/* Check has a macro of this name. */
-#include <check.h>
-#include "suite.h"
-#undef fail
+#include "cluster.h"
 
 static struct cluster_record record;
 static struct cluster_operation operation;
 static struct slot_set set;
 static struct journal journal;
 static struct participant_input in;
-
-static struct version_id version(unsigned n)
-{
-        struct version_id v = {};
-
-        snprintf(v.version, sizeof(v.version), "%u", n);
-        memset(v.digest, (int)n, sizeof(v.digest));
-        return v;
-}
 
 static void put_slot(int slot, unsigned v, enum slot_state state, uint64_t generation)
 {
