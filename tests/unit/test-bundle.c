@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bundles that were changed, cut, lengthened, or made to lie: found, named, and nothing acted on before. */
+/* Bundles that were changed, cut, lengthened, or made to lie: found, named, and nothing acted on before; and what is
+ * never made. */
 #include "bundles.h"
 
 struct watch_sink {
@@ -360,6 +361,72 @@ START_TEST(sources_that_are_none)
 }
 END_TEST
 
+static int create(const struct bundle_spec *spec, struct error *e)
+{
+        int r = bundle_create(in_dir("refused"), spec, NULL, e);
+
+        ck_assert_int_lt(access(in_dir("refused"), F_OK), 0);
+        ck_assert_int_lt(access(in_dir("refused.part"), F_OK), 0);
+        return r;
+}
+
+START_TEST(what_cannot_be_made)
+{
+        const char *names[] = { "root", "root" }, *files[] = { in_dir("root.img"), in_dir("root.img") },
+                   *keys[] = { in_dir("good.key") };
+        const struct bundle_spec good = { .compatible = "c",
+                                          .version = "1",
+                                          .image_names = names,
+                                          .image_files = files,
+                                          .n_images = 1,
+                                          .key_files = keys,
+                                          .n_keys = 1 };
+        const struct {
+                struct bundle_spec spec;
+                const char *word;
+        } rows[] = {
+                { { .compatible = "b\xc3\xb6x", .version = "1" }, "ASCII" },
+                { { .compatible = "c", .version = "1", .build_id = "a\nb" }, "ASCII" },
+                { { .compatible = "c", .version = "" }, "not a version" },
+                { { .compatible = "c", .version = "1", .min_bootmgr = "a b" }, "not a version" },
+                { { .compatible = "c", .version = "1", .security_version = UINT64_MAX }, "too large" },
+                { { .compatible = "c", .version = "1", .chunk_size = 4095 }, "power of two" },
+                { { .compatible = "c", .version = "1", .chunk_size = 2048 }, "power of two" },
+                { { .compatible = "c", .version = "1", .chunk_size = 32 << 20 }, "power of two" },
+                { { .compatible = "c", .version = "1", .n_images = 2 }, "twice" },
+                { { .compatible = "c", .version = "1", .n_images = 17 }, "17 images" },
+        };
+        struct bundle_spec spec;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                spec = good;
+                spec.compatible = rows[i].spec.compatible;
+                spec.version = rows[i].spec.version;
+                spec.build_id = rows[i].spec.build_id;
+                spec.min_bootmgr = rows[i].spec.min_bootmgr;
+                spec.security_version = rows[i].spec.security_version;
+                spec.chunk_size = rows[i].spec.chunk_size;
+                spec.n_images = rows[i].spec.n_images ?: 1;
+                ck_refused_saying(create(&spec, e), kind_usage, rows[i].word);
+        }
+        /* More chunks than an index holds: said before an hour's work. */
+        sh("truncate -s 32G vast.img");
+        files[0] = in_dir("vast.img");
+        spec = good;
+        spec.chunk_size = 4096;
+        ck_refused_saying(create(&spec, e), kind_usage, "chunks");
+        sh("rm vast.img; : >none.img");
+        files[0] = in_dir("none.img");
+        ck_refused(create(&good, e), kind_usage);
+        names[0] = "../x";
+        files[0] = in_dir("root.img");
+        ck_refused(create(&good, e), kind_usage);
+        names[0] = "root";
+        keys[0] = in_dir("good.pem");
+        ck_refused(create(&good, e), kind_bundle_untrusted);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("bundle");
@@ -379,6 +446,7 @@ int main(void)
         tcase_add_test(t, it_stops_when_asked);
         tcase_add_loop_test(t, swapped_under_the_reader, 0, 3);
         tcase_add_test(t, sources_that_are_none);
+        tcase_add_test(t, what_cannot_be_made);
         suite_add_tcase(s, t);
         return suite_run(s);
 }
