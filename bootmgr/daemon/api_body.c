@@ -62,6 +62,9 @@ static int read_id(const json_t *j, const char *key, struct api_body *b, struct 
                             "the id is neither 32 hexadecimal digits, not all of them zero, nor a UUID");
         if (id && key && !streq(b->id, other))
                 return fail(e, -EINVAL, &kind_usage, "the member \"id\" and the header Idempotency-Key differ");
+        /* What only looks may be repeated anyhow. It must not stand for what is asked for with this id afterwards. */
+        if (b->prechecks_only)
+                *b->id = '\0';
         return 0;
 }
 

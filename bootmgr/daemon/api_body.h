@@ -14,7 +14,7 @@ enum api_member {
 };
 
 struct api_body {
-        char id[OPERATION_ID_SIZE]; /* "" only with prechecks_only */
+        char id[OPERATION_ID_SIZE]; /* "" with prechecks_only, and only then */
         char *source;               /* owned; NULL: none */
         bool no_reboot, automatic, prechecks_only;
 };

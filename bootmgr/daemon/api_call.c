@@ -17,6 +17,7 @@ struct call {
         const char *words[WORDS_MAX];
         size_t n_words;
         struct http_request *waiting;
+        bool told; /* by its worker: the manager's operation is this one */
 };
 
 static void add_word(struct call *c, const char *word)
@@ -41,8 +42,9 @@ static void call_free(struct call *c)
 
 static void answer(struct call *c, const json_t *printed)
 {
-        _cleanup_json_ json_t *j = c->view(c->api->manager, printed, &c->body);
-        bool goes_on = c->kind == TASK_WORK && streq(json_string_value(json_object_get(printed, "state")), "IN_PROGRESS");
+        _cleanup_json_ json_t *j = c->waiting ? c->view(c->api->manager, printed, &c->body) : NULL;
+        bool goes_on = c->route->kind == TASK_WORK &&
+                       streq(json_string_value(json_object_get(printed, "state")), "IN_PROGRESS");
 
         for (struct http_request *r = TAKE_PTR(c->waiting), *next; r; r = next) {
                 next = TAKE_PTR(r->next);
@@ -85,8 +87,10 @@ static void on_line(const json_t *line, void *userdata)
         if (c->kind != TASK_WORK)
                 return;
         manager_set_operation(c->api->manager, line);
-        if (c->waiting && id && *id)
-                answer(c, line);
+        if (!id || !*id)
+                return;
+        c->told = true;
+        answer(c, line);
 }
 
 static void on_done(int exit_status, const json_t *last, void *userdata)
@@ -123,15 +127,11 @@ static bool join(struct api *api, struct http_request *r, const struct api_body 
                         http_answer_error(r, &e);
                         return true;
                 }
-                if (c->waiting || c->kind != TASK_WORK) {
-                        r->next = c->waiting;
-                        c->waiting = r;
-                        return true;
-                }
-                if (json_is_object(api->manager->operation)) {
-                        http_answer_json(r, 202, view_operation(api->manager, api->manager->operation, body));
-                        return true;
-                }
+                r->next = c->waiting;
+                c->waiting = r;
+                if (c->told)
+                        answer(c, api->manager->operation);
+                return true;
         }
         return false;
 }
@@ -161,15 +161,15 @@ static int start(struct call *c)
 }
 
 /* While other work is under way: what was asked for before with this id is told all the same. */
-static json_t *view_of_id(const struct manager *m, const json_t *history, const struct api_body *body)
+static const json_t *find_operation(const json_t *history, const char *id)
 {
         const json_t *op;
         size_t i;
 
         json_array_foreach(history, i, op)
         {
-                if (streq(json_string_value(json_object_get(op, "id")), body->id))
-                        return view_operation(m, op, body);
+                if (streq(json_string_value(json_object_get(op, "id")), id))
+                        return op;
         }
         return NULL;
 }
@@ -177,13 +177,12 @@ static json_t *view_of_id(const struct manager *m, const json_t *history, const 
 static void on_searched(int exit_status, const json_t *last, void *userdata)
 {
         struct call *c = userdata;
-        _cleanup_json_ json_t *found = exit_status == 0 ? view_of_id(c->api->manager, last, &c->body) : NULL;
+        const json_t *found = exit_status == 0 ? find_operation(last, c->body.id) : NULL;
         const char *verb = c->body.source ? "UPGRADE" : "ROLLBACK";
         const char *source = json_string_value(json_object_get(found, "source"));
         _cleanup_error_ struct error e = {};
 
         if (found && streq(json_string_value(json_object_get(found, "operation")), verb) && streq(source, c->body.source)) {
-                c->view = view_dry_run; /* it has its form */
                 answer(c, found);
         } else if (found) {
                 fail(&e, -EEXIST, &kind_id_reused, "the id %s was used for something else", c->body.id);

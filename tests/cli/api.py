@@ -10,8 +10,10 @@ DIRECTORY holds the certificates, tokens and bundles of 90-api.sh. Prints a line
   kinds        refusals of a machine that has a way back; then: each kind of error was met, or cannot be from outside
   hostile      what is too much, too slow, or no HTTP
 """
+import concurrent.futures
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
@@ -354,8 +356,32 @@ def part_requests():
     same("the history has both, once", [identifier(5), identifier(0xAB)],
          [h["id"] for h in o.get("/api/cluster/upgrade/history")[1]["operations"]][:2])
     same("abort", 200, o.post("/api/cluster/abort", {"id": identifier(6)})[0])
+    part_early(o, body, three)
     same("finalize", 200, o.post("/api/cluster/finalize", {"id": identifier(7)})[0])
     refused("the id of a finalize", 409, "id-reused", o.post("/api/cluster/abort", {"id": identifier(7)}))
+
+
+def part_early(o, ended, bundle):
+    """While a worker does not know yet what it is to do: its bundle does not come."""
+    upgrade, fifo = "/api/cluster/upgrade", W / "early.bundle"
+    body = {"id": identifier(0xEA), "source": str(fifo), "no_reboot": True}
+    os.mkfifo(fifo)
+    gone = o.connect()
+    gone.request("POST", upgrade, json.dumps(body), o.headers)
+    while not o.get("/api/cluster/runtime")[1]["working"]:
+        time.sleep(0.05)
+    gone.close()
+    again = concurrent.futures.ThreadPoolExecutor().submit(o.post, upgrade, body)
+    same("repeated early: it is not told of another operation", set(), concurrent.futures.wait([again], 1)[0])
+    refused("another one beside it", 409, "operation-in-progress", o.post(upgrade, {"id": identifier(0xEB), "source": bundle}))
+    same("what has ended is told to who repeats it", (200, "ABORTED"), (lambda a: (a[0], a[1].get("state")))(o.post(upgrade, ended)))
+    refused("its id for another bundle", 409, "id-reused", o.post(upgrade, {"id": ended["id"], "source": bundle}))
+    refused("the id of what is at work, for another bundle", 409, "id-reused", o.post(upgrade, {"id": identifier(0xEA), "source": bundle}))
+    fifo.write_bytes(Path(bundle).read_bytes())
+    status, op = again.result()
+    same("it is told of its own", (202, identifier(0xEA)), (status, op.get("id")))
+    wait_for_end(o, identifier(0xEA))
+    same("given up", 200, o.post("/api/cluster/abort", {"id": identifier(0xEC)})[0])
 
 
 def part_kinds():

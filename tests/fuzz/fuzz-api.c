@@ -21,9 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 must(e.message && *e.message && e.kind == &kind_usage);
                 return 0;
         }
-        must(*b.id ? strlen(b.id) == OPERATION_ID_SIZE - 1 && strspn(b.id, "0123456789abcdef") == strlen(b.id) &&
-                             strspn(b.id, "0") < strlen(b.id)
-                   : b.prechecks_only);
+        must(b.prechecks_only ? !*b.id
+                              : strlen(b.id) == OPERATION_ID_SIZE - 1 && strspn(b.id, "0123456789abcdef") == strlen(b.id) &&
+                                        strspn(b.id, "0") < strlen(b.id));
         must(!b.source == !(members & API_SOURCE));
         must(!b.source || *b.source == '/' || strstr(b.source, "://"));
         must((!b.no_reboot || (members & API_NO_REBOOT)) && (!b.automatic || (members & API_AUTOMATIC)) &&

@@ -183,6 +183,8 @@ static const struct {
         { "{\"id\":\"" ID "\",\"source\":\"/b\"}", "00112233-4455-6677-8899-AABBCCDDEEFF", ALL, true },
         { "", ID, API_ID, true },
         { "{\"prechecks_only\":true}", NULL, API_ID | API_PRECHECKS_ONLY, true },
+        { "{\"prechecks_only\":true}", ID, API_ID | API_PRECHECKS_ONLY, true },
+        { "{\"prechecks_only\":true}", "none", API_ID | API_PRECHECKS_ONLY, false },
         { "{\"prechecks_only\":false}", NULL, API_ID | API_PRECHECKS_ONLY, false },
         { "{\"prechecks_only\":true}", ID, API_ID, false },
         { "", NULL, API_ID, false },
@@ -204,8 +206,8 @@ START_TEST(a_body)
         ck_assert_msg((r == 0) == bodies[_i].good, "%s: %s", bodies[_i].text, e.message ?: "it was taken");
         if (r < 0)
                 ck_assert_ptr_eq(e.kind, &kind_usage);
-        else if (!b.prechecks_only)
-                ck_assert_str_eq(b.id, ID);
+        else
+                ck_assert_str_eq(b.id, b.prechecks_only ? "" : ID);
         api_body_done(&b);
         error_done(&e);
 }
