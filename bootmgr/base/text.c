@@ -62,3 +62,20 @@ char *text_escape(const char *text)
         }
         return buf_take(&b);
 }
+
+void text_format(char *text, size_t size, const char *fmt, ...)
+{
+        size_t last = size - 1;
+        va_list ap;
+        int n;
+
+        va_start(ap, fmt);
+        n = vsnprintf(text, size, fmt, ap);
+        va_end(ap);
+        if (n < 0 || (size_t)n < size)
+                return;
+        while (last > 0 && ((unsigned char)text[--last] & 0xc0) == 0x80)
+                ;
+        if ((unsigned char)text[last] >= 0x80 && printable_length((const unsigned char *)text + last, size - 1 - last) == 0)
+                text[last] = '\0';
+}

@@ -8,3 +8,5 @@
 bool text_is_printable(const char *text, size_t size);
 /* Every byte that is not printable UTF-8, and the backslash, as \xNN: no two texts become the same. NULL: no memory. */
 char *text_escape(const char *text);
+/* As snprintf(), but what does not fit is cut between characters: it stays UTF-8. */
+void text_format(char *text, size_t size, const char *fmt, ...) _printf_(3, 4);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cluster/coordinator.h"
 
+#include "base/text.h"
+
 #define ORDERS_AT_ONCE 64 /* engines in one transaction */
 
 static const char *const events[_EVENT_MAX] = {
@@ -368,7 +370,7 @@ static void abort_operation(const struct cluster_view *view, uint64_t now, struc
                         break;
                 }
                 if (n->voted && !n->vote.yes) {
-                        snprintf(reason, sizeof(reason), "%s: %.150s", n->member.name, n->vote.message);
+                        text_format(reason, sizeof(reason), "%s: %s", n->member.name, n->vote.message);
                         break;
                 }
                 /* A veto further on says more. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cluster/request.h"
 
+#include "base/text.h"
 #include "cluster/coordinator.h"
 #include "slot/kinds.h"
 
@@ -81,7 +82,7 @@ int request_open(const struct cluster_view *view, const struct open_request *req
         if (r < 0)
                 return r;
         memcpy(op.id, request->id, sizeof(op.id));
-        snprintf(op.requested_by, sizeof(op.requested_by), "%s", request->requested_by ?: "");
+        text_format(op.requested_by, sizeof(op.requested_by), "%s", request->requested_by ?: "");
         plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
         plan_compare(plan, STORE_ABSENT, 0, KEY_HISTORY "%s", id_to_text(op.id, id));
         plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
@@ -100,7 +101,7 @@ int request_abort(const struct cluster_view *view, const char *who, uint64_t now
         if (view->operation.phase != PHASE_PREPARE)
                 return fail(e, -EBUSY, &kind_busy, "the operation is committed: it goes on to version %s",
                             view->record.running.version);
-        snprintf(reason, sizeof(reason), "aborted by %.200s", who);
+        text_format(reason, sizeof(reason), "aborted by %s", who);
         coordinator_close(view, CLUSTER_ABORTED, reason, now, plan);
         return plan_failed(plan, e);
 }

@@ -315,6 +315,33 @@ START_TEST(an_abort_changes_no_record)
 }
 END_TEST
 
+/* Cut within a character it could not be read back, and nobody could close the operation. */
+START_TEST(a_reason_that_is_too_long_is_cut_between_characters)
+{
+        _cleanup_plan_ struct plan p = {}, q = {}, s = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {}, by = {}, opened = {};
+        char who[4 * CLUSTER_TEXT_SIZE] = "";
+        struct open_request request = { .id = { 9 }, .kind = OPERATION_ROLLBACK, .requested_by = who };
+
+        for (size_t i = 0; i < (size_t)_i; i++)
+                strcat(who, "x");
+        while (strlen(who) < 2 * CLUSTER_TEXT_SIZE)
+                strcat(who, "\u00e9");
+        ck_assert_int_eq(request_open(&view, &request, 1, &p, NULL), 0);
+        read_operation(&p, KEY_OPERATION, &opened);
+        ck_assert_uint_ge(strlen(opened.requested_by), MEMBER_NAME_SIZE - 2);
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        ck_assert_int_eq(request_abort(&view, who, 1, &q, NULL), 0);
+        read_operation(&q, KEY_HISTORY "09000000000000000000000000000000", &by);
+        ck_assert_uint_ge(strlen(by.reason), CLUSTER_TEXT_SIZE - 2);
+        vote(1, false);
+        memcpy(view.nodes[1].vote.message, who, CLUSTER_TEXT_SIZE - 2 - (size_t)_i);
+        decide(1, COORDINATOR_ABORT, &s);
+        read_operation(&s, KEY_HISTORY "09000000000000000000000000000000", &op);
+        ck_assert_uint_ge(strlen(op.reason), CLUSTER_TEXT_SIZE - 3);
+}
+END_TEST
+
 START_TEST(a_controller_that_joined_after_the_snapshot_stops_a_rollback)
 {
         _cleanup_plan_ struct plan p = {};
@@ -528,6 +555,7 @@ int main(void)
         tcase_add_test(t, a_commit_is_decision_epoch_and_log_at_once);
         tcase_add_test(t, an_upgrade_keeps_the_way_back);
         tcase_add_test(t, an_abort_changes_no_record);
+        tcase_add_loop_test(t, a_reason_that_is_too_long_is_cut_between_characters, 0, 2);
         tcase_add_test(t, a_controller_that_joined_after_the_snapshot_stops_a_rollback);
         tcase_add_loop_test(t, a_take_back_is_a_new_epoch, 0, 2);
         tcase_add_loop_test(t, the_end_names_who_lags, 0, 2);
