@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A bundle into a slot. The order of writes on the root (root.c):
  *
+ *      what it is to hold, on data         a second try begins with it
  *      its first block zeroed, flushed     cut from here on: it does not mount
  *      everything else, flushed
- *      what it was installed from, on data
+ *      what it holds, on data              the same under its own name
  *      its first block, flushed            it is whole
  */
 #include "image/install.h"
@@ -84,43 +85,52 @@ static int open_unnamed(int data, uint64_t size)
         return r < 0 ? r : fd;
 }
 
-static int slot_directory(const struct install_target *t, char path[static 32])
+static void slot_path(const struct install_target *t, const char *suffix, char path[static 32])
 {
-        snprintf(path, 32, "slots/%c", slot_name(t->slot));
-        return t->data;
+        snprintf(path, 32, "slots/%c%s", slot_name(t->slot), suffix);
 }
 
-static int forget_slot(const struct install_target *t, struct error *e)
+/* What was known of the old version goes before its first byte does. What the new one is made of is kept apart until it is
+ * whole: for a second try after this one was cut (reuse.c), and for nobody else. */
+static int announce_slot(const struct bundle *b, const struct install_target *t, size_t root, struct error *e)
 {
-        char path[32];
-        int data = slot_directory(t, path), r;
-
-        if (data < 0)
-                return 0;
-        r = remove_tree(data, path);
-        return r < 0 ? fail_errno(e, r, "cannot remove %s", path) : 0;
-}
-
-/* What the slot is checked against later (verify_slot.c). */
-static int remember_slot(const struct bundle *b, const struct install_target *t, size_t root, struct error *e)
-{
-        char path[32], file[48];
-        int data = slot_directory(t, path), r;
+        char path[32], part[32], file[48];
         uint64_t index_size;
         const uint8_t *index = bundle_chunk_index(b, root, &index_size);
         size_t size;
         const char *manifest = bundle_manifest_bytes(b, &size);
+        int r;
 
-        if (data < 0)
+        if (t->data < 0)
                 return 0;
-        r = mkdir_parents(data, path, 0755);
-        snprintf(file, sizeof(file), "%s/manifest", path);
+        slot_path(t, "", path);
+        slot_path(t, SLOT_PART, part);
+        r = remove_tree(t->data, path);
+        if (r < 0)
+                return fail_errno(e, r, "cannot remove %s", path);
+        r = mkdir_parents(t->data, part, 0755);
+        snprintf(file, sizeof(file), "%s/manifest", part);
         if (r >= 0)
-                r = file_replace(data, file, manifest, size, 0644);
-        snprintf(file, sizeof(file), "%s/chunks", path);
+                r = file_replace(t->data, file, manifest, size, 0644);
+        snprintf(file, sizeof(file), "%s/chunks", part);
         if (r >= 0)
-                r = file_replace(data, file, index, index_size, 0644);
+                r = file_replace(t->data, file, index, index_size, 0644);
         return r < 0 ? fail_errno(e, r, "cannot write %s", file) : 0;
+}
+
+/* From here on the slot is checked against it (verify_slot.c). The name is durable with the end of the step, which is
+ * written to the same file system before the record says that the slot is installed. */
+static int remember_slot(const struct install_target *t, struct error *e)
+{
+        char path[32], part[32];
+        int r;
+
+        if (t->data < 0)
+                return 0;
+        slot_path(t, "", path);
+        slot_path(t, SLOT_PART, part);
+        r = io_rename(t->data, part, t->data, path, 0);
+        return r < 0 ? fail_errno(e, r, "cannot make %s", path) : 0;
 }
 
 static int add_boot_files(const struct manifest *m, const struct file_sink *files, struct loader *loader, struct error *e)
@@ -183,7 +193,7 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         if (r >= 0)
                 r = reuse_look(reuse, t->data, t->slot, t->running, t->running_slot);
         if (r >= 0)
-                r = forget_slot(t, e);
+                r = announce_slot(b, t, number, e);
         if (r >= 0)
                 r = root_begin(root, t->root, reuse_has_hints(reuse), e);
         if (r >= 0)
@@ -193,7 +203,7 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         if (r >= 0)
                 r = add_boot_files(m, files, t->loader, e);
         if (r >= 0)
-                r = remember_slot(b, t, number, e);
+                r = remember_slot(t, e);
         return r < 0 ? r : root_finish(root, e);
 }
 

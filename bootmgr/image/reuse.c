@@ -38,7 +38,7 @@ static const uint8_t *entry_of(const uint8_t *index, uint64_t number)
         return index + number * INDEX_ENTRY;
 }
 
-static void load_hint(int data, int slot, struct hint *ret)
+static void load_hint(int data, int slot, const char *suffix, struct hint *ret)
 {
         _cleanup_free_ char *text = NULL, *index = NULL;
         const struct bundle_image *root;
@@ -46,11 +46,11 @@ static void load_hint(int data, int slot, struct hint *ret)
         char path[32];
         size_t size;
 
-        snprintf(path, sizeof(path), "slots/%c/manifest", slot_name(slot));
+        snprintf(path, sizeof(path), "slots/%c%s/manifest", slot_name(slot), suffix);
         if (file_read(data, path, BUNDLE_MAX_MANIFEST, &text, &size) < 0 || manifest_parse(text, size, &m, NULL) < 0)
                 return;
         root = manifest_image(&m, "root");
-        snprintf(path, sizeof(path), "slots/%c/chunks", slot_name(slot));
+        snprintf(path, sizeof(path), "slots/%c%s/chunks", slot_name(slot), suffix);
         if (!root || file_read(data, path, INDEX_MAX, &index, &size) < 0 || size != root->n_chunks * INDEX_ENTRY)
                 return;
         ret->image = *root;
@@ -100,10 +100,12 @@ int reuse_look(struct reuse *u, int data, int slot, const struct range *running,
         *u = (struct reuse){};
         if (data < 0)
                 return 0;
-        load_hint(data, slot, &u->target);
+        load_hint(data, slot, "", &u->target);
+        if (!u->target.index)
+                load_hint(data, slot, SLOT_PART, &u->target);
         if (!running || running_slot == SLOT_NONE)
                 return 0;
-        load_hint(data, running_slot, &u->running);
+        load_hint(data, running_slot, "", &u->running);
         if (!u->running.index || u->running.image.size > running->size)
                 return 0;
         u->from = running;
@@ -267,6 +269,8 @@ int reuse_chunks(struct reuse *u, struct root_sink *root, const struct bundle_im
         r = search_begin(&s);
         if (r >= 0)
                 r = search_all(&s, e);
+        /* An install that was cut early had written little of what its hint says. */
+        root->compare &= u->kept * COMPARE_FROM >= image->size;
         search_end(&s);
         return r;
 }

@@ -12,7 +12,10 @@
 #include "image/bundle.h"
 #include "image/root.h"
 
-/* What a slot held when it was installed. */
+/* Behind the name of a slot on data while it is written: slots/b.part. */
+#define SLOT_PART ".part"
+
+/* What a slot held when it was installed, or was to hold when that was cut. */
 struct hint {
         struct bundle_image image;
         uint8_t *index;  /* NULL: nothing is known */

@@ -22,6 +22,7 @@ static struct loader loader = { .ops = &loader_ops };
 #define LARGE_CHUNKS 96
 #define LARGE_SIZE   (LARGE_CHUNKS * CHUNK - 1000)
 static char large[LARGE_SIZE];
+static uint32_t chunk_size = CHUNK;
 
 static void pack_large(void)
 {
@@ -34,7 +35,7 @@ static void pack_large(void)
                                     .n_images = 2,
                                     .key_files = keys,
                                     .n_keys = 1,
-                                    .chunk_size = CHUNK };
+                                    .chunk_size = chunk_size };
 
         put("large.img", large, LARGE_SIZE);
         sh("rm -f large");
@@ -193,6 +194,64 @@ START_TEST(what_is_there_is_not_fetched)
 }
 END_TEST
 
+static int stop_half_way(struct progress *p, uint64_t done, uint64_t total, const char *message)
+{
+        return done < total / 2 ? 0 : -ECANCELED;
+}
+
+/* What the first try wrote is read and left where it is. */
+START_TEST(a_second_try_goes_on)
+{
+        struct progress half = { .report = stop_half_way };
+        struct range slot = open_large("b");
+        struct install_target t = { .root = &slot, .loader = &loader, .data = place.data, .slot = 1 };
+        struct install_report report;
+        struct bundle *b;
+
+        sh("rm -rf root/data/bootmgr/slots");
+        make_large();
+        for (int i = 0; i < 2; i++) { /* again: the second one finds what it was to hold, as the first one left it */
+                ck_ok(open_with("large", "trust", 1, &b, e));
+                ck_assert_int_eq(install_images(b, &t, &half, NULL), -ECANCELED);
+                ck_refused(install_check_slot(&slot, place.data, 1, bundle_manifest(b)->digest, NULL, e),
+                           kind_previous_altered);
+                bundle_free(b);
+                sh("test ! -e root/data/bootmgr/slots/b");
+        }
+        install_into(&slot, 1, NULL, &report);
+        ck_assert_uint_ge(report.kept, LARGE_SIZE / 2 - 3 * CHUNK); /* without its first block, and the last one */
+        ck_assert_uint_le(report.written + report.zeroed, LARGE_SIZE - report.kept);
+        ck_assert_uint_gt(report.fetched, 0);
+        ck_assert_uint_le(report.fetched, LARGE_SIZE - report.kept + KERNEL_SIZE);
+        sh("test ! -e root/data/bootmgr/slots/b.part");
+        range_close(&slot);
+}
+END_TEST
+
+/* Of chunks that changed a little the blocks that did. */
+START_TEST(only_blocks_that_differ_are_written)
+{
+        struct range slot = open_large("b");
+        struct install_report report;
+
+        sh("rm -rf root/data/bootmgr/slots");
+        chunk_size = 4 * CHUNK;
+        make_large();
+        install_into(&slot, 1, NULL, &report);
+        large[20 * CHUNK] ^= 1;
+        large[21 * CHUNK - 1] ^= 1;
+        large[40 * CHUNK + 5] ^= 1;
+        memset(large + 60 * CHUNK, 0, CHUNK);
+        pack_large();
+        install_into(&slot, 1, NULL, &report);
+        ck_assert_uint_eq(report.kept, LARGE_SIZE - 3 * 4 * CHUNK);
+        ck_assert_uint_eq(report.written, 3 * CHUNK);
+        ck_assert_uint_eq(report.zeroed, 0);
+        chunk_size = CHUNK;
+        range_close(&slot);
+}
+END_TEST
+
 /* The same file, by however many threads and through whichever table. */
 START_TEST(bundles_are_the_same_to_the_byte)
 {
@@ -221,6 +280,8 @@ int main(void)
         tcase_add_test(t, by_several_threads);
         tcase_add_test(t, threads_name_the_first_bad_chunk);
         tcase_add_test(t, what_is_there_is_not_fetched);
+        tcase_add_test(t, a_second_try_goes_on);
+        tcase_add_test(t, only_blocks_that_differ_are_written);
         tcase_add_test(t, bundles_are_the_same_to_the_byte);
         suite_add_tcase(s, t);
         return suite_run(s);
