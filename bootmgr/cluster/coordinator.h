@@ -9,8 +9,8 @@
  *      ENGINES    FINISH                      GO_BACK       FINISH        ORDER
  *      TAKE_BACK  FINISH                                    FINISH
  *
- * Any controller may do this at any time, any number of them at once: safety lies in the compares of the transactions, not in
- * who coordinates. Every transaction that changes the operation holds only if the operation is as it was read.
+ * Any controller may do this at any time, any number of them at once: safety lies in the compares of the transactions, not
+ * in who coordinates. Every transaction that changes the operation holds only if the operation is as it was read.
  */
 #pragma once
 
