@@ -20,19 +20,12 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "cluster/role.h"
 
-#define NODE_NAME_SIZE 64 /* with the NUL */
-#define PEM_MAX        (16 * 1024)
+#define PEM_MAX (16 * 1024)
 
 #define CA_LIFE          (20 * 365 * USEC_PER_DAY)
 #define CERTIFICATE_LIFE (2 * 365 * USEC_PER_DAY)
-
-enum node_role { ROLE_STANDALONE, ROLE_CONTROLLER, ROLE_ENGINE, ROLE_OPERATOR, _NODE_ROLE_MAX };
-const char *node_role_to_string(enum node_role role);          /* "controller" … */
-int node_role_from_string(const char *s, enum node_role *ret); /* -EINVAL */
-
-/* 1 to 63 of [a-z0-9.-], first and last a letter or digit: it stands in host names, keys of the store and URLs. */
-bool node_name_valid(const char *name);
 
 struct certificate {
         char name[NODE_NAME_SIZE];

@@ -63,7 +63,7 @@ enum participant_action {
 
 struct participant_input {
         bool member, fenced;
-        enum member_role role;
+        enum node_role role;
         uint64_t revision; /* of the view */
         const struct cluster_record *record;
         const struct cluster_operation *operation; /* NULL: none is open */

@@ -14,11 +14,6 @@ static const char *const results[_CLUSTER_RESULT_MAX] = {
         [CLUSTER_FAILED] = "FAILED",           [CLUSTER_ABORTED] = "ABORTED",
 };
 static const char *const modes[_ENGINES_MODE_MAX] = { [ENGINES_TOGETHER] = "together", [ENGINES_ROLLING] = "rolling" };
-static const char *const roles[_ROLE_MAX] = {
-        [ROLE_STANDALONE] = "standalone",
-        [ROLE_CONTROLLER] = "controller",
-        [ROLE_ENGINE] = "engine",
-};
 static const char *const origins[_ORIGIN_MAX] = {
         [ORIGIN_INIT] = "init",     [ORIGIN_COMMIT] = "commit",     [ORIGIN_GO_BACK] = "go-back",
         [ORIGIN_FOLLOW] = "follow", [ORIGIN_FINALIZE] = "finalize",
@@ -118,7 +113,7 @@ static const struct field operation_fields[] = {
 };
 static const struct field member_fields[] = {
         OTHER(member, name, FIELD_NAME, false),
-        CHOICE(member, role, roles),
+        { "role", FIELD_ENUM, offsetof(struct member, role), ROLE_OPERATOR, node_roles, false }, /* a person is none */
         NUMBER(member, joined, CLUSTER_EPOCH_MAX),
         TIME(member, added),
         {},
@@ -250,7 +245,7 @@ static int get_stragglers(const json_t *v, struct cluster_operation *ret)
                 const json_t *one = json_array_get(v, i);
                 struct straggler *s = &ret->stragglers[i];
 
-                if (get_text(json_object_get(one, "name"), s->name, sizeof(s->name)) < 0 || !member_name_valid(s->name) ||
+                if (get_text(json_object_get(one, "name"), s->name, sizeof(s->name)) < 0 || !node_name_valid(s->name) ||
                     get_text(json_object_get(one, "reason"), s->reason, sizeof(s->reason)) < 0)
                         return -EINVAL;
         }
@@ -280,7 +275,7 @@ static int get_field(const struct field *f, json_t *v, void *ret, struct error *
         case FIELD_TEXT:
                 return get_text(v, to, f->max);
         case FIELD_NAME:
-                return get_text(v, to, MEMBER_NAME_SIZE) >= 0 && member_name_valid(to) ? 0 : -EINVAL;
+                return get_text(v, to, NODE_NAME_SIZE) >= 0 && node_name_valid(to) ? 0 : -EINVAL;
         case FIELD_VERSION:
                 return get_version(v, to);
         case FIELD_FENCES:
@@ -520,27 +515,6 @@ const char *cluster_phase_to_string(enum cluster_phase phase)
 const char *cluster_result_to_string(enum cluster_result result)
 {
         return result < _CLUSTER_RESULT_MAX ? results[result] : "";
-}
-
-const char *member_role_to_string(enum member_role role)
-{
-        return role < _ROLE_MAX ? roles[role] : "";
-}
-
-int member_role_from_string(const char *name)
-{
-        for (int i = 0; i < _ROLE_MAX; i++)
-                if (streq(roles[i], name))
-                        return i;
-        return -EINVAL;
-}
-
-bool member_name_valid(const char *name)
-{
-        size_t n = strlen(name);
-
-        return n > 0 && n < MEMBER_NAME_SIZE && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == n &&
-               !strchr(".-", name[0]) && !strchr(".-", name[n - 1]) && !strstr(name, "..");
 }
 
 bool version_id_is(const struct version_id *v)

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "base/json.h"
+#include "cluster/role.h"
 #include "slot/slot.h"
 
 #define CLUSTER_FORMAT       1
@@ -26,7 +27,6 @@
 #define CLUSTER_UNKNOWN_MAX  64     /* members that are not known */
 #define CLUSTER_MEMBERS_MAX  10000
 #define CLUSTER_EPOCH_MAX    (UINT64_C(1) << 62)
-#define MEMBER_NAME_SIZE     64
 #define CLUSTER_TEXT_SIZE    256
 #define CLUSTER_KIND_SIZE    32
 #define CLUSTER_FENCES_MAX   64
@@ -73,7 +73,7 @@ enum cluster_result {
 enum engines_mode { ENGINES_TOGETHER, ENGINES_ROLLING, _ENGINES_MODE_MAX };
 
 struct straggler {
-        char name[MEMBER_NAME_SIZE];
+        char name[NODE_NAME_SIZE];
         char reason[CLUSTER_TEXT_SIZE];
 };
 
@@ -94,7 +94,7 @@ struct cluster_operation {
         uint64_t deadline; /* of this phase */
         uint64_t controllers_at, engines_at; /* instants; 0: not yet. Of a take-back: both */
         char reason[CLUSTER_TEXT_SIZE];      /* why it was aborted or taken back */
-        char requested_by[MEMBER_NAME_SIZE];
+        char requested_by[NODE_NAME_SIZE];
         struct cluster_record before; /* the record that it found: what a take-back restores */
         struct straggler *stragglers; /* owned: named at the commit, and again at the end */
         size_t n_stragglers;
@@ -102,11 +102,9 @@ struct cluster_operation {
         json_t *unknown;
 };
 
-enum member_role { ROLE_STANDALONE, ROLE_CONTROLLER, ROLE_ENGINE, _ROLE_MAX };
-
 struct member {
-        char name[MEMBER_NAME_SIZE];
-        enum member_role role;
+        char name[NODE_NAME_SIZE];
+        enum node_role role;
         uint64_t joined; /* the epoch at that moment */
         uint64_t added;  /* realtime µs */
         uint64_t minor;
@@ -202,11 +200,7 @@ static inline void journal_done(struct journal *j)
 
 const char *cluster_phase_to_string(enum cluster_phase phase);    /* "PREPARE" … */
 const char *cluster_result_to_string(enum cluster_result result); /* "IN_PROGRESS" … */
-const char *member_role_to_string(enum member_role role);         /* "controller" … */
-int member_role_from_string(const char *name);                    /* -EINVAL */
 
-/* A host name label or several: 1 to 63 of [a-z0-9.-], first and last a letter or digit. It is part of keys and paths. */
-bool member_name_valid(const char *name);
 bool version_id_is(const struct version_id *v);                                /* not none */
 bool version_id_equal(const struct version_id *a, const struct version_id *b); /* both are, and the same */
 

@@ -128,7 +128,7 @@ int request_finalize(const struct cluster_view *view, uint64_t now, struct plan 
         return plan_failed(plan, e);
 }
 
-static void plan_member(const char *name, enum member_role role, uint64_t epoch, uint64_t now, struct plan *plan)
+static void plan_member(const char *name, enum node_role role, uint64_t epoch, uint64_t now, struct plan *plan)
 {
         struct member member = { .role = role, .joined = epoch, .added = now };
 
@@ -139,10 +139,10 @@ static void plan_member(const char *name, enum member_role role, uint64_t epoch,
 
 static int check_name(const char *name, struct error *e)
 {
-        return member_name_valid(name) ? 0 : fail(e, -EINVAL, &kind_usage, "\"%s\" is not the name of a node", name);
+        return node_name_valid(name) ? 0 : fail(e, -EINVAL, &kind_usage, "\"%s\" is not the name of a node", name);
 }
 
-int request_init(const struct cluster_view *view, const char *name, enum member_role role, const struct version_id *running,
+int request_init(const struct cluster_view *view, const char *name, enum node_role role, const struct version_id *running,
                  uint64_t now, struct plan *plan, struct error *e)
 {
         const struct cluster_record record = { .epoch = 1, .running = *running, .origin = ORIGIN_INIT, .written = now };
@@ -157,7 +157,7 @@ int request_init(const struct cluster_view *view, const char *name, enum member_
         return plan_failed(plan, e);
 }
 
-int request_join(const struct cluster_view *view, const char *name, enum member_role role, uint64_t now, struct plan *plan,
+int request_join(const struct cluster_view *view, const char *name, enum node_role role, uint64_t now, struct plan *plan,
                  struct error *e)
 {
         const struct cluster_node *n = NULL;
@@ -194,7 +194,7 @@ int request_delete(const struct cluster_view *view, const char *name, struct pla
         plan_delete(plan, false, KEY_NODES "%s", name);
         /* FOLLOW and OPEN counted it: they fail. */
         plan_put(plan, RECORD_MEMBER, &n->member, KEY_DELETED);
-        plan_delete(plan, false, KEY_STATUS "%s/%s", member_role_to_string(n->member.role), name);
+        plan_delete(plan, false, KEY_STATUS "%s/%s", node_role_to_string(n->member.role), name);
         return plan_failed(plan, e);
 }
 
@@ -240,6 +240,6 @@ int request_status(const struct cluster_view *view, const char *name, const stru
         if (r < 0 || status->epoch != view->record.epoch)
                 return r;
         plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
-        plan_put(plan, RECORD_STATUS, status, KEY_STATUS "%s/%s", member_role_to_string(n->member.role), name);
+        plan_put(plan, RECORD_STATUS, status, KEY_STATUS "%s/%s", node_role_to_string(n->member.role), name);
         return plan_failed(plan, e);
 }

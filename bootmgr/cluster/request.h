@@ -28,10 +28,10 @@ int request_abort(const struct cluster_view *view, const char *who, uint64_t now
 int request_finalize(const struct cluster_view *view, uint64_t now, struct plan *plan, struct error *e);
 
 /* The first record of a cluster, and its first member. */
-int request_init(const struct cluster_view *view, const char *name, enum member_role role, const struct version_id *running,
+int request_init(const struct cluster_view *view, const char *name, enum node_role role, const struct version_id *running,
                  uint64_t now, struct plan *plan, struct error *e);
 /* Not while an operation is open: membership is frozen. */
-int request_join(const struct cluster_view *view, const char *name, enum member_role role, uint64_t now, struct plan *plan,
+int request_join(const struct cluster_view *view, const char *name, enum node_role role, uint64_t now, struct plan *plan,
                  struct error *e);
 int request_delete(const struct cluster_view *view, const char *name, struct plan *plan, struct error *e);
 

@@ -46,7 +46,7 @@ static struct cluster_node *node_of_key(const struct cluster_view *view, const c
         char id[CLUSTER_ID_TEXT_SIZE];
         const char *slash = strchr(rest, '/');
         struct cluster_node *n = slash ? cluster_view_node(view, slash + 1) : NULL;
-        const char *before = n ? member_role_to_string(n->member.role) : "";
+        const char *before = n ? node_role_to_string(n->member.role) : "";
 
         if (of_operation)
                 before = operation_is_open(view) ? id_to_text(view->operation.id, id) : "";

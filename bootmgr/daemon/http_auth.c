@@ -34,7 +34,7 @@ static char *next_word(char **cursor)
 }
 
 /* 1: a token, 0: a line without one. */
-static int parse_line(char *line, struct token *ret)
+static int parse_line(char *line, struct bearer *ret)
 {
         char *cursor = line, *name, *right, *digest;
 
@@ -52,14 +52,14 @@ static int parse_line(char *line, struct token *ret)
         return ret->right == RIGHT_NONE ? -EINVAL : 1;
 }
 
-int tokens_parse(char *text, struct token **ret, size_t *ret_n, struct error *e)
+int tokens_parse(char *text, struct bearer **ret, size_t *ret_n, struct error *e)
 {
-        _cleanup_free_ struct token *tokens = NULL;
+        _cleanup_free_ struct bearer *tokens = NULL;
         char *cursor = text, *line;
         size_t n = 0;
 
         for (unsigned number = 1; (line = line_next(&cursor)); number++) {
-                struct token token = {}, *grown;
+                struct bearer token = {}, *grown;
                 int r = parse_line(line, &token);
 
                 if (r < 0)

@@ -17,7 +17,7 @@ struct identity {
         enum right right;
 };
 
-struct token {
+struct bearer {
         char name[IDENTITY_NAME_SIZE];
         enum right right;
         uint8_t digest[32];
@@ -25,14 +25,14 @@ struct token {
 
 struct token_file {
         const char *path;
-        struct token *tokens; /* owned */
+        struct bearer *tokens; /* owned */
         size_t n;
         bool loaded;
         uint64_t mtime, inode; /* of what was read, in ns; 0: nothing was */
 };
 
 /* Lines as above. -EINVAL names the line. Outputs untouched on failure. */
-int tokens_parse(char *text, struct token **ret, size_t *ret_n, struct error *e);
+int tokens_parse(char *text, struct bearer **ret, size_t *ret_n, struct error *e);
 void token_file_done(struct token_file *f);
 
 /* By the value of an Authorization header. -EACCES, kind_not_authenticated. */

@@ -27,7 +27,7 @@ static void check_operation(const struct cluster_operation *op)
         must(op->phase < _PHASE_MAX && op->result < _CLUSTER_RESULT_MAX && op->engines < _ENGINES_MODE_MAX);
         must(op->n_stragglers <= CLUSTER_MEMBERS_MAX && op->max_unavailable <= CLUSTER_MEMBERS_MAX);
         for (size_t i = 0; i < op->n_stragglers; i++)
-                must(member_name_valid(op->stragglers[i].name));
+                must(node_name_valid(op->stragglers[i].name));
         check_record(&op->before);
 }
 
@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (type == RECORD_OPERATION)
                 check_operation(&a.operation);
         if (type == RECORD_MEMBER)
-                must(member_name_valid(a.member.name) && a.member.role < _ROLE_MAX);
+                must(node_name_valid(a.member.name) && a.member.role < ROLE_OPERATOR);
         first = record_encode(type, &a);
         must(first && record_decode(type, first, strlen(first), &b, NULL) >= 0);
         second = record_encode(type, &b);

@@ -15,7 +15,7 @@
 #define EPOCHS       64
 
 struct message {
-        char from[MEMBER_NAME_SIZE];
+        char from[NODE_NAME_SIZE];
         bool is_vote;
         uint8_t id[CLUSTER_ID_SIZE];
         struct vote vote;
@@ -23,8 +23,8 @@ struct message {
 };
 
 struct machine {
-        char name[MEMBER_NAME_SIZE];
-        enum member_role role;
+        char name[NODE_NAME_SIZE];
+        enum node_role role;
         bool there;
         struct slot_set set;
         int slot;

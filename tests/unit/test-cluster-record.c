@@ -321,9 +321,13 @@ END_TEST
 
 START_TEST(words_go_round)
 {
-        for (int i = 0; i < _ROLE_MAX; i++)
-                ck_assert_int_eq(member_role_from_string(member_role_to_string((enum member_role)i)), i);
-        ck_assert_int_eq(member_role_from_string("king"), -EINVAL);
+        enum node_role role;
+
+        for (int i = 0; i < _NODE_ROLE_MAX; i++) {
+                ck_assert_int_eq(node_role_from_string(node_role_to_string((enum node_role)i), &role), 0);
+                ck_assert_int_eq(role, i);
+        }
+        ck_assert_int_eq(node_role_from_string("king", &role), -EINVAL);
         for (int i = 0; i < _PHASE_MAX; i++)
                 ck_assert_uint_gt(strlen(cluster_phase_to_string((enum cluster_phase)i)), 0);
         for (int i = 0; i < _CLUSTER_RESULT_MAX; i++)

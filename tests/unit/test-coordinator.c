@@ -329,7 +329,7 @@ START_TEST(a_reason_that_is_too_long_is_cut_between_characters)
                 strcat(who, "\u00e9");
         ck_assert_int_eq(request_open(&view, &request, 1, &p, NULL), 0);
         read_operation(&p, KEY_OPERATION, &opened);
-        ck_assert_uint_ge(strlen(opened.requested_by), MEMBER_NAME_SIZE - 2);
+        ck_assert_uint_ge(strlen(opened.requested_by), NODE_NAME_SIZE - 2);
         open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
         ck_assert_int_eq(request_abort(&view, who, 1, &q, NULL), 0);
         read_operation(&q, KEY_HISTORY "09000000000000000000000000000000", &by);

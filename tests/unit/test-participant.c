@@ -143,12 +143,12 @@ END_TEST
 START_TEST(no_switch_without_a_commit)
 {
         for (int phase = PHASE_PREPARE; phase < _PHASE_MAX; phase++)
-                for (int role = 0; role < _ROLE_MAX; role++)
+                for (int role = 0; role < ROLE_OPERATOR; role++)
                         for (int voted = 0; voted < 2; voted++) {
                                 setup();
                                 operation.phase = (enum cluster_phase)phase;
                                 operation.controllers_at = operation.engines_at = in.order = 1;
-                                in.role = (enum member_role)role;
+                                in.role = (enum node_role)role;
                                 in.voted = voted;
                                 in.operation = &operation;
                                 ck_assert_int_ne(decide().action, PARTICIPANT_SWITCH);
@@ -161,7 +161,7 @@ END_TEST
 START_TEST(turns)
 {
         static const struct {
-                enum member_role role;
+                enum node_role role;
                 enum cluster_phase phase;
                 enum engines_mode mode;
                 bool one_instant;
