@@ -38,7 +38,7 @@ int go_on(const struct cli *cli, struct machine *m, bool no_reboot, struct bar *
         int r = 0;
 
         if (!no_reboot)
-                r = m->offline || m->rescue ? operation_switch(m, &bar->observer, e) : operation_reboot(m, e);
+                r = m->offline || m->rescue ? operation_switch(m, &bar->observer, e) : operation_reboot(m, 0, e);
         bar_done(bar);
         return r < 0 ? r : print_outcome(cli, m, !no_reboot && !m->offline && !m->rescue, e);
 }

@@ -14,7 +14,7 @@
 /* Leaves the slot that failed. */
 static int leave(struct machine *m, struct observer *o, struct error *e)
 {
-        return m->offline ? operation_switch(m, o, e) : operation_reboot(m, e);
+        return m->offline ? operation_switch(m, o, e) : operation_reboot(m, 0, e);
 }
 
 typedef int (*unit_work)(struct machine *m, struct observer *o, struct error *e);
@@ -43,7 +43,7 @@ static int configure(struct machine *m, struct observer *o, struct error *e)
                 return r;
         fail(e, r, NULL, "slot %c cannot go on and was marked bad: another slot boots now", slot_name(m->booted));
         if (!m->offline)
-                operation_reboot(m, NULL);
+                operation_reboot(m, 0, NULL);
         return r;
 }
 

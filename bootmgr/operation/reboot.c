@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <systemd/sd-bus.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "operation/steps.h"
 
-#define LOGIND "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager"
+#define RUN_DIRECTORY "/run/bootmgr"
+#define INSTANT       RUN_DIRECTORY "/instant" /* realtime µs */
+#define LOGIND        "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager"
 
 static inline void bus_unrefp(sd_bus **bus)
 {
@@ -34,11 +37,23 @@ int inhibit_shutdown(const char *why)
         return r < 0 ? r : fd;
 }
 
-int operation_reboot(struct machine *m, struct error *e)
+static int note_instant(uint64_t at, struct error *e)
+{
+        char text[24];
+        int r = mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755);
+
+        snprintf(text, sizeof(text), "%llu\n", (unsigned long long)at);
+        if (r >= 0)
+                r = file_replace_volatile(AT_FDCWD, INSTANT, text, strlen(text), 0644);
+        return r < 0 ? fail_errno(e, r, "cannot write " INSTANT) : 0;
+}
+
+int operation_reboot(struct machine *m, uint64_t at, struct error *e)
 {
         /* systemctl finds its way without logind or D-Bus too (early boot, degraded), and --no-block returns
          * before the shutdown reaches us. */
         static const char *const argv[] = { "systemctl", "--no-block", "reboot", NULL };
+        int r = at ? note_instant(at, e) : 0;
 
-        return process_must(argv, 30 * UINT64_C(1000000), e);
+        return r < 0 ? r : process_must(argv, 30 * UINT64_C(1000000), e);
 }

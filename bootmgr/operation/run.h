@@ -23,10 +23,13 @@ struct upgrade_options {
         bool automatic;     /* by an updater, not by a person (recorded) */
         bool no_read_back;  /* VERIFY_IMAGE is skipped, and says so */
         bool full_speed;    /* with the I/O priority of the caller, not the idle one */
+        bool hold;          /* installed, but no shutdown switches to it before upgrade_release() */
         const char *id;     /* of the operation: who asks has made it (operation/request.h); NULL: a new one */
 };
 /* CHECK_BUNDLE … INSTALL_BOOT_FILES; then staged. Under the lock. */
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e);
+/* What was installed and held in that slot is staged, in an operation of its own; `reason` is recorded. Under the lock. */
+int upgrade_release(struct machine *m, int slot, const char *reason, struct observer *o, struct error *e);
 
 struct rollback_options {
         bool automatic;        /* bound by nothing but a bootable slot and the daily limit */
@@ -50,8 +53,10 @@ int upgrade_target(struct machine *m, int *ret_slot, struct error *e);
  * operation and leaves the running slot as what boots next. Offline it is called right after preparing. */
 int operation_switch(struct machine *m, struct observer *o, struct error *e);
 
-/* Asks systemd for the reboot; returns at once. */
-int operation_reboot(struct machine *m, struct error *e);
+/* Asks systemd for the reboot; returns at once. `at`: the instant, on this machine's clock, at which the machine is to be
+ * reset, once services are stopped and file systems unmounted (units/system-shutdown/bootmgr-instant); 0, or past: at once.
+ */
+int operation_reboot(struct machine *m, uint64_t at, struct error *e);
 
 /* The boot-time decision if the initramfs did not make it, what it means for the operation, and the owner
  * rule. -EHOSTDOWN: this slot cannot go on and was marked bad, reboot (the caller does). */

@@ -276,12 +276,23 @@ int step_install_boot_files(struct run *run, struct error *e)
         if (r < 0)
                 return r;
         slot_set_end_write(&m->state.set, run->op.to_slot);
-        record_operation(&m->state.set, &run->op, OPERATION_STAGED, REASON_NONE);
+        record_operation(&m->state.set, &run->op, run->upgrade->hold ? OPERATION_DONE : OPERATION_STAGED, REASON_NONE);
         r = machine_save(m, e);
         if (r < 0)
                 return r;
-        run->op.staged = true;
+        run->op.staged = !run->upgrade->hold;
         return 0;
+}
+
+/* It is what was asked for: no shutdown goes on with it. */
+static int end_held(struct run *run, struct error *e)
+{
+        _cleanup_free_ char *reason = xasprintf("installed in slot %c, and not switched to before that is asked for",
+                                                slot_name(run->op.to_slot));
+
+        reserve_keep(run->m);
+        operation_end(&run->op, RESULT_DONE, reason);
+        return run_save(run, true, e);
 }
 
 static int prepare(struct run *run, struct error *e)
@@ -307,6 +318,8 @@ static int prepare(struct run *run, struct error *e)
         priority_restore(priority);
         if (r < 0)
                 return run_abandon(run, r, e);
+        if (run->upgrade->hold)
+                return end_held(run, e);
         log_event(MESSAGE_UPGRADE_STAGED, NULL, "version %s is staged in slot %c", run->op.to_version,
                   slot_name(run->op.to_slot));
         return 0;
@@ -361,4 +374,38 @@ int upgrade_prepare(struct machine *m, const struct upgrade_options *options, st
         run.op.automatic = options->automatic;
         run.op.source = strdup(options->source);
         return prepare(&run, e);
+}
+
+int upgrade_release(struct machine *m, int slot, const char *reason, struct observer *o, struct error *e)
+{
+        _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        struct slot_set *set = &m->state.set;
+        int from, r;
+
+        r = machine_lock(m, e);
+        if (r < 0)
+                return r;
+        from = machine_reference_slot(m);
+        if (set->operation_state == OPERATION_STAGED && set->operation == OPERATION_UPGRADE && set->operation_to == slot)
+                return 0;
+        if (slot < 0 || slot >= set->n_slots || slot == from || set->slots[slot].state != SLOT_INSTALLED)
+                return fail(e, -ENOEXEC, &kind_slot_not_bootable, "nothing that is installed waits in slot %c",
+                            slot_name(slot));
+        r = refuse_while_busy(m, from, e);
+        if (r < 0)
+                return r;
+        run_init(&run, m, OPERATION_UPGRADE, from, slot, o);
+        strcpy(run.op.to_version, set->slots[slot].version);
+        r = operation_begin(m, &run.op, NULL, e);
+        if (r < 0)
+                return r;
+        for (const struct step *s = steps_of(OPERATION_UPGRADE); s->when == STEP_PREPARE; s++)
+                step_end(operation_step(&run.op, s->name), STEP_DONE, "done when it was installed");
+        run.op.staged = true;
+        run.op.reason = reason ? strdup(reason) : NULL;
+        r = run_save(&run, true, e);
+        if (r < 0)
+                return r;
+        record_operation(set, &run.op, OPERATION_STAGED, REASON_NONE);
+        return machine_save(m, e);
 }
