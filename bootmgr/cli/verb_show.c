@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "cli/bar.h"
 #include "cli/cli.h"
+#include "cli/cluster.h"
 #include "cli/remote.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -90,29 +91,59 @@ static char *operation_text(const struct operation *op, bool utf8)
         return buf_take(&b);
 }
 
+/* What is shown: the machine's newest operation, or its cluster's. */
+struct shown {
+        struct operation op;
+        json_t *json;
+        char *laggards; /* of a cluster: who lags or failed; NULL: it is the machine's */
+};
+
+static void shown_done(struct shown *s)
+{
+        operation_done(&s->op);
+        json_decref(s->json);
+        free(s->laggards);
+}
+#define _cleanup_shown_ _cleanup_(shown_done)
+
 /* Opens the machine anew: record and files may have changed. -ENOENT: there never was an operation. */
-static int load_current(struct verb_args *args, struct operation *ret, struct error *e)
+static int load_current(struct verb_args *args, struct shown *ret, struct error *e)
 {
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         _cleanup_json_ json_t *j = NULL;
         int r;
 
         r = cli_open_machine(args, &m, e);
+        if (r >= 0 && is_member(&m))
+                return cluster_load_current(&m, &ret->op, &ret->json, &ret->laggards, e);
+        if (r >= 0) {
+                r = operation_current(&m, &ret->op, e);
+        } else {
+                r = remote_read(args, r, "GetOperation", &j, e);
+                if (r >= 0)
+                        r = json_is_null(j) ? -ENOENT : operation_from_json(j, &ret->op, e);
+        }
         if (r >= 0)
-                return operation_current(&m, ret, e);
-        r = remote_read(args, r, "GetOperation", &j, e);
-        if (r < 0)
-                return r;
-        return json_is_null(j) ? -ENOENT : operation_from_json(j, ret, e);
+                ret->json = operation_to_json(&ret->op);
+        return r < 0 || ret->json ? r : -ENOMEM;
+}
+
+static char *shown_text(const struct shown *s, bool utf8)
+{
+        _cleanup_free_ char *text = operation_text(&s->op, utf8);
+
+        if (!text || !s->laggards || !*s->laggards)
+                return TAKE_PTR(text);
+        return xasprintf("%s\nnodes that lag or failed:\n%s", text, s->laggards);
 }
 
 static int show_once(struct verb_args *args, const struct bar *bar, struct error *e)
 {
-        _cleanup_operation_ struct operation op = {};
+        _cleanup_shown_ struct shown shown = {};
         _cleanup_free_ char *text = NULL;
         int r;
 
-        r = load_current(args, &op, e);
+        r = load_current(args, &shown, e);
         if (r == -ENOENT && !e->message) {
                 cli_say(bar->cli, "there was no operation yet");
                 return bar->cli->json ? cli_print_json(bar->cli, json_null()) : 0;
@@ -120,8 +151,8 @@ static int show_once(struct verb_args *args, const struct bar *bar, struct error
         if (r < 0)
                 return r;
         if (bar->cli->json)
-                return cli_print_json(bar->cli, operation_to_json(&op));
-        text = operation_text(&op, bar->utf8);
+                return cli_print_json(bar->cli, json_incref(shown.json));
+        text = shown_text(&shown, bar->utf8);
         if (!text)
                 return -ENOMEM;
         fputs(text, stdout);
@@ -138,9 +169,9 @@ static size_t count_lines(const char *text)
 }
 
 /* Draws over what was drawn before. */
-static int redraw(const struct operation *op, bool utf8, size_t *lines)
+static int redraw(const struct shown *shown, bool utf8, size_t *lines)
 {
-        _cleanup_free_ char *text = operation_text(op, utf8);
+        _cleanup_free_ char *text = shown_text(shown, utf8);
 
         if (!text)
                 return -ENOMEM;
@@ -153,10 +184,9 @@ static int redraw(const struct operation *op, bool utf8, size_t *lines)
 }
 
 /* One JSON object a line, at every change. */
-static int print_change(const struct cli *cli, const struct operation *op, char **last)
+static int print_change(const struct shown *shown, char **last)
 {
-        _cleanup_json_ json_t *j = operation_to_json(op);
-        char *text = j ? json_dumps(j, 0) : NULL;
+        char *text = json_dumps(shown->json, 0);
 
         if (!text)
                 return -ENOMEM;
@@ -174,26 +204,27 @@ static int watch(struct verb_args *args, struct bar *bar, struct error *e)
         size_t lines = 0;
 
         while (!*cli_cancelled()) {
-                _cleanup_operation_ struct operation op = {};
+                _cleanup_shown_ struct shown shown = {};
+                const struct operation *op = &shown.op;
                 int r;
 
-                r = load_current(args, &op, e);
+                r = load_current(args, &shown, e);
                 if (r == -ENOENT && !e->message) {
                         cli_say(bar->cli, "there was no operation yet");
                         return 0;
                 }
                 if (r >= 0 && bar->cli->json)
-                        r = print_change(bar->cli, &op, &last);
+                        r = print_change(&shown, &last);
                 else if (r >= 0 && bar->terminal)
-                        r = redraw(&op, bar->utf8, &lines);
+                        r = redraw(&shown, bar->utf8, &lines);
                 else if (r >= 0)
-                        bar_show(bar, &op);
+                        bar_show(bar, op);
                 if (r < 0)
                         return r;
-                if (op.result != RESULT_IN_PROGRESS) {
+                if (op->result != RESULT_IN_PROGRESS) {
                         if (!bar->terminal)
-                                cli_say(bar->cli, "%s%s%s", operation_result_to_string(op.result), op.reason ? ": " : "",
-                                        op.reason ?: "");
+                                cli_say(bar->cli, "%s%s%s", operation_result_to_string(op->result), op->reason ? ": " : "",
+                                        op->reason ?: "");
                         return 0;
                 }
                 cli_sleep(WATCH_INTERVAL);

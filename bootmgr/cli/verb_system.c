@@ -2,6 +2,7 @@
 /* upgrade, rollback, finalize, abort: the whole system. */
 #include "cli/bar.h"
 #include "cli/cli.h"
+#include "cli/cluster.h"
 #include "cli/dry_run.h"
 #include "cli/go_on.h"
 #include "cli/remote.h"
@@ -142,6 +143,8 @@ int verb_upgrade_system(struct verb_args *args, struct error *e)
         r = cli_open_machine(args, &m, e);
         if (remote_may_help(args, r))
                 return hand_over_only(cli, &request, r, e);
+        if (r >= 0 && is_member(&m) && !m.rescue)
+                return cluster_upgrade(args, &m, e);
         if (r >= 0)
                 r = announce_loss(cli, &m, verb_has(args, "yes"), e);
         if (r < 0)
@@ -234,20 +237,31 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
                 return r;
         if (dry)
                 return rollback_dry_run(cli, &m, &options, e);
-        r = rollback(args, &m, &options, &request, e);
+        if (is_member(&m) && is_plain(&options))
+                r = cluster_rollback(args, &m, e);
+        else
+                r = rollback(args, &m, &options, &request, e);
         if (r < 0 && !verb_has(args, "automatic") && error_exit_status(e, r) == 3)
                 attach_checks(cli, &m, &options);
         return r;
 }
 
-/* What is done at once: opened, looked up, done, remembered. 1: it was done before, and that is answered. */
+/* What is done at once: opened, looked up, done, remembered; or the cluster's. 1: that, or it was done before: it is
+ * answered. */
 static int at_once(struct verb_args *args, struct machine *m, const char *verb,
-                   int (*function)(struct machine *m, struct error *e), struct error *e)
+                   int (*function)(struct machine *m, struct error *e),
+                   int (*of_cluster)(struct verb_args *args, struct machine *m, struct error *e), struct error *e)
 {
         char id[OPERATION_ID_SIZE];
         int r;
 
         r = cli_open_machine(args, m, e);
+        if (r >= 0 && is_member(m)) {
+                r = of_cluster(args, m, e);
+                return r < 0 ? r : 1;
+        }
+        if (r >= 0 && verb_has(args, "local"))
+                return fail(e, -EINVAL, &kind_usage, "--local is for a member of a cluster: this machine stands alone");
         if (r >= 0)
                 r = repeat(args, m, verb, id, e);
         if (r != 0)
@@ -262,7 +276,7 @@ int verb_finalize(struct verb_args *args, struct error *e)
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
-        r = at_once(args, &m, "finalize", operation_finalize, e);
+        r = at_once(args, &m, "finalize", operation_finalize, cluster_finalize, e);
         if (r != 0)
                 return r < 0 ? r : 0;
         return cli_done(cli, "the way back is given up; the security floor is %llu", (unsigned long long)m.state.set.floor);
@@ -274,7 +288,7 @@ int verb_abort(struct verb_args *args, struct error *e)
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
-        r = at_once(args, &m, "abort", operation_abort, e);
+        r = at_once(args, &m, "abort", operation_abort, cluster_abort, e);
         if (r != 0)
                 return r < 0 ? r : 0;
         return cli_done(cli, "the prepared operation is given up: the next shutdown changes nothing");

@@ -34,12 +34,25 @@ static const struct verb_option init_options[] = {
         {},
 };
 
+/* Of an operation of the whole cluster. */
+#define CLUSTER_OPTIONS                                                                                                     \
+        { "strict", NULL, "in a cluster: an engine that says no, or nothing, ends it before anything is switched" },        \
+                { "engines", "MODE", "in a cluster: together (default), or rolling, one after the other" },                 \
+                { "max-unavailable", "N", "with --engines rolling: so many engines at a time (default 1)" },                \
+                { "one-instant", NULL, "in a cluster: controllers and engines switch at the same instant" },                \
+                { "prepare-limit", "TIME", "in a cluster: for every node's answer (default 30min, of a rollback 1min)" },   \
+                { "switch-limit", "TIME", "in a cluster: for the controllers to form again (default 10min)" },              \
+        {                                                                                                                   \
+                "lead", "TIME", "in a cluster: from the order to the instant of the reboot (default 15s)"                   \
+        }
+
 static const struct verb_option upgrade_options[] = {
         { "no-reboot", NULL, "prepare it; it goes on at the next shutdown" },
         { "yes", NULL, "do not ask", 'y' },
         { "automatic", NULL, "an updater asks, not a person (recorded)" },
         { "no-read-back", NULL, "do not read the image back from the device (quicker, and what it lost is found later)" },
         { "full-speed", NULL, "do not leave the disk to others first" },
+        CLUSTER_OPTIONS,
         { "id", "ID", NULL },
         {},
 };
@@ -49,6 +62,7 @@ static const struct verb_option rollback_options[] = {
         { "no-reboot", NULL, "prepare it; it goes on at the next shutdown" },
         { "local", NULL, "without daemon and version gate: the local procedure" },
         { "without-snapshot", NULL, "restore nothing: the previous version takes the configuration over as it is" },
+        CLUSTER_OPTIONS,
         { "automatic", NULL, NULL },
         { "reason", "TEXT", NULL },
         { "id", "ID", NULL },
@@ -57,6 +71,12 @@ static const struct verb_option rollback_options[] = {
 
 /* The id that whoever asks has made for it: asked for again, it is not done again. */
 static const struct verb_option id_options[] = {
+        { "id", "ID", NULL },
+        {},
+};
+
+static const struct verb_option abort_options[] = {
+        { "local", NULL, "on a node that is cut off for ever: free it from what it is prepared for" },
         { "id", "ID", NULL },
         {},
 };
@@ -127,6 +147,11 @@ static const struct verb_option token_options[] = {
         {},
 };
 
+static const struct verb_option step_options[] = {
+        { "offset", "USEC", NULL }, /* what the controllers' clock is ahead of ours */
+        {},
+};
+
 const struct verb cli_verbs[] = {
         { "status", NULL, 0, 0, NULL, "what runs, what boots next, what can be gone back to", .run = verb_status },
         { "upgrade system", "FILE|URL", 1, 1, upgrade_options, "install a bundle into the other slot and boot it on trial",
@@ -138,7 +163,7 @@ const struct verb cli_verbs[] = {
         { "show upgrade status", NULL, 0, 0, watch_options, "the steps of the newest operation", .run = verb_show_status },
         { "show upgrade history", NULL, 0, 0, NULL, "all recorded operations, newest first", .run = verb_show_history },
         { "finalize", NULL, 0, 0, id_options, "give up the way back and raise the security floor", .run = verb_finalize },
-        { "abort", NULL, 0, 0, id_options, "give up an operation that is prepared", .run = verb_abort },
+        { "abort", NULL, 0, 0, abort_options, "give up an operation that is prepared", .run = verb_abort },
         { "slot list", NULL, 0, 0, NULL, "the slots", .run = verb_slot_list },
         { "slot activate", "SLOT", 1, 1, activate_options, "boot another slot; its configuration comes with it",
           .run = verb_slot_activate },
@@ -179,6 +204,8 @@ const struct verb cli_verbs[] = {
         { "check-health", NULL, 0, 0, NULL, "run the health checks", true, verb_check_health },
         { "wait-confirmed", NULL, 0, 0, NULL, "wait for the confirmation, else roll back", true, verb_wait_confirmed },
         { "confirm", NULL, 0, 0, NULL, "confirm the running slot", true, verb_confirm },
+        { "cluster found", NULL, 0, 0, NULL, "write the first record of a cluster", true, verb_cluster_found },
+        { "cluster step", NULL, 0, 0, step_options, "do what the cluster asks of this node", true, verb_cluster_step },
 };
 const size_t n_cli_verbs = ARRAY_SIZE(cli_verbs);
 

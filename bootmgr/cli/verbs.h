@@ -35,6 +35,8 @@ int verb_rescue_install(struct verb_args *args, struct error *e);
 int verb_rescue_remove(struct verb_args *args, struct error *e);
 int verb_cluster_init(struct verb_args *args, struct error *e);
 int verb_cluster_token(struct verb_args *args, struct error *e);
+int verb_cluster_found(struct verb_args *args, struct error *e);
+int verb_cluster_step(struct verb_args *args, struct error *e);
 int verb_shell(struct verb_args *args, struct error *e);
 int verb_show_help(struct verb_args *args, struct error *e);
 int verb_completion_bash(struct verb_args *args, struct error *e);

@@ -161,7 +161,7 @@ static int configure(struct client_request *q, const char *url)
                 CURLoption option;
                 long value;
         } numbers[] = {
-                { CURLOPT_POST, 1 },
+                { q->ask.body ? CURLOPT_POST : CURLOPT_HTTPGET, 1 },
                 { CURLOPT_NOSIGNAL, 1 },
                 { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1 },
                 { CURLOPT_CONNECTTIMEOUT_MS, MIN(msec, CONNECT_MSEC) },
@@ -220,7 +220,7 @@ static int send_it(struct client_request *q)
         if (q->waiting)
                 return 0;
         if (q->deadline == 0)
-                q->deadline = now_monotonic() + q->ask.deadline;
+                q->deadline = now_monotonic() + MIN(q->ask.deadline, (uint64_t)INT64_MAX);
         q->endpoint = q->ask.endpoint >= 0 ? q->ask.endpoint : c->current;
         q->sent = q->searched = 0;
         buf_done(&q->answer);
@@ -457,7 +457,7 @@ int client_start(struct client *c, const struct client_ask *ask, struct client_r
         *(c->last ? &c->last->next : &c->requests) = q;
         c->last = q;
         q->path = strdup(ask->path);
-        q->body = strdup(ask->body);
+        q->body = strdup(ask->body ?: "");
         q->size = q->body ? strlen(q->body) : 0;
         r = q->path && q->body ? add_headers(q, ask->headers) : -ENOMEM;
         if (r >= 0)

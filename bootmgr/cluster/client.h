@@ -27,11 +27,11 @@ struct client *client_free(struct client *c);
 
 struct client_ask {
         const char *path;           /* "/v3/kv/range"; copied, as the body is */
-        const char *body;           /* NUL-terminated */
+        const char *body;           /* NUL-terminated; NULL: GET, else POST */
         const char *const *headers; /* NULL-terminated, or NULL */
         bool once;
         uint64_t timeout;  /* µs for each try; of a stream: until it is connected */
-        uint64_t deadline; /* µs in all */
+        uint64_t deadline; /* µs in all; UINT64_MAX: none */
         size_t max;        /* bytes of an answer or a line */
         int endpoint;      /* ask this one only; -1: any */
         /* Whether it is an answer: 0; -EAGAIN: ask another server; else the result. NULL: any status below 300 is. */

@@ -8,20 +8,8 @@
 #include "base/file.h"
 #include "slot/kinds.h"
 
-#define DIRECTORY     "cluster"
-#define ENDPOINTS_MAX 4096
-#define TOKEN_KEY     "bootmgr/tokens/"
-
-static int home_open(const char *data, bool make, struct error *e)
-{
-        _cleanup_free_ char *path = xasprintf("%s/" DIRECTORY, data);
-        int r = path ? 0 : -ENOMEM, fd;
-
-        if (r >= 0 && make)
-                r = mkdir_parents(AT_FDCWD, path, 0700);
-        fd = r < 0 ? r : dir_open(AT_FDCWD, path);
-        return fd < 0 ? fail_errno(e, fd, "cannot open %s/" DIRECTORY, data) : fd;
-}
+#define DIRECTORY CLUSTER_HOME
+#define TOKEN_KEY "bootmgr/tokens/"
 
 static int put_file(int home, const char *name, const char *text, struct error *e)
 {
@@ -133,42 +121,9 @@ int cluster_init(const char *data, const struct cluster_setup *setup, uint64_t n
                 r = make_identity(home, setup, store_name, store_files, now, e);
         if (r >= 0)
                 r = put_file(home, "store.endpoints", endpoints, e);
+        if (r >= 0)
+                r = put_file(home, "name", setup->name, e);
         return r < 0 ? r : write_environment(home, data, setup, e);
-}
-
-static int open_etcd(const char *data, int home, sd_event *event, struct store **ret, struct error *e)
-{
-        _cleanup_free_ char *text = NULL, *ca = xasprintf("%s/" DIRECTORY "/store-ca.pem", data),
-                            *certificate = xasprintf("%s/" DIRECTORY "/store.pem", data),
-                            *key = xasprintf("%s/" DIRECTORY "/store.key", data);
-        const char *endpoints[CLIENT_ENDPOINTS + 1] = {};
-        char *cursor, *line;
-        size_t n = 0;
-        int r = file_read(home, "store.endpoints", ENDPOINTS_MAX, &text, NULL);
-
-        if (r < 0)
-                return fail_errno(e, r, "cannot read " DIRECTORY "/store.endpoints");
-        if (!ca || !certificate || !key)
-                return -ENOMEM;
-        cursor = text;
-        while (n < CLIENT_ENDPOINTS && (line = line_next(&cursor)))
-                if (*line)
-                        endpoints[n++] = line;
-        return store_open_etcd(endpoints, &(struct client_tls){ ca, certificate, key }, event, ret, e);
-}
-
-int cluster_open_store(const char *data, sd_event *event, struct store **ret, struct error *e)
-{
-        _cleanup_free_ char *path = xasprintf("%s/" DIRECTORY, data);
-        _cleanup_close_ int home = home_open(data, true, e);
-
-        if (home < 0)
-                return home;
-        if (!path)
-                return -ENOMEM;
-        if (faccessat(home, "etcd.env", F_OK, 0) == 0)
-                return open_etcd(data, home, event, ret, e);
-        return store_open_local(path, event, ret, e);
 }
 
 static int store_token(const char *data, const struct token_record *record, struct error *e)

@@ -2,6 +2,8 @@
 #include "daemon/api.h"
 
 #include "base/log.h"
+#include "cluster/bundles.h"
+#include "daemon/cluster.h"
 #include "daemon/metrics.h"
 #include "slot/kinds.h"
 
@@ -56,6 +58,26 @@ static void handle_health(struct api *api, struct http_request *r)
         http_answer_json(r, 200, json_pack("{s:s}", "status", "ok"));
 }
 
+static void handle_node_view(struct api *api, struct http_request *r)
+{
+        nodes_handle_view(api->cluster, r);
+}
+
+static void handle_node_vote(struct api *api, struct http_request *r)
+{
+        nodes_handle_vote(api->cluster, r);
+}
+
+static void handle_node_status(struct api *api, struct http_request *r)
+{
+        nodes_handle_status(api->cluster, r);
+}
+
+static void handle_bundle(struct api *api, struct http_request *r)
+{
+        nodes_handle_bundle(api->cluster, r);
+}
+
 static const struct route routes[] = {
         { "/api/cluster/upgrade",
           "POST",
@@ -91,6 +113,10 @@ static const struct route routes[] = {
         { "/api/cluster/version", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_version },
         { "/api/cluster/nodes", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_nodes },
         { "/api/cluster/nodes/", "DELETE", RIGHT_OPERATE, handle_delete_node },
+        { "/api/cluster/node/view", "GET", RIGHT_READ, handle_node_view },
+        { "/api/cluster/node/vote", "POST", RIGHT_READ, handle_node_vote },
+        { "/api/cluster/node/status", "POST", RIGHT_READ, handle_node_status },
+        { BUNDLES_PATH, "GET", RIGHT_READ, handle_bundle },
         { "/api/events", "GET", RIGHT_READ, handle_events },
         { "/metrics", "GET", RIGHT_READ, handle_metrics },
         { "/healthz", "GET", RIGHT_NONE, handle_health },
@@ -129,17 +155,18 @@ static void on_change(struct manager *m, bool status, bool operation)
 
 static const struct manager_face face = { .changed = on_change };
 
-int api_start(struct api *api, struct manager *m, const struct config *config, struct error *e)
+int api_start(struct api *api, struct manager *m, struct cluster *cluster, const struct config *config, struct error *e)
 {
         int r;
 
-        *api = (struct api){ .manager = m };
+        *api = (struct api){ .manager = m, .cluster = cluster };
         r = http_start(&api->http, m->event, config, api, e);
         if (r < 0 || !api->http.daemon)
                 return r;
         r = events_start(&api->events, m, &api->http);
         if (r < 0)
                 return r;
+        nodes_start(cluster, &api->http);
         published = api;
         m->faces[1] = &face;
         log_info("the HTTPS interface listens on %s", config->api_listen);

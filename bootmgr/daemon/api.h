@@ -14,9 +14,11 @@
 #include "daemon/manager.h"
 
 struct call;
+struct cluster;
 
 struct api {
         struct manager *manager;
+        struct cluster *cluster; /* borrowed */
         struct http http;
         struct events events;
         struct call *calls; /* under way */
@@ -37,8 +39,8 @@ struct route {
 const struct route *route_find(const char *url, char **argument);
 bool route_takes(const struct route *route, const char *method);
 
-/* The interface, when the configuration asks for it. `config` must live as long. */
-int api_start(struct api *api, struct manager *m, const struct config *config, struct error *e);
+/* The interface, when the configuration asks for it. `config` and the cluster must live as long. */
+int api_start(struct api *api, struct manager *m, struct cluster *cluster, const struct config *config, struct error *e);
 void api_stop(struct api *api); /* answers what waits; called by http_stop() */
 void api_done(struct api *api);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/api.h"
+#include "daemon/cluster.h"
 
 #include "base/log.h"
 #include "slot/kinds.h"
@@ -262,6 +263,7 @@ void api_call(struct api *api, struct http_request *r, struct api_body *body)
 
 void api_forget(struct api *api, struct http_request *r)
 {
+        nodes_forget(api->cluster, r);
         for (struct call *c = api->calls; c; c = c->next)
                 for (struct http_request **at = &c->waiting; *at;) {
                         if (*at == r)
@@ -280,6 +282,7 @@ void api_stop(struct api *api)
         for (struct call *c = api->calls; c; c = c->next)
                 answer_error(c, &e);
         events_stop(&api->events);
+        nodes_stop(api->cluster);
 }
 
 void api_calls_done(struct api *api)

@@ -57,6 +57,8 @@ json_t *view_operation(const struct manager *m, const json_t *printed, const str
         if (!json_is_object(printed))
                 return json_null();
         op = json_copy((json_t *)printed);
+        if (json_object_get(op, "nodes")) /* it is a cluster's */
+                return op;
         json_object_set_new(op, "epoch", json_integer(EPOCH));
         json_object_set_new(op, "nodes", json_pack("[o]", operation_node(printed)));
         json_object_set_new(op, "nodes_failed", failed_nodes(printed));

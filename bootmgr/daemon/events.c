@@ -6,18 +6,18 @@
 #include "base/clock.h"
 #include "base/parse.h"
 #include "daemon/api.h"
-#include "daemon/microhttpd.h"
 
 /* One reader. */
-struct stream {
-        struct events *events;
-        struct stream *next;
-        struct MHD_Connection *connection;
+struct reader {
+        struct http_stream stream;
         uint64_t sent; /* the id of the last event that it has got */
-        char *text;    /* what is being sent; owned; NULL: nothing */
-        size_t size, offset;
-        bool suspended, behind, keepalive;
+        bool behind;
 };
+
+static struct events *events_of(struct http_stream *s)
+{
+        return (struct events *)((char *)s->of - offsetof(struct events, streams));
+}
 
 /* --- what is told ---------------------------------------------------------------------------------------- */
 
@@ -56,69 +56,23 @@ static char *snapshot(const struct events *ev)
         return status && operation ? xasprintf("%s%s", status, operation) : NULL;
 }
 
-/* --- streams --------------------------------------------------------------------------------------------- */
+/* --- readers --------------------------------------------------------------------------------------------- */
 
-static void wake(struct events *ev)
+static char *next_text(struct http_stream *stream)
 {
-        for (struct stream *s = ev->streams; s; s = s->next)
-                if (TAKE(s->suspended, false))
-                        http_resume(ev->http, s->connection);
-}
-
-/* What comes next for this one: NULL, nothing yet. */
-static char *next_text(struct stream *s)
-{
-        const struct events *ev = s->events;
+        const struct events *ev = events_of(stream);
+        struct reader *reader = (struct reader *)stream;
         const char *event;
 
-        if (s->behind || s->sent > ev->n || ev->n - s->sent > EVENTS_KEPT) {
-                s->behind = false;
-                s->sent = ev->n;
+        if (reader->behind || reader->sent > ev->n || ev->n - reader->sent > EVENTS_KEPT) {
+                reader->behind = false;
+                reader->sent = ev->n;
                 return snapshot(ev);
         }
-        if (s->sent < ev->n) {
-                event = ev->kept[++s->sent % EVENTS_KEPT];
-                return strdup(event ?: ": lost\n\n");
-        }
-        return TAKE(s->keepalive, false) ? strdup(": still here\n\n") : NULL;
-}
-
-static ssize_t read_stream(void *userdata, uint64_t position, char *data, size_t size)
-{
-        struct stream *s = userdata;
-        size_t n;
-
-        if (s->events->stopping)
-                return MHD_CONTENT_READER_END_OF_STREAM;
-        if (!s->text) {
-                s->text = next_text(s);
-                s->size = s->text ? strlen(s->text) : 0;
-                s->offset = 0;
-        }
-        if (!s->text) {
-                s->suspended = true;
-                mhd.suspend_connection(s->connection);
-                return 0;
-        }
-        n = MIN(size, s->size - s->offset);
-        memcpy(data, s->text + s->offset, n);
-        s->offset += n;
-        if (s->offset == s->size)
-                free(TAKE_PTR(s->text));
-        return (ssize_t)n;
-}
-
-static void stream_done(void *userdata)
-{
-        struct stream *s = userdata, **at = &s->events->streams;
-
-        while (*at && *at != s)
-                at = &(*at)->next;
-        if (*at)
-                *at = s->next;
-        s->events->n_streams--;
-        free(s->text);
-        free(s);
+        if (reader->sent == ev->n)
+                return NULL;
+        event = ev->kept[++reader->sent % EVENTS_KEPT];
+        return strdup(event ?: ": lost\n\n");
 }
 
 /* "INSTANCE.NUMBER", of ours and still kept: go on behind it. */
@@ -135,17 +89,15 @@ static bool resume_from(const struct events *ev, const char *last, uint64_t *ret
 
 void events_open(struct events *ev, struct http_request *r)
 {
-        struct stream *s = calloc(1, sizeof(*s));
+        struct reader *reader = calloc(1, sizeof(*reader));
 
-        if (!s) {
+        if (!reader) {
                 http_answer_json(r, 500, NULL);
                 return;
         }
-        *s = (struct stream){ .events = ev, .next = ev->streams, .connection = r->connection, .sent = ev->n };
-        s->behind = !resume_from(ev, http_header(r, "Last-Event-ID"), &s->sent);
-        ev->streams = s;
-        ev->n_streams++;
-        http_answer_stream(r, read_stream, stream_done, s);
+        reader->sent = ev->n;
+        reader->behind = !resume_from(ev, http_header(r, "Last-Event-ID"), &reader->sent);
+        http_stream_open(&ev->streams, &reader->stream, r);
 }
 
 /* --- changes --------------------------------------------------------------------------------------------- */
@@ -160,7 +112,7 @@ static void keep(struct events *ev, char *event)
 
 void events_changed(struct events *ev, bool status, bool operation)
 {
-        if (ev->stopping)
+        if (ev->streams.stopping)
                 return;
         if (status) {
                 ev->n++;
@@ -170,19 +122,7 @@ void events_changed(struct events *ev, bool status, bool operation)
                 ev->n++;
                 keep(ev, operation_event(ev, ev->n));
         }
-        wake(ev);
-}
-
-static int on_keepalive(sd_event_source *source, uint64_t usec, void *userdata)
-{
-        struct events *ev = userdata;
-
-        for (struct stream *s = ev->streams; s; s = s->next)
-                s->keepalive = true;
-        wake(ev);
-        sd_event_source_set_time_relative(source, EVENTS_KEEPALIVE_SEC * USEC_PER_SEC);
-        sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-        return 0;
+        http_streams_wake(&ev->streams);
 }
 
 int events_start(struct events *ev, struct manager *m, struct http *http)
@@ -190,24 +130,22 @@ int events_start(struct events *ev, struct manager *m, struct http *http)
         uint8_t id[16];
         int r;
 
-        *ev = (struct events){ .manager = m, .http = http };
+        *ev = (struct events){ .manager = m, .streams = { .http = http, .next_text = next_text } };
         r = random_id(id);
         if (r < 0)
                 return r;
         hex_encode(id, 4, ev->instance);
-        return sd_event_add_time_relative(m->event, &ev->keepalive, CLOCK_MONOTONIC, EVENTS_KEEPALIVE_SEC * USEC_PER_SEC, 0,
-                                          on_keepalive, ev);
+        return http_streams_start(&ev->streams, m->event);
 }
 
 void events_stop(struct events *ev)
 {
-        ev->stopping = true;
-        wake(ev);
+        http_streams_stop(&ev->streams);
 }
 
 void events_done(struct events *ev)
 {
-        ev->keepalive = sd_event_source_disable_unref(ev->keepalive);
+        http_streams_done(&ev->streams);
         for (size_t i = 0; i < EVENTS_KEPT; i++)
                 free(TAKE_PTR(ev->kept[i]));
 }

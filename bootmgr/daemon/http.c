@@ -107,6 +107,25 @@ void http_answer_error(struct http_request *r, const struct error *e)
         http_answer_failure(r, j);
 }
 
+void http_answer_part(struct http_request *r, const struct http_part *part)
+{
+        struct MHD_Response *answer = mhd.create_response_from_fd_at_offset64(part->size, part->fd, part->from);
+        char tag[160], range[80];
+
+        if (!answer) {
+                fd_close(part->fd);
+        } else {
+                snprintf(tag, sizeof(tag), "\"%s\"", part->tag);
+                snprintf(range, sizeof(range), "bytes %llu-%llu/%llu", (unsigned long long)part->from,
+                         (unsigned long long)(part->from + part->size - 1), (unsigned long long)part->total);
+                add_header(answer, "Accept-Ranges", "bytes");
+                add_header(answer, "ETag", tag);
+                if (part->is_range)
+                        add_header(answer, "Content-Range", range);
+        }
+        set_answer(r, part->is_range ? 206 : 200, "application/octet-stream", answer);
+}
+
 void http_answer_stream(struct http_request *r, ssize_t (*read)(void *userdata, uint64_t position, char *data, size_t size),
                         void (*done)(void *userdata), void *userdata)
 {

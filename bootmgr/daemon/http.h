@@ -68,6 +68,14 @@ void http_answer_text(struct http_request *r, const char *type, char *text); /* 
 void http_answer_error(struct http_request *r, const struct error *e);
 /* The same as `bootmgr --json` has printed it. */
 void http_answer_failure(struct http_request *r, const json_t *failure);
+/* Bytes of a file: 206 when they were asked for as a range. Takes the descriptor. */
+struct http_part {
+        int fd;
+        uint64_t from, size, total; /* bytes */
+        bool is_range;
+        const char *tag; /* the entity tag, without quotes */
+};
+void http_answer_part(struct http_request *r, const struct http_part *part);
 /* What `read` gives, until it says that there is no more (MHD_ContentReaderCallback). */
 void http_answer_stream(struct http_request *r, ssize_t (*read)(void *userdata, uint64_t position, char *data, size_t size),
                         void (*done)(void *userdata), void *userdata);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "daemon/api.h"
 #include "daemon/bus.h"
+#include "daemon/cluster.h"
 #include "slot/config.h"
 
 static int block_signals(sd_event *event)
@@ -24,21 +25,25 @@ static int block_signals(sd_event *event)
         return sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
 }
 
-/* Before the name on the bus: who sees that, or READY=1, finds everything served. What cannot be had of the interface is
- * said, and the bus is served all the same: it is how a machine is mended. */
-static void start_api(struct manager *m, struct api *api, struct config *config)
+/* Before the name on the bus: who sees that, or READY=1, finds everything served. What cannot be had of cluster and
+ * interface is said, and the bus is served all the same: it is how a machine is mended. */
+static void start_api(struct manager *m, struct api *api, struct cluster *cluster, struct config *config)
 {
         _cleanup_error_ struct error e = {};
         int r;
 
         r = config_load(getenv("BOOTMGR_CONFIG"), config, &e);
+        if (r >= 0 && cluster_start(cluster, m, config, &e) < 0) {
+                log_error("this machine takes no part in its cluster: %s", e.message ?: "no reason was given");
+                error_done(&e);
+        }
         if (r >= 0)
-                r = api_start(api, m, config, &e);
+                r = api_start(api, m, cluster, config, &e);
         if (r < 0)
                 log_error("there is no HTTPS interface: %s", e.message ?: error_text(r));
 }
 
-static int run(struct manager *m, struct api *api, struct config *config, sd_bus **bus)
+static int run(struct manager *m, struct api *api, struct cluster *cluster, struct config *config, sd_bus **bus)
 {
         int r;
 
@@ -57,7 +62,7 @@ static int run(struct manager *m, struct api *api, struct config *config, sd_bus
                 r = manager_start(m);
         if (r < 0)
                 return r;
-        start_api(m, api, config);
+        start_api(m, api, cluster, config);
         r = bus_publish(*bus, m);
         if (r < 0)
                 return r;
@@ -82,6 +87,7 @@ int main(int argc, char **argv)
         };
         _cleanup_config_ struct config config = {};
         sd_bus *bus = NULL;
+        struct cluster cluster = {};
         struct api api = {};
         int r;
 
@@ -92,13 +98,14 @@ int main(int argc, char **argv)
                 fprintf(stderr, "bootmgrd takes no arguments; see bootmgrd(8)\n");
                 return 2;
         }
-        r = run(&m, &api, &config, &bus);
+        r = run(&m, &api, &cluster, &config, &bus);
         if (r < 0)
                 log_error("%s", error_text(r));
         else if (r > 0)
                 log_error("the bus is gone");
         sd_notify(0, "STOPPING=1");
         api_done(&api);
+        cluster_done(&cluster);
         manager_stop(&m);
         sd_bus_flush_close_unref(bus);
         sd_event_unref(m.event);

@@ -39,7 +39,7 @@ struct manager {
         bool others_work;          /* somebody else took the lock, and was not seen to let go of it */
         unsigned n_readers;        /* tasks that only read, for callers */
 
-        const struct manager_face *faces[2]; /* NULL: none */
+        const struct manager_face *faces[3]; /* NULL: none */
 
         bool looking; /* manager_look() was called */
         bool refreshing, refresh_again;

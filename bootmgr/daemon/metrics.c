@@ -135,7 +135,7 @@ static void put_http(struct buf *b, const struct api *api)
                 buf_printf(b, "bootmgr_http_responses_total{code=\"%uxx\"} %" PRIu64 "\n", i, h->statistics.answers[i]);
         gauge(b, "bootmgr_http_connections", "Open connections.", h->peers.n);
         gauge(b, "bootmgr_http_authenticated_connections", "Open connections of known clients.", h->peers.n_known);
-        gauge(b, "bootmgr_http_event_streams", "Readers of /api/events.", api->events.n_streams);
+        gauge(b, "bootmgr_http_event_streams", "Readers of /api/events.", api->events.streams.n);
         describe(b, "bootmgr_http_dropped_connections_total", "counter", "Connections that were ended, by reason.");
         buf_printf(b,
                    "bootmgr_http_dropped_connections_total{reason=\"evicted\"} %" PRIu64 "\n"

@@ -11,7 +11,8 @@
 
 /* clang-format off */
 #define MHD_FUNCTIONS(X)                                                                                               \
-        X(add_response_header) X(create_response_from_buffer) X(create_response_from_callback) X(destroy_response)     \
+        X(add_response_header) X(create_response_from_buffer) X(create_response_from_callback)                         \
+        X(create_response_from_fd_at_offset64) X(destroy_response)                                                     \
         X(get_connection_info) X(get_daemon_info) X(get_timeout) X(lookup_connection_value) X(queue_response)          \
         X(resume_connection) X(run) X(start_daemon) X(stop_daemon) X(suspend_connection)
 #define GNUTLS_FUNCTIONS(X)                                                                                            \

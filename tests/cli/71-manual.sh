@@ -37,8 +37,8 @@ taken() { # PAGE SED-COMMAND WHAT IT SAYS
         has "noticed: $3" "$3" "$(manual 2>&1)"
         cp "$top/docs/$1" docs/
 }
-taken bootmgr.1 's/^\.It Cm abort$/.It Cm abandon/' '^missing: verb abort'
-taken bootmgr.1 's/^\.It Cm abort$/.It Cm abandon/' '^unknown: verb abandon'
+taken bootmgr.1 's/^\.It Cm abort /.It Cm abandon /' '^missing: verb abort'
+taken bootmgr.1 's/^\.It Cm abort /.It Cm abandon /' '^unknown: verb abandon'
 taken bootmgr.1 's/Fl Fl no-text/Fl Fl no-words/' '^missing: option of snapshot diff: no-text'
 taken bootmgr.1 's/^\.It Fl Fl esp /.It Fl Fl efi /' '^missing: option esp'
 taken bootmgr.1 's/no-space, //' '^missing: kind and its exit status no-space 3'

@@ -192,6 +192,9 @@ def part_documented():
     for path, methods in OPENAPI["paths"].items():
         if "get" not in methods or path == "/api/events":
             continue
+        if methods["get"].get("x-of-nodes"):
+            refused(f"GET {path} of a machine that stands alone", 404, "not-found", o.get(path.replace("{digest}", "a" * 64)))
+            continue
         status, body = o.get(path)
         same(f"GET {path}", 200, status)
         same(f"HEAD {path}", (200, ""), head(o, path))
@@ -205,7 +208,7 @@ def part_documented():
         refused(f"GET {path}", 404, "not-found", o.get(path))
     for path, methods in OPENAPI["paths"].items():
         other = "DELETE" if "delete" not in methods else "GET"
-        path = path.replace("{name}", "x")
+        path = path.replace("{name}", "x").replace("{digest}", "a" * 64)
         refused(f"{other} {path}", 405, "method-not-allowed", o.ask(other, path))
         same(f"{path} says what it takes", next(iter(methods)).upper(), o.answer["Allow"])
     refused("a node that is none", 404, "not-found", o.ask("DELETE", "/api/cluster/nodes/elsewhere"))

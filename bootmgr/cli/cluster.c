@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/cluster.h"
+
+#include "base/clock.h"
+#include "base/parse.h"
+#include "cli/verbs.h"
+#include "cluster/ask.h"
+#include "cluster/bundles.h"
+#include "cluster/node.h"
+#include "cluster/progress.h"
+#include "cluster/request.h"
+#include "operation/request.h"
+#include "slot/kinds.h"
+
+#define UPGRADE_PREPARE_LIMIT  (30 * 60 * USEC_PER_SEC)
+#define ROLLBACK_PREPARE_LIMIT (60 * USEC_PER_SEC)
+#define SWITCH_LIMIT           (10 * 60 * USEC_PER_SEC)
+#define LEAD                   (15 * USEC_PER_SEC)
+#define LIMIT_MAX              USEC_PER_DAY
+
+bool is_member(const struct machine *m)
+{
+        return m->snapshots.data >= 0 && cluster_role(m->data_path) != ROLE_STANDALONE;
+}
+
+static int open_store(struct machine *m, struct store **ret, struct error *e)
+{
+        if (cluster_role(m->data_path) == ROLE_CONTROLLER)
+                return cluster_open_store(m->data_path, NULL, ret, e);
+        fail(e, -EPERM, &kind_usage, "this machine is an engine: its cluster is told what to do on a controller");
+        return fail_hint(e, "'bootmgr rollback system --local' goes back here alone");
+}
+
+/* ---- what is asked for ---- */
+
+static int read_time(const struct verb_args *args, const char *option, uint64_t *ret, struct error *e)
+{
+        const char *text = verb_value(args, option);
+
+        if (text && (parse_seconds(text, ret) < 0 || *ret == 0 || *ret > LIMIT_MAX))
+                return fail(e, -EINVAL, &kind_usage, "--%s %s is not a time of at most a day, such as 90s", option, text);
+        return 0;
+}
+
+static int read_engines(const struct verb_args *args, struct open_request *request, struct error *e)
+{
+        const char *mode = verb_value(args, "engines") ?: "together", *at_most = verb_value(args, "max-unavailable");
+
+        request->max_unavailable = 1;
+        if (!streq(mode, "together") && !streq(mode, "rolling"))
+                return fail(e, -EINVAL, &kind_usage, "--engines %s is neither together nor rolling", mode);
+        request->engines = streq(mode, "rolling") ? ENGINES_ROLLING : ENGINES_TOGETHER;
+        if (at_most && (parse_u64(at_most, &request->max_unavailable) < 0 || request->max_unavailable == 0 ||
+                        request->max_unavailable > CLUSTER_MEMBERS_MAX || request->engines != ENGINES_ROLLING))
+                return fail(e, -EINVAL, &kind_usage, "--max-unavailable %s is a number of engines, with --engines rolling",
+                            at_most);
+        return 0;
+}
+
+/* Said to people only. */
+static const char *who_asks(void)
+{
+        return getenv("SUDO_USER") ?: getenv("USER") ?: "an operator";
+}
+
+static int read_request(const struct verb_args *args, enum operation_kind kind, struct open_request *request,
+                        struct error *e)
+{
+        char id[OPERATION_ID_SIZE];
+        int r;
+
+        *request = (struct open_request){
+                .kind = kind,
+                .strict = verb_has(args, "strict"),
+                .one_instant = verb_has(args, "one-instant"),
+                .prepare_limit = kind == OPERATION_UPGRADE ? UPGRADE_PREPARE_LIMIT : ROLLBACK_PREPARE_LIMIT,
+                .switch_limit = SWITCH_LIMIT,
+                .lead = LEAD,
+                .requested_by = who_asks(),
+        };
+        if (verb_has(args, "id") &&
+            (request_id(verb_value(args, "id"), id) < 0 || hex_decode(id, request->id, sizeof(request->id)) < 0))
+                return fail(e, -EINVAL, &kind_usage, "'%s' is not 32 hexadecimal digits", verb_value(args, "id"));
+        r = verb_has(args, "id") ? 0 : random_id(request->id);
+        if (r >= 0)
+                r = read_engines(args, request, e);
+        if (r >= 0)
+                r = read_time(args, "prepare-limit", &request->prepare_limit, e);
+        if (r >= 0)
+                r = read_time(args, "switch-limit", &request->switch_limit, e);
+        if (r >= 0)
+                r = read_time(args, "lead", &request->lead, e);
+        return r;
+}
+
+/* ---- operations, open or over ---- */
+
+/* The one that is over, of that id (NULL: the newest). -ENOENT. */
+static int load_over(struct store *store, const uint8_t *id, struct cluster_operation *ret, struct error *e)
+{
+        _cleanup_reply_ struct store_reply reply = {};
+        char text[CLUSTER_ID_TEXT_SIZE] = "", key[sizeof(KEY_HISTORY) + CLUSTER_ID_TEXT_SIZE];
+        const struct store_entry *newest = NULL;
+        int r;
+
+        snprintf(key, sizeof(key), KEY_HISTORY "%s", id ? id_to_text(id, text) : "");
+        r = store_range_wait(store, &(struct store_range){ .key = key, .prefix = !id }, &reply, e);
+        for (size_t i = 0; r >= 0 && i < reply.n_entries; i++)
+                if (!newest || reply.entries[i].modified > newest->modified)
+                        newest = &reply.entries[i];
+        if (r < 0 || !newest)
+                return r < 0 ? r : -ENOENT;
+        return record_decode(RECORD_OPERATION, newest->value, newest->size, ret, e);
+}
+
+int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_json, char **ret_laggards, struct error *e)
+{
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        _cleanup_cluster_operation_ struct cluster_operation over = {};
+        _cleanup_store_ struct store *store = NULL;
+        const struct cluster_operation *op = &view.operation;
+        int r;
+
+        r = open_store(m, &store, e);
+        if (r >= 0)
+                r = ask_view(store, &view, e);
+        if (r >= 0 && !operation_is_open(&view)) {
+                r = load_over(store, NULL, &over, e);
+                op = &over;
+        }
+        if (r >= 0)
+                r = progress_of(&view, op, ret);
+        if (r < 0)
+                return r;
+        *ret_json = progress_to_json(&view, op);
+        *ret_laggards = progress_laggards(&view, op);
+        return *ret_json && *ret_laggards ? 0 : -ENOMEM;
+}
+
+static int print_operation(struct cli *cli, struct store *store, const uint8_t *id, struct error *e)
+{
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        _cleanup_cluster_operation_ struct cluster_operation over = {};
+        char text[CLUSTER_ID_TEXT_SIZE];
+        const struct cluster_operation *op = &view.operation;
+        int r = ask_view(store, &view, e);
+
+        if (r >= 0 && (!operation_is_open(&view) || memcmp(op->id, id, CLUSTER_ID_SIZE) != 0)) {
+                r = load_over(store, id, &over, e);
+                op = &over;
+        }
+        if (r < 0)
+                return r;
+        if (cli->json)
+                return cli_print_json(cli, progress_to_json(&view, op));
+        cli_say(cli,
+                "%s of the cluster from version %s to version %s: operation %s, %s\n"
+                "('bootmgr show upgrade status --watch' follows it)",
+                operation_kind_to_string(op->kind), op->from.version, op->to.version, id_to_text(id, text),
+                cluster_result_to_string(op->result));
+        return 0;
+}
+
+/* ---- opening ---- */
+
+static int decide_open(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+{
+        return request_open(view, userdata, now_realtime(), plan, e);
+}
+
+/* Once for each id: one that is over is told. */
+static int open_operation(struct cli *cli, struct store *store, struct open_request *request, struct error *e)
+{
+        _cleanup_cluster_operation_ struct cluster_operation over = {};
+        int r = load_over(store, request->id, &over, e);
+
+        if (r >= 0 && over.kind != request->kind)
+                return fail(e, -EEXIST, &kind_id_reused, "the id was used for something else");
+        if (r == -ENOENT)
+                r = ask_commit(store, decide_open, request, e);
+        return r < 0 ? r : print_operation(cli, store, request->id, e);
+}
+
+int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
+{
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        _cleanup_store_ struct store *store = NULL;
+        struct open_request request;
+        int r;
+
+        r = read_request(args, OPERATION_UPGRADE, &request, e);
+        if (r >= 0)
+                r = open_store(m, &store, e);
+        if (r >= 0)
+                r = ask_view(store, &view, e);
+        if (r < 0)
+                return r;
+        const struct version_id keep[] = { view.record.running, view.record.previous, view.operation.to };
+        r = bundles_keep(m, args->positional[0], keep, ARRAY_SIZE(keep), &request.to, e);
+        return r < 0 ? r : open_operation(args->context, store, &request, e);
+}
+
+int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
+{
+        const struct rollback_options options = {};
+        _cleanup_store_ struct store *store = NULL;
+        _cleanup_checks_ struct check_list checks = {};
+        struct open_request request;
+        int r;
+
+        r = read_request(args, OPERATION_ROLLBACK, &request, e);
+        if (r >= 0)
+                r = open_store(m, &store, e);
+        if (r >= 0)
+                r = check_rollback(m, &options, &checks, e);
+        if (r >= 0)
+                r = check_list_verdict(&checks, e);
+        return r < 0 ? r : open_operation(args->context, store, &request, e);
+}
+
+/* ---- at once ---- */
+
+static int decide_abort(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+{
+        if (!operation_is_open(view))
+                return fail(e, -ENOENT, &kind_usage, "no operation of the cluster is open: there is nothing to abort");
+        return request_abort(view, userdata, now_realtime(), plan, e);
+}
+
+static int decide_finalize(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+{
+        return request_finalize(view, now_realtime(), plan, e);
+}
+
+static int at_once(struct machine *m, ask_decide decide, void *userdata, struct error *e)
+{
+        _cleanup_store_ struct store *store = NULL;
+        int r = open_store(m, &store, e);
+
+        return r < 0 ? r : ask_commit(store, decide, userdata, e);
+}
+
+int cluster_abort(struct verb_args *args, struct machine *m, struct error *e)
+{
+        int r;
+
+        if (verb_has(args, "local")) {
+                r = node_abort_local(m, e);
+                return r < 0 ? r : cli_done(args->context, "this node waits for its cluster no longer");
+        }
+        r = at_once(m, decide_abort, (void *)who_asks(), e);
+        return r < 0 ? r : cli_done(args->context, "the operation of the cluster is aborted");
+}
+
+int cluster_finalize(struct verb_args *args, struct machine *m, struct error *e)
+{
+        int r = at_once(m, decide_finalize, NULL, e);
+
+        return r < 0 ? r : cli_done(args->context, "the cluster gives up its way back: each node when it hears of it");
+}
+
+/* ---- the first record ---- */
+
+struct founding {
+        const char *name;
+        struct version_id running;
+};
+
+static int decide_found(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+{
+        const struct founding *f = userdata;
+
+        return view->record_revision ? 0
+                                     : request_init(view, f->name, ROLE_CONTROLLER, &f->running, now_realtime(), plan, e);
+}
+
+int verb_cluster_found(struct verb_args *args, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        char name[NODE_NAME_SIZE];
+        struct founding f = { .name = name };
+        const struct slot *running;
+        int slot, r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = cluster_name(m.data_path, name, e);
+        if (r < 0)
+                return r;
+        slot = machine_reference_slot(&m);
+        if (slot == SLOT_NONE || m.state.set.slots[slot].state != SLOT_CONFIRMED ||
+            is_all_zero(m.state.set.slots[slot].digest, DIGEST_SIZE))
+                return fail(e, -EAGAIN, &kind_no_machine, "no confirmed version that bootmgr has installed runs here");
+        running = &m.state.set.slots[slot];
+        strcpy(f.running.version, running->version);
+        memcpy(f.running.digest, running->digest, DIGEST_SIZE);
+        r = at_once(&m, decide_found, &f, e);
+        return r < 0 ? r : cli_done(cli_from(args), "the cluster runs version %s", f.running.version);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The verbs for the whole system, where the machine is a member of a cluster: there they mean the cluster. Asked of the
+ * store, on a controller. */
+#pragma once
+
+#include "cli/cli.h"
+#include "cluster/home.h"
+
+/* Whether this machine is a member. */
+bool is_member(const struct machine *m);
+
+int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e);
+int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e);
+int cluster_abort(struct verb_args *args, struct machine *m, struct error *e);
+int cluster_finalize(struct verb_args *args, struct machine *m, struct error *e);
+
+/* The cluster's newest operation, as rows and as JSON (a new reference), and who lags in it (malloc'ed). -ENOENT: there was
+ * none. */
+int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_json, char **ret_laggards, struct error *e);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/bundles.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/io.h"
+#include "cluster/home.h"
+#include "image/bundle.h"
+#include "slot/kinds.h"
+
+#define DIRECTORY       CLUSTER_HOME "/bundles"
+#define CONTROLLERS     CLUSTER_HOME "/controllers"
+#define CONTROLLERS_MAX KIB(4)
+#define COPY_SIZE       KIB(256)
+
+static char *path_of(const uint8_t digest[static DIGEST_SIZE], const char *suffix)
+{
+        _cleanup_free_ char *path = cluster_bundle_path(".", digest);
+
+        return path ? xasprintf("%s%s", path, suffix) : NULL;
+}
+
+/* Its version, once its signatures are checked. */
+static int look(struct machine *m, const char *where, struct version_id *ret, struct error *e)
+{
+        struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
+        struct bundle *bundle;
+        struct source *source;
+        int r = source_open(where, &m->config.fetch, &source, e);
+
+        if (r >= 0)
+                r = bundle_open(source, &trust, &bundle, e);
+        if (r < 0)
+                return r;
+        *ret = (struct version_id){};
+        strcpy(ret->version, bundle_manifest(bundle)->version);
+        memcpy(ret->digest, bundle_manifest(bundle)->digest, DIGEST_SIZE);
+        bundle_free(bundle);
+        return 0;
+}
+
+/* ---- keeping ---- */
+
+static int copy_to(struct source *source, int fd, struct error *e)
+{
+        _cleanup_free_ char *block = malloc(COPY_SIZE);
+        uint64_t size = source_size(source);
+        int r = block ? 0 : -ENOMEM;
+
+        if (size == UINT64_MAX)
+                return fail(e, -EINVAL, &kind_fetch,
+                            "the source does not say how long the bundle is: a cluster needs a file or a URL");
+        for (uint64_t at = 0, n; at < size && r >= 0; at += n) {
+                n = MIN(size - at, COPY_SIZE);
+                r = source_read(source, block, n, e);
+                if (r < 0)
+                        return r;
+                r = io_pwrite(fd, block, n, at);
+        }
+        if (r >= 0)
+                r = io_fsync(fd);
+        return r < 0 ? fail_errno(e, r, "cannot copy the bundle to " DIRECTORY) : 0;
+}
+
+static int copy(struct machine *m, const char *from, const char *part, struct error *e)
+{
+        _cleanup_close_ int fd = -1;
+        struct source *source;
+        int r;
+
+        r = source_open(from, &m->config.fetch, &source, e);
+        if (r < 0)
+                return r;
+        fd = io_open(m->snapshots.data, part, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        r = fd < 0 ? fail_errno(e, fd, "cannot make %s/%s", m->data_path, part) : copy_to(source, fd, e);
+        source_free(source);
+        return r;
+}
+
+static bool is_kept(const char *name, const struct version_id *keep, size_t n)
+{
+        uint8_t digest[DIGEST_SIZE];
+
+        if (hex_decode(name, digest, sizeof(digest)) < 0)
+                return false;
+        for (size_t i = 0; i < n; i++)
+                if (version_id_is(&keep[i]) && memcmp(keep[i].digest, digest, sizeof(digest)) == 0)
+                        return true;
+        return false;
+}
+
+static void prune(int directory, const struct version_id *keep, size_t n)
+{
+        _cleanup_closedir_ DIR *dir = fdopendir(directory);
+        struct dirent *entry;
+
+        while (dir && (entry = readdir(dir)))
+                if (*entry->d_name != '.' && !is_kept(entry->d_name, keep, n))
+                        io_unlink(dirfd(dir), entry->d_name, 0);
+}
+
+static int make_room(struct machine *m, const struct version_id *keep, size_t n, struct error *e)
+{
+        int r = mkdir_parents(m->snapshots.data, DIRECTORY, 0700), fd;
+
+        fd = r < 0 ? r : dir_open(m->snapshots.data, DIRECTORY);
+        if (fd < 0)
+                return fail_errno(e, fd, "cannot open %s/" DIRECTORY, m->data_path);
+        prune(fd, keep, n);
+        return 0;
+}
+
+int bundles_keep(struct machine *m, const char *source, const struct version_id *keep, size_t n_keep, struct version_id *ret,
+                 struct error *e)
+{
+        _cleanup_free_ char *path = NULL, *part = NULL, *copied = NULL;
+        struct version_id after;
+        int r;
+
+        r = machine_need_data(m, e);
+        if (r >= 0)
+                r = look(m, source, ret, e);
+        if (r < 0)
+                return r;
+        path = path_of(ret->digest, "");
+        part = path_of(ret->digest, ".part");
+        copied = part ? xasprintf("%s/%s", m->data_path, part) : NULL;
+        if (!path || !copied)
+                return -ENOMEM;
+        if (faccessat(m->snapshots.data, path, F_OK, 0) == 0)
+                return 0;
+        r = make_room(m, keep, n_keep, e);
+        if (r >= 0)
+                r = copy(m, source, part, e);
+        /* What was checked and what was copied may be two: what lies here now is what counts. */
+        if (r >= 0)
+                r = look(m, copied, &after, e);
+        if (r >= 0 && !version_id_equal(ret, &after))
+                r = fail(e, -EBADMSG, &kind_bundle_invalid, "%s changed while it was copied", source);
+        if (r < 0)
+                return r;
+        r = io_rename(m->snapshots.data, part, m->snapshots.data, path, 0);
+        if (r >= 0)
+                r = io_fsync_dir(m->snapshots.data, DIRECTORY);
+        return r < 0 ? fail_errno(e, r, "cannot make %s/%s", m->data_path, path) : 0;
+}
+
+/* ---- finding ---- */
+
+static int replace_with(char **to, const struct machine *m, const char *name)
+{
+        char *path = xasprintf("%s/cluster/%s", m->data_path, name);
+
+        if (!path)
+                return -ENOMEM;
+        free(*to);
+        *to = path;
+        return 0;
+}
+
+static int with_own_certificate(struct machine *m)
+{
+        struct fetch_config *f = &m->config.fetch;
+        int r = replace_with(&f->ca_certificate, m, "ca.pem");
+
+        if (r >= 0)
+                r = replace_with(&f->certificate, m, "node.pem");
+        return r < 0 ? r : replace_with(&f->key, m, "node.key");
+}
+
+static int list_urls(struct machine *m, const uint8_t digest[static DIGEST_SIZE], char **ret, struct error *e)
+{
+        _cleanup_free_ char *text = NULL;
+        _cleanup_buf_ struct buf urls = {};
+        char hex[2 * DIGEST_SIZE + 1], *cursor, *line;
+        int r = file_read(m->snapshots.data, CONTROLLERS, CONTROLLERS_MAX, &text, NULL);
+
+        hex_encode(digest, DIGEST_SIZE, hex);
+        for (cursor = text; r >= 0 && (line = line_next(&cursor));)
+                if (*line)
+                        buf_printf(&urls, "%s%s" BUNDLES_PATH "%s", urls.size ? " " : "", line, hex);
+        if (r == -ENOENT || (r >= 0 && urls.size == 0)) {
+                fail(e, -EHOSTUNREACH, &kind_fetch, "no controller is known that could have the version");
+                return fail_hint(e, "they stand in %s/" CONTROLLERS, m->data_path);
+        }
+        *ret = r < 0 ? NULL : buf_take(&urls);
+        return r < 0 ? fail_errno(e, r, "cannot read %s/" CONTROLLERS, m->data_path) : *ret ? 0 : -ENOMEM;
+}
+
+int bundles_find(struct machine *m, const uint8_t digest[static DIGEST_SIZE], char **ret, struct error *e)
+{
+        _cleanup_free_ char *path = path_of(digest, "");
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        if (m->snapshots.data >= 0 && faccessat(m->snapshots.data, path, R_OK, 0) == 0) {
+                *ret = xasprintf("%s/%s", m->data_path, path);
+                return *ret ? 0 : -ENOMEM;
+        }
+        r = with_own_certificate(m);
+        return r < 0 ? r : list_urls(m, digest, ret, e);
+}

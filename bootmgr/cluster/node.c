@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/node.h"
+
+#include <fcntl.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "cluster/bundles.h"
+#include "slot/kinds.h"
+
+#define JOURNAL     "cluster/journal"
+#define JOURNAL_MAX KIB(64)
+
+/* ---- the journal ---- */
+
+static int load_journal(struct machine *m, struct journal *ret, struct error *e)
+{
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r;
+
+        r = machine_need_data(m, e);
+        if (r < 0)
+                return r;
+        r = file_read(m->snapshots.data, JOURNAL, JOURNAL_MAX, &text, &size);
+        if (r == -ENOENT) {
+                *ret = (struct journal){};
+                return 0;
+        }
+        if (r >= 0)
+                r = record_decode(RECORD_JOURNAL, text, size, ret, e);
+        /* Without it nobody knows what was promised: better no step than a second promise. */
+        return r < 0 ? fail_hint(e, "repair or, on a node that has promised nothing, remove %s/" JOURNAL, m->data_path) : 0;
+}
+
+static int save_journal(struct machine *m, const struct journal *j, struct error *e)
+{
+        _cleanup_free_ char *text = record_encode(RECORD_JOURNAL, j);
+        int r = text ? mkdir_parents(m->snapshots.data, "cluster", 0700) : -ENOMEM;
+
+        if (r >= 0)
+                r = file_replace(m->snapshots.data, JOURNAL, text, strlen(text), 0600);
+        return r < 0 ? fail_errno(e, r, "cannot write %s/" JOURNAL, m->data_path) : 0;
+}
+
+int node_abort_local(struct machine *m, struct error *e)
+{
+        _cleanup_journal_ struct journal j = {};
+        int r = load_journal(m, &j, e);
+
+        if (r < 0)
+                return r;
+        if (is_all_zero(j.prepared, sizeof(j.prepared)))
+                return fail(e, -ENOENT, &kind_usage, "this node is prepared for no operation of its cluster");
+        participant_abort_local(&j);
+        return save_journal(m, &j, e);
+}
+
+/* ---- what is done ---- */
+
+struct step_of_node {
+        const struct node_context *c;
+        const struct told *told;
+        struct participant_input in;
+        struct participant_decision d;
+        struct node_answer *answer;
+};
+
+static struct vote *begin_vote(struct step_of_node *s)
+{
+        s->answer->has_vote = true;
+        memcpy(s->answer->operation, s->told->operation.id, CLUSTER_ID_SIZE);
+        return &s->answer->vote;
+}
+
+static void vote_yes(struct step_of_node *s)
+{
+        *begin_vote(s) = (struct vote){ .yes = true };
+}
+
+static void vote_no(struct step_of_node *s, const struct error *why)
+{
+        struct vote *v = begin_vote(s);
+
+        *v = (struct vote){};
+        text_format(v->kind, sizeof(v->kind), "%s", (why->kind ?: &kind_failed)->name);
+        text_format(v->message, sizeof(v->message), "%s", why->message ?: "");
+}
+
+/* What passes by itself is no reason for a NO: another process holds the lock, or no controller could be asked. */
+static bool will_pass(int code)
+{
+        return code == -EBUSY || code == -EAGAIN || code == -EHOSTUNREACH || code == -ECANCELED;
+}
+
+static bool holds(const struct machine *m, int slot, const struct version_id *v)
+{
+        return slot != SLOT_NONE && slot_has_system(&m->state.set.slots[slot]) &&
+               memcmp(m->state.set.slots[slot].digest, v->digest, DIGEST_SIZE) == 0;
+}
+
+static bool is_installed(const struct machine *m, int running, const struct version_id *v)
+{
+        for (int i = 0; i < m->state.set.n_slots; i++)
+                if (i != running && holds(m, i, v) && m->state.set.slots[i].state == SLOT_INSTALLED)
+                        return true;
+        return false;
+}
+
+/* Into the other slot, from whichever controller has it; no shutdown goes on with it. */
+static int fetch(struct step_of_node *s, const struct version_id *v, struct error *e)
+{
+        struct machine *m = s->c->machine;
+        _cleanup_free_ char *source = NULL;
+        struct upgrade_options options = { .hold = true };
+        int r;
+
+        if (is_installed(m, s->in.slot, v))
+                return 0;
+        r = bundles_find(m, v->digest, &source, e);
+        if (r < 0)
+                return r;
+        options.source = source;
+        return upgrade_prepare(m, &options, s->c->observer, e);
+}
+
+static int prepare_rollback(struct step_of_node *s, struct error *e)
+{
+        const struct cluster_operation *op = &s->told->operation;
+        const struct rollback_options options = {};
+        struct machine *m = s->c->machine;
+        _cleanup_checks_ struct check_list checks = {};
+        int r;
+
+        r = check_rollback(m, &options, &checks, e);
+        if (r >= 0)
+                r = check_list_verdict(&checks, e);
+        if (r >= 0 && !holds(m, m->state.set.previous, &op->to))
+                return fail(e, -ENOENT, &kind_no_previous,
+                            "the previous slot holds version %s, not the cluster's version %s",
+                            m->state.set.slots[m->state.set.previous].version, op->to.version);
+        return r;
+}
+
+static int prepare(struct step_of_node *s, struct error *e)
+{
+        const struct cluster_operation *op = &s->told->operation;
+        _cleanup_error_ struct error why = {};
+        struct journal j; /* borrows what is unknown */
+        int r;
+
+        r = op->kind == OPERATION_ROLLBACK ? prepare_rollback(s, &why) : fetch(s, &op->to, &why);
+        if (r < 0 && will_pass(r)) {
+                log_warning("%s", why.message ?: error_text(r));
+                s->answer->again = true;
+                return 0;
+        }
+        if (r < 0) {
+                vote_no(s, &why);
+                return 0;
+        }
+        s->in.journal = &s->d.journal;
+        participant_prepared(&s->in, &j);
+        r = save_journal(s->c->machine, &j, e);
+        if (r >= 0)
+                vote_yes(s);
+        return r;
+}
+
+static void decline(struct step_of_node *s)
+{
+        const struct machine *m = s->c->machine;
+        _cleanup_error_ struct error why = {};
+
+        fail(&why, -EPERM, &kind_unhealthy, "it runs version %s, not the cluster's version %s: %s",
+             m->state.set.slots[s->in.slot].version, s->told->record.running.version, s->d.status.message);
+        vote_no(s, &why);
+}
+
+static int stage_switch(struct step_of_node *s, struct error *e)
+{
+        struct machine *m = s->c->machine;
+        const struct slot *to = &m->state.set.slots[s->d.slot];
+        struct rollback_options options = { .reason = "the cluster runs a previous version" };
+        struct observer *o = s->c->observer;
+
+        if (to->state == SLOT_INSTALLED)
+                return upgrade_release(m, s->d.slot, "the cluster goes on to this version", o, e);
+        if (s->d.slot == m->state.set.previous)
+                return rollback_prepare(m, &options, o, e);
+        return activate_prepare(m, s->d.slot, o, e);
+}
+
+/* On this machine's clock; 0: at once. */
+static uint64_t local_instant(const struct step_of_node *s)
+{
+        int64_t at = (int64_t)s->d.at - s->c->offset;
+
+        return s->d.at && at > 0 ? (uint64_t)at : 0;
+}
+
+/* The journal says `attempted` by now. */
+static int make_switch(struct step_of_node *s, struct error *e)
+{
+        struct machine *m = s->c->machine;
+        int r = stage_switch(s, e);
+
+        if (r < 0)
+                return r;
+        return m->offline ? operation_switch(m, s->c->observer, e) : operation_reboot(m, local_instant(s), e);
+}
+
+static int act(struct step_of_node *s, struct error *e)
+{
+        switch (s->d.action) {
+        case PARTICIPANT_PREPARE:
+                return prepare(s, e);
+        case PARTICIPANT_VOTE:
+                vote_yes(s);
+                return 0;
+        case PARTICIPANT_DECLINE:
+                decline(s);
+                return 0;
+        case PARTICIPANT_SWITCH:
+                return make_switch(s, e);
+        case PARTICIPANT_FETCH:
+                return fetch(s, &s->told->record.running, e);
+        case PARTICIPANT_FINALIZE:
+                return operation_finalize(s->c->machine, e);
+        case PARTICIPANT_NOTHING:
+        case PARTICIPANT_REACH:
+        case PARTICIPANT_REFUSED:
+        case _PARTICIPANT_ACTION_MAX:
+                break;
+        }
+        return 0;
+}
+
+/* Of the machine as it stands after what was done. */
+static void say(struct step_of_node *s, const struct error *why)
+{
+        struct node_answer *a = s->answer;
+        struct participant_decision after;
+
+        if (s->d.hears == HEARS_OLD)
+                return;
+        s->in.journal = &s->d.journal;
+        participant_decide(&s->in, &after);
+        a->has_status = after.stand != STANDS_NOWHERE;
+        a->status = after.status;
+        if (why->message)
+                text_format(a->status.message, sizeof(a->status.message), "%s", why->message);
+}
+
+int node_step(const struct node_context *c, const struct told *told, struct node_answer *ret, struct error *e)
+{
+        _cleanup_journal_ struct journal j = {};
+        _cleanup_error_ struct error why = {};
+        struct step_of_node s = { .c = c, .told = told, .answer = ret };
+        struct machine *m = c->machine;
+        int r = load_journal(m, &j, e);
+
+        if (r < 0)
+                return r;
+        s.in = (struct participant_input){
+                .member = told->member,
+                .fenced = told->fenced,
+                .role = told->role,
+                .revision = told->revision,
+                .record = &told->record,
+                .operation = told->open ? &told->operation : NULL,
+                .voted = told->voted,
+                .order = told->order,
+                .set = &m->state.set,
+                .slot = machine_reference_slot(m),
+                .journal = &j,
+        };
+        participant_decide(&s.in, &s.d);
+        *ret = (struct node_answer){ .stand = s.d.stand, .hears = s.d.hears, .action = s.d.action };
+        if (s.d.save)
+                r = save_journal(m, &s.d.journal, e);
+        if (r < 0)
+                return r;
+        r = act(&s, &why);
+        if (r < 0) {
+                log_warning("%s: %s", participant_action_to_string(s.d.action), why.message ?: error_text(r));
+                ret->again = true;
+        }
+        say(&s, &why);
+        return 0;
+}
+
+static json_t *embed(enum record_type type, const void *record)
+{
+        _cleanup_free_ char *text = record_encode(type, record);
+
+        return text ? json_loads(text, 0, NULL) : NULL;
+}
+
+json_t *node_answer_to_json(const struct node_answer *a)
+{
+        char id[CLUSTER_ID_TEXT_SIZE];
+
+        return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b}", "stand", participant_stand_to_string(a->stand), "hears",
+                         participant_hears_to_string(a->hears), "action", participant_action_to_string(a->action),
+                         "operation", a->has_vote ? json_string(id_to_text(a->operation, id)) : json_null(), "vote",
+                         a->has_vote ? embed(RECORD_VOTE, &a->vote) : json_null(), "status",
+                         a->has_status ? embed(RECORD_STATUS, &a->status) : json_null(), "again", a->again);
+}

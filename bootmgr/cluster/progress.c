@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/progress.h"
+
+#include "base/buf.h"
+#include "cluster/plan.h"
+
+enum { OPEN, PREPARE, COMMIT, SWITCH_CONTROLLERS, SWITCH_ENGINES, FINISH, N_STEPS };
+
+static const char *const names[N_STEPS] = {
+        [OPEN] = "OPEN",     [PREPARE] = "PREPARE",
+        [COMMIT] = "COMMIT", [SWITCH_CONTROLLERS] = "SWITCH_CONTROLLERS",
+        [FINISH] = "FINISH", [SWITCH_ENGINES] = "SWITCH_ENGINES",
+};
+
+struct counted {
+        size_t done, all;
+};
+
+static bool is_open(const struct cluster_operation *op)
+{
+        return op->phase != PHASE_IDLE;
+}
+
+/* Whether what the nodes say is about this operation. */
+static bool is_current(const struct cluster_view *view, const struct cluster_operation *op)
+{
+        return is_open(op) || (op->epoch > 0 && op->epoch == view->record.epoch);
+}
+
+static struct counted count_votes(const struct cluster_view *view)
+{
+        struct counted c = {};
+
+        for (size_t i = 0; i < view->n_nodes; i++)
+                if (!node_is_fenced(view, &view->nodes[i])) {
+                        c.all++;
+                        c.done += view->nodes[i].voted;
+                }
+        return c;
+}
+
+static struct counted count_reached(const struct cluster_view *view, bool engines)
+{
+        struct counted c = {};
+
+        for (size_t i = 0; i < view->n_nodes; i++)
+                if (!node_is_fenced(view, &view->nodes[i]) && node_decides(&view->nodes[i]) != engines) {
+                        c.all++;
+                        c.done += node_has_reached(view, &view->nodes[i]);
+                }
+        return c;
+}
+
+static void set(struct step_record *s, enum step_state state, uint64_t start, uint64_t end)
+{
+        s->state = state;
+        s->start = state == STEP_WAITING || state == STEP_SKIPPED ? 0 : start;
+        s->end = state == STEP_DONE || state == STEP_FAILED ? end : 0;
+        s->progress = state == STEP_DONE ? 100 : 0;
+}
+
+static void set_counted(struct step_record *s, struct counted c)
+{
+        s->message = xasprintf("%zu of %zu nodes", c.done, c.all);
+        if (s->state == STEP_RUNNING && c.all > 0)
+                s->progress = (unsigned)(c.done * 100 / c.all);
+}
+
+/* The phase that is at work, or was the last one. */
+static int step_of(const struct cluster_operation *op)
+{
+        switch (op->phase) {
+        case PHASE_PREPARE:
+                return PREPARE;
+        case PHASE_CONTROLLERS:
+                return SWITCH_CONTROLLERS;
+        case PHASE_ENGINES:
+        case PHASE_TAKE_BACK:
+                return SWITCH_ENGINES;
+        case PHASE_IDLE:
+        case _PHASE_MAX:
+                break;
+        }
+        return op->result == CLUSTER_ABORTED ? PREPARE : FINISH;
+}
+
+static uint64_t start_of(const struct cluster_operation *op, uint64_t committed, int step)
+{
+        switch (step) {
+        case COMMIT:
+        case SWITCH_CONTROLLERS:
+                return committed;
+        case SWITCH_ENGINES:
+                return op->engines_at > op->lead ? op->engines_at - op->lead : 0;
+        case FINISH:
+                return op->ended;
+        default:
+                return op->opened;
+        }
+}
+
+static void fill_steps(const struct cluster_operation *op, uint64_t committed, struct operation *o)
+{
+        int now = step_of(op);
+        bool aborted = !is_open(op) && op->result == CLUSTER_ABORTED;
+
+        o->n_steps = N_STEPS;
+        for (int i = 0; i < N_STEPS; i++) {
+                struct step_record *s = &o->steps[i];
+                uint64_t start = start_of(op, committed, i);
+                uint64_t end = i == OPEN         ? op->opened
+                               : i == PREPARE    ? (committed ?: op->ended)
+                               : i + 1 < N_STEPS ? start_of(op, committed, i + 1)
+                                                 : op->ended;
+
+                strcpy(s->name, names[i]);
+                if (i == COMMIT)
+                        end = start;
+                if (aborted)
+                        set(s, i < now ? STEP_DONE : i == now ? STEP_FAILED : STEP_SKIPPED, start, end);
+                else if (i < now || !is_open(op))
+                        set(s, STEP_DONE, start, end);
+                else
+                        set(s, i == now ? STEP_RUNNING : STEP_WAITING, start, 0);
+        }
+}
+
+int progress_of(const struct cluster_view *view, const struct cluster_operation *op, struct operation *ret)
+{
+        static const enum operation_result results[_CLUSTER_RESULT_MAX] = {
+                [CLUSTER_IN_PROGRESS] = RESULT_IN_PROGRESS, [CLUSTER_DONE] = RESULT_DONE,
+                [CLUSTER_PARTIAL] = RESULT_PARTIAL,         [CLUSTER_FAILED] = RESULT_FAILED,
+                [CLUSTER_ABORTED] = RESULT_ABORTED,
+        };
+        bool ours = memcmp(view->record.operation, op->id, CLUSTER_ID_SIZE) == 0;
+        struct operation o = { .kind = op->kind,
+                               .from_slot = SLOT_NONE,
+                               .to_slot = SLOT_NONE,
+                               .result = results[op->result],
+                               .start = op->opened,
+                               .end = op->ended };
+
+        id_to_text(op->id, o.id);
+        strcpy(o.from_version, op->from.version);
+        strcpy(o.to_version, op->to.version);
+        o.reason = *op->reason ? strdup(op->reason) : NULL;
+        fill_steps(op,
+                   op->epoch == 0 ? 0
+                   : ours         ? view->record.written
+                                  : op->controllers_at - MIN(op->controllers_at, op->lead),
+                   &o);
+        if (op->phase == PHASE_PREPARE)
+                set_counted(&o.steps[PREPARE], count_votes(view));
+        if (is_current(view, op) && op->epoch > 0) {
+                set_counted(&o.steps[SWITCH_CONTROLLERS], count_reached(view, false));
+                set_counted(&o.steps[SWITCH_ENGINES], count_reached(view, true));
+        }
+        if (op->epoch > 0)
+                o.steps[COMMIT].message = xasprintf("epoch %llu", (unsigned long long)op->epoch);
+        *ret = o;
+        return 0;
+}
+
+/* ---- the nodes ---- */
+
+/* Why it lags or failed; NULL: it does not. */
+static const char *why(const struct cluster_view *view, const struct cluster_operation *op, const struct cluster_node *n)
+{
+        if (node_is_fenced(view, n))
+                return "it joined after the snapshot: refused until it is deleted";
+        for (size_t i = 0; i < op->n_stragglers; i++)
+                if (streq(op->stragglers[i].name, n->member.name) && !(is_current(view, op) && node_has_reached(view, n)))
+                        return op->stragglers[i].reason;
+        if (op->phase == PHASE_PREPARE)
+                return n->voted && !n->vote.yes ? n->vote.message : NULL;
+        if (!is_current(view, op) || node_has_reached(view, n))
+                return NULL;
+        if (n->has_status && *n->status.message)
+                return n->status.message;
+        return is_open(op) ? NULL : "nothing was heard of it";
+}
+
+static const char *state(const struct cluster_view *view, const struct cluster_operation *op, const struct cluster_node *n,
+                         const char *reason)
+{
+        if (op->phase == PHASE_PREPARE)
+                return n->voted && !n->vote.yes ? "FAILED" : "IN_PROGRESS";
+        if (is_current(view, op) && node_has_reached(view, n))
+                return "DONE";
+        if (!is_open(op))
+                return op->result == CLUSTER_ABORTED ? "ABORTED" : reason ? "FAILED" : "DONE";
+        return node_is_settled(view, n) ? "FAILED" : "IN_PROGRESS";
+}
+
+json_t *progress_to_json(const struct cluster_view *view, const struct cluster_operation *op)
+{
+        _cleanup_operation_ struct operation o = {};
+        json_t *j, *nodes = json_array(), *failed = json_array();
+
+        if (progress_of(view, op, &o) < 0)
+                return NULL;
+        j = operation_to_json(&o);
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+                const char *reason = why(view, op, n), *is = state(view, op, n, reason);
+
+                json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:i, s:o}", "name", n->member.name, "role",
+                                                       node_role_to_string(n->member.role), "state", is, "progress",
+                                                       streq(is, "DONE") ? 100 : 0, "message", json_string_or_null(reason)));
+                if (reason)
+                        json_array_append_new(failed, json_pack("{s:s, s:s}", "name", n->member.name, "reason", reason));
+        }
+        json_object_set_new(j, "epoch", json_integer((json_int_t)(op->epoch ?: view->record.epoch)));
+        json_object_set_new(j, "nodes", nodes);
+        json_object_set_new(j, "nodes_failed", failed);
+        return j;
+}
+
+char *progress_laggards(const struct cluster_view *view, const struct cluster_operation *op)
+{
+        _cleanup_buf_ struct buf b = {};
+
+        buf_puts(&b, "");
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const char *reason = why(view, op, &view->nodes[i]);
+
+                if (reason)
+                        buf_printf(&b, "%s: %s\n", view->nodes[i].member.name, reason);
+        }
+        return b.size ? buf_take(&b) : strdup("");
+}

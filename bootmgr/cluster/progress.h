@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* An operation of the cluster as `show upgrade status` prints one: the steps are the phases, with how many nodes are
+ * through.
+ *
+ *      OPEN  PREPARE  COMMIT  SWITCH_CONTROLLERS  SWITCH_ENGINES  FINISH */
+#pragma once
+
+#include "cluster/view.h"
+#include "operation/operation.h"
+
+/* `op` may be over; of one whose votes and epoch are no more, the nodes are not counted. -ENOMEM. */
+int progress_of(const struct cluster_view *view, const struct cluster_operation *op, struct operation *ret);
+
+/* operation_to_json() of it, with "epoch", "nodes" and "nodes_failed". New reference; NULL: no memory. */
+json_t *progress_to_json(const struct cluster_view *view, const struct cluster_operation *op);
+
+/* Who lags or failed, and why: "NAME: REASON" a line; "" when nobody does. malloc'ed; NULL: no memory. */
+char *progress_laggards(const struct cluster_view *view, const struct cluster_operation *op);

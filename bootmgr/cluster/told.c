@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cluster/told.h"
+
+#include <inttypes.h>
+
+#include "base/buf.h"
+
+struct told_mark told_mark(const struct cluster_view *view, const struct cluster_node *node)
+{
+        return (struct told_mark){ .record = view->record_revision,
+                                   .operation = view->operation_revision,
+                                   .order = node ? node->order : 0,
+                                   .member = node,
+                                   .fenced = node && node_is_fenced(view, node),
+                                   .voted = node && node->voted };
+}
+
+bool told_mark_equal(const struct told_mark *a, const struct told_mark *b)
+{
+        return a->record == b->record && a->operation == b->operation && a->order == b->order && a->member == b->member &&
+               a->fenced == b->fenced && a->voted == b->voted;
+}
+
+char *told_of_all(const struct cluster_view *view)
+{
+        _cleanup_free_ char *record = record_encode(RECORD_CLUSTER, &view->record), *operation = NULL;
+
+        operation = operation_is_open(view) ? record_encode(RECORD_OPERATION, &view->operation) : strdup("null");
+        if (!record || !operation)
+                return NULL;
+        return xasprintf("\"cluster\":%s,\"operation\":%s", record, operation);
+}
+
+char *told_format(const char *of_all, const struct cluster_view *view, const struct cluster_node *node, uint64_t now)
+{
+        return xasprintf("{\"format\":%d,\"minor\":%d,\"revision\":%" PRIu64 ",\"now_usec\":%" PRIu64 ",%s,\"you\":{"
+                         "\"member\":%s,\"role\":\"%s\",\"fenced\":%s,\"voted\":%s,\"order_usec\":%" PRIu64 "}}",
+                         CLUSTER_FORMAT, CLUSTER_MINOR, view->revision, now, of_all, node ? "true" : "false",
+                         node_role_to_string(node ? node->member.role : ROLE_ENGINE),
+                         node && node_is_fenced(view, node) ? "true" : "false", node && node->voted ? "true" : "false",
+                         node ? node->order : 0);
+}
+
+static int parse_embedded(enum record_type type, const json_t *o, void *ret, struct error *e)
+{
+        _cleanup_free_ char *text = json_dumps(o, JSON_COMPACT);
+
+        return text ? record_decode(type, text, strlen(text), ret, e) : -ENOMEM;
+}
+
+static int parse_you(const json_t *o, struct told *t, struct error *e)
+{
+        const char *role;
+        json_t *you;
+        int r = json_get_object(o, "you", &you, e);
+
+        if (r >= 0)
+                r = json_get_bool(you, "member", &t->member, e);
+        if (r >= 0)
+                r = json_get_bool(you, "fenced", &t->fenced, e);
+        if (r >= 0)
+                r = json_get_bool(you, "voted", &t->voted, e);
+        if (r >= 0)
+                r = json_get_u64(you, "order_usec", &t->order, e);
+        if (r >= 0)
+                r = json_get_string(you, "role", &role, e);
+        if (r < 0)
+                return r;
+        if (node_role_from_string(role, &t->role) < 0 || t->role == ROLE_OPERATOR)
+                return fail(e, -EINVAL, NULL, "\"%s\" is not the role of a node", role);
+        return t->order <= INT64_MAX ? 0 : fail(e, -EINVAL, NULL, "order_usec is out of its bounds");
+}
+
+static int parse(const json_t *o, struct told *t, struct error *e)
+{
+        uint64_t format;
+        json_t *record;
+        int r = json_get_u64(o, "format", &format, e);
+
+        if (r >= 0 && format != CLUSTER_FORMAT)
+                return fail(e, -EPROTONOSUPPORT, NULL, "the controller speaks format %" PRIu64 ", this node %d", format,
+                            CLUSTER_FORMAT);
+        if (r >= 0)
+                r = json_get_u64(o, "revision", &t->revision, e);
+        if (r >= 0)
+                r = json_get_u64(o, "now_usec", &t->now, e);
+        if (r >= 0)
+                r = parse_you(o, t, e);
+        if (r >= 0)
+                r = json_get_object(o, "cluster", &record, e);
+        if (r >= 0)
+                r = parse_embedded(RECORD_CLUSTER, record, &t->record, e);
+        if (r < 0 || json_is_null(json_object_get(o, "operation")))
+                return r;
+        r = json_get_object(o, "operation", &record, e);
+        if (r >= 0)
+                r = parse_embedded(RECORD_OPERATION, record, &t->operation, e);
+        t->open = r >= 0;
+        return r;
+}
+
+int told_parse(const char *text, size_t size, struct told *ret, struct error *e)
+{
+        _cleanup_json_ json_t *o = NULL;
+        _cleanup_told_ struct told t = {};
+        int r;
+
+        if (size > TOLD_MAX)
+                return fail(e, -EINVAL, NULL, "what the controller told is longer than %llu bytes",
+                            (unsigned long long)TOLD_MAX);
+        r = json_parse_strict(text, size, "what the controller told", &o, e);
+        if (r >= 0)
+                r = parse(o, &t, e);
+        if (r >= 0)
+                *ret = TAKE(t, (struct told){});
+        return r;
+}
+
+void told_done(struct told *t)
+{
+        cluster_record_done(&t->record);
+        cluster_operation_done(&t->operation);
+        *t = (struct told){};
+}

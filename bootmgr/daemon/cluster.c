@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/cluster.h"
+
+#include <inttypes.h>
+#include <sys/mman.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+
+#define AGAIN_MIN (500 * USEC_PER_MSEC)
+#define AGAIN_MAX (30 * USEC_PER_SEC)
+
+/* ---- the step ---- */
+
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct cluster *c = userdata;
+
+        c->again = sd_event_source_disable_unref(c->again);
+        cluster_step(c);
+        return 0;
+}
+
+/* Each time a little later, and not all nodes at the same moment. */
+void cluster_step_later(struct cluster *c)
+{
+        if (c->again)
+                return;
+        c->wait = c->wait ? MIN(2 * c->wait, AGAIN_MAX) : AGAIN_MIN;
+        sd_event_add_time_relative(c->manager->event, &c->again, CLOCK_MONOTONIC,
+                                   c->wait / 2 + now_monotonic() % (c->wait / 2), 0, on_again, c);
+}
+
+static void on_step_done(int exit_status, const json_t *last, void *userdata)
+{
+        struct cluster *c = userdata;
+
+        c->stepping = false;
+        if (exit_status != 0)
+                log_warning("cluster step: %s",
+                            json_string_value(json_object_get(last, "message")) ?: "it ended without a word");
+        else
+                c->say(c, last);
+        if (exit_status != 0 || json_is_true(json_object_get(last, "again")))
+                cluster_step_later(c);
+        else
+                c->wait = 0;
+        if (TAKE(c->pending, false))
+                cluster_step(c);
+}
+
+/* Its standard input. */
+static int make_input(const char *text)
+{
+        int fd = memfd_create("told", MFD_CLOEXEC), r;
+
+        if (fd < 0)
+                return -errno;
+        r = io_pwrite(fd, text, strlen(text), 0);
+        if (r < 0) {
+                fd_close(fd);
+                return r;
+        }
+        return fd;
+}
+
+void cluster_step(struct cluster *c)
+{
+        char offset[24];
+        const char *const words[] = { "cluster", "step", "--offset", offset, NULL };
+        struct task_spec spec = {
+                .kind = TASK_CHANGE, .program = c->manager->program, .words = words, .done = on_step_done, .userdata = c
+        };
+        _cleanup_close_ int input = -1;
+        int r;
+
+        if (!c->told || c->stepping) {
+                c->pending = c->stepping;
+                return;
+        }
+        snprintf(offset, sizeof(offset), "%" PRId64, c->offset);
+        spec.input = input = make_input(c->told);
+        r = input < 0 ? input : task_start(c->manager->event, &spec);
+        if (r < 0) {
+                log_warning("cannot run %s: %s", spec.program, error_text(r));
+                cluster_step_later(c);
+                return;
+        }
+        c->stepping = true;
+}
+
+void cluster_tell(struct cluster *c, char *line)
+{
+        free(c->told);
+        c->told = line;
+        cluster_step(c);
+}
+
+/* ---- the beginning and the end ---- */
+
+static struct cluster *ours; /* there is one: the manager's faces know nobody */
+
+static void on_change(struct manager *m, bool status, bool operation)
+{
+        if (status)
+                cluster_step(ours);
+}
+
+static const struct manager_face face = { .changed = on_change };
+
+int cluster_start(struct cluster *c, struct manager *m, const struct config *config, struct error *e)
+{
+        int r;
+
+        *c = (struct cluster){ .manager = m, .config = config, .role = cluster_role(config->data) };
+        if (c->role == ROLE_STANDALONE)
+                return 0;
+        r = cluster_name(config->data, c->name, e);
+        if (r >= 0)
+                r = c->role == ROLE_CONTROLLER ? control_start(c, e) : link_start(c, e);
+        if (r < 0)
+                return r;
+        ours = c;
+        m->faces[2] = &face;
+        log_info("%s is a member of its cluster: %s", c->name, node_role_to_string(c->role));
+        return 0;
+}
+
+void cluster_done(struct cluster *c)
+{
+        if (ours == c)
+                c->manager->faces[2] = NULL;
+        control_done(c);
+        link_done(c);
+        c->again = sd_event_source_disable_unref(c->again);
+        free(TAKE_PTR(c->told));
+}

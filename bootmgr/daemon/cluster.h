@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* This machine's part in its cluster (docs/cluster.md), by what lies in its data directory (cluster/home.h); a machine that
+ * stands alone has none.
+ *
+ *      controller   store ──watch──▶ replica ──▶ view ─┬─▶ coordinator_decide() ──▶ store     cluster_control.c
+ *                                                      ├─▶ streams ──HTTPS──▶ nodes           cluster_nodes.c
+ *                                                      └─▶ told ─┐        ◀── vote, status
+ *      engine       controllers ──HTTPS──▶ told ────────────────┐│                            cluster_link.c
+ *                                                               ▼▼
+ *      both         `bootmgr cluster step`, forked for each change ──▶ vote, status ──▶ store, or a controller
+ *
+ * Nothing here waits, and what a node does is done by `bootmgr`, as everything that bootmgrd has done. */
+#pragma once
+
+#include "cluster/home.h"
+#include "cluster/replica.h"
+#include "cluster/told.h"
+#include "daemon/http_stream.h"
+#include "daemon/manager.h"
+#include "slot/config.h"
+
+struct cluster_commit;
+struct cluster_link;
+struct cluster_post;
+
+struct cluster {
+        struct manager *manager;
+        const struct config *config;
+        enum node_role role; /* STANDALONE: nothing of this is used */
+        char name[NODE_NAME_SIZE];
+
+        /* the step */
+        char *told;             /* the newest; owned; NULL: nothing was */
+        int64_t offset;         /* µs that the controllers' clock is ahead */
+        bool stepping, pending; /* one is at work; another one is due */
+        uint64_t wait;          /* µs until the next try of what did not work */
+        sd_event_source *again;
+        /* Sends what a step has answered: {"operation","vote","status"}. */
+        void (*say)(struct cluster *c, const json_t *answer);
+
+        /* of a controller */
+        struct store *store;
+        struct store_watch *watch;
+        struct replica replica;
+        struct cluster_view view; /* revision 0: not known */
+        char *of_all;             /* told_of_all() of it, once somebody has asked; owned */
+        struct told_mark mark;    /* of what we were told last */
+        struct cluster_commit *commits;
+        sd_event_source *changed, *deadline;
+        bool deciding, founding;
+        struct cluster_post *posts; /* that wait for the store */
+        struct http_streams nodes;
+
+        struct cluster_link *link; /* of an engine */
+};
+
+/* `config` must live as long. Not being a member is success. */
+int cluster_start(struct cluster *c, struct manager *m, const struct config *config, struct error *e);
+void cluster_done(struct cluster *c);
+
+/* What a controller told, or would tell: a step follows. Takes the line. */
+void cluster_tell(struct cluster *c, char *line);
+/* A step, soon: something of this machine changed, or what was said did not arrive. */
+void cluster_step(struct cluster *c);
+void cluster_step_later(struct cluster *c);
+
+/* cluster_control.c */
+int control_start(struct cluster *c, struct error *e);
+void control_done(struct cluster *c);
+/* What this node is told now: malloc'ed, NULL: no memory. */
+char *control_line(struct cluster *c, const struct cluster_node *n);
+/* Makes the transaction and answers `done` once: 0, or why not; -EAGAIN: something changed meanwhile. Takes the plan. */
+typedef void (*control_made)(struct cluster *c, int result, const struct error *e, void *userdata);
+void control_commit(struct cluster *c, struct plan *plan, control_made made, void *userdata);
+
+/* cluster_nodes.c: the paths for nodes, below /api/cluster/node/. */
+void nodes_start(struct cluster *c, struct http *http);
+void nodes_stop(struct cluster *c);
+void nodes_changed(struct cluster *c);
+void nodes_handle_view(struct cluster *c, struct http_request *r);
+void nodes_handle_vote(struct cluster *c, struct http_request *r);
+void nodes_handle_status(struct cluster *c, struct http_request *r);
+/* A bundle that this controller keeps (cluster/bundles.h); Range: one. */
+void nodes_handle_bundle(struct cluster *c, struct http_request *r);
+void nodes_forget(struct cluster *c, struct http_request *r);
+
+/* What a node sends of itself, into a plan; success with an empty plan: it is known already. */
+int plan_vote(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan, struct error *e);
+int plan_status(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan, struct error *e);
+
+/* cluster_link.c */
+int link_start(struct cluster *c, struct error *e);
+void link_done(struct cluster *c);

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* An engine: one stream from any controller, and what it has to say to that one.
+ *
+ *      CONNECTING ──a line──▶ LISTENING ──ended, or silent for SILENCE_MAX──▶ WAITING ──a while──▶ CONNECTING, to another
+ * one
+ *
+ * It goes on so for ever. A node that is refused asks more rarely: only a person changes that. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cluster/offset.h"
+#include "daemon/cluster.h"
+#include "slot/kinds.h"
+
+#define VIEW_PATH       "/api/cluster/node/view"
+#define VOTE_PATH       "/api/cluster/node/vote"
+#define STATUS_PATH     "/api/cluster/node/status"
+#define CONNECT_TIMEOUT (10 * USEC_PER_SEC)
+#define POST_TIMEOUT    (10 * USEC_PER_SEC)
+#define POST_DEADLINE   (30 * USEC_PER_SEC)
+#define SILENCE_MAX     (3 * STREAM_KEEPALIVE_SEC * USEC_PER_SEC)
+#define AGAIN_MIN       (200 * USEC_PER_MSEC)
+#define AGAIN_MAX       (15 * USEC_PER_SEC)
+#define REFUSED_WAIT    (30 * USEC_PER_SEC)
+#define ANSWER_MAX      KIB(64)
+
+struct cluster_link {
+        struct cluster *cluster;
+        struct client *client;
+        struct client_request *stream, *vote, *status;
+        sd_event_source *timer; /* until it counts as silent, or until the next try */
+        uint64_t wait, asked;   /* µs; when the status was sent, monotonic */
+        struct clock_offset offset;
+        bool heard; /* something came on this stream */
+        bool lost;  /* that nobody is connected to was said */
+};
+
+static void connect_now(struct cluster_link *l);
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct cluster_link *l = userdata;
+
+        if (l->stream) {
+                log_warning("the controller is silent: another one is asked");
+                client_avoid(l->client, client_endpoint(l->stream));
+                l->stream = client_cancel(l->stream);
+        }
+        connect_now(l);
+        return 0;
+}
+
+static void set_timer(struct cluster_link *l, uint64_t usec)
+{
+        l->timer = sd_event_source_disable_unref(l->timer);
+        sd_event_add_time_relative(l->cluster->manager->event, &l->timer, CLOCK_MONOTONIC, usec, 0, on_timer, l);
+}
+
+/* ---- what is heard ---- */
+
+static void on_line(const char *line, size_t size, void *userdata)
+{
+        static const char data[] = "data: ";
+        struct cluster_link *l = userdata;
+        char *told;
+
+        l->wait = 0;
+        l->heard = true;
+        if (TAKE(l->lost, false))
+                log_info("connected to a controller again");
+        set_timer(l, SILENCE_MAX);
+        if (size < sizeof(data) - 1 || memcmp(line, data, sizeof(data) - 1) != 0)
+                return;
+        told = strndup(line + sizeof(data) - 1, size - (sizeof(data) - 1));
+        if (told)
+                cluster_tell(l->cluster, told);
+}
+
+/* What a controller answers instead of a stream or a time: its error, by its kind. */
+static int judge(long status, const char *body, size_t size, struct error *e)
+{
+        _cleanup_json_ json_t *o = status >= 300 ? json_loadb(body, size, 0, NULL) : NULL;
+        const char *kind = json_string_value(json_object_get(o, "kind")) ?: "",
+                   *message = json_string_value(json_object_get(o, "message")) ?: "it gave no reason";
+
+        if (status < 300)
+                return 0;
+        if (streq(kind, kind_store.name) || streq(kind, kind_not_found.name) || status >= 500) {
+                fail(e, -EAGAIN, NULL, "%s", message);
+                return -EAGAIN;
+        }
+        if (streq(kind, kind_joined_after_snapshot.name))
+                return fail(e, -EPERM, &kind_joined_after_snapshot, "%s", message);
+        return fail(e, -EACCES, NULL, "%s", message);
+}
+
+static void on_ended(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        struct cluster_link *l = userdata;
+        bool refused = e && (e->kind == &kind_joined_after_snapshot || e->code == -EACCES);
+
+        l->stream = NULL;
+        if (!TAKE(l->lost, true))
+                log_warning("no controller is connected: %s", e && e->message ? e->message : error_text(result));
+        l->wait = l->wait ? MIN(2 * l->wait, AGAIN_MAX) : AGAIN_MIN;
+        set_timer(l, (refused ? REFUSED_WAIT : l->wait) / 2 + now_monotonic() % (l->wait / 2));
+}
+
+static void connect_now(struct cluster_link *l)
+{
+        const struct client_ask ask = { .path = VIEW_PATH,
+                                        .timeout = CONNECT_TIMEOUT,
+                                        .deadline = UINT64_MAX,
+                                        .max = TOLD_MAX,
+                                        .endpoint = -1,
+                                        .judge = judge,
+                                        .answered = on_ended,
+                                        .line = on_line,
+                                        .userdata = l };
+        _cleanup_error_ struct error e = {};
+
+        l->heard = false;
+        if (client_start(l->client, &ask, &l->stream, &e) >= 0)
+                set_timer(l, SILENCE_MAX);
+        else
+                on_ended(e.code, NULL, 0, &e, l);
+}
+
+/* ---- what is said ---- */
+
+static void on_vote_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        struct cluster_link *l = userdata;
+
+        l->vote = NULL;
+        if (result < 0)
+                cluster_step_later(l->cluster);
+}
+
+static void on_status_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        struct cluster_link *l = userdata;
+        _cleanup_json_ json_t *o = result >= 0 ? json_loadb(body, size, 0, NULL) : NULL;
+        json_int_t theirs = json_integer_value(json_object_get(o, "now_usec"));
+
+        l->status = NULL;
+        if (result < 0) {
+                cluster_step_later(l->cluster);
+                return;
+        }
+        clock_offset_add(&l->offset, theirs, now_realtime(), now_monotonic() - l->asked);
+        l->cluster->offset = clock_offset_get(&l->offset);
+}
+
+static void post(struct cluster_link *l, const char *path, const json_t *body,
+                 void (*answered)(int result, const char *body, size_t size, const struct error *e, void *userdata),
+                 struct client_request **request)
+{
+        _cleanup_free_ char *text = json_dumps(body, JSON_COMPACT);
+        const struct client_ask ask = { .path = path,
+                                        .body = text,
+                                        .timeout = POST_TIMEOUT,
+                                        .deadline = POST_DEADLINE,
+                                        .max = ANSWER_MAX,
+                                        .endpoint = -1,
+                                        .judge = judge,
+                                        .answered = answered,
+                                        .userdata = l };
+        _cleanup_error_ struct error e = {};
+
+        *request = client_cancel(*request); /* what it said is old */
+        if (!text || client_start(l->client, &ask, request, &e) < 0)
+                cluster_step_later(l->cluster);
+}
+
+static void say(struct cluster *c, const json_t *answer)
+{
+        _cleanup_json_ json_t *vote = json_pack("{s:O, s:O}", "operation", json_object_get(answer, "operation"), "vote",
+                                                json_object_get(answer, "vote")),
+                              *status = json_pack("{s:O}", "status", json_object_get(answer, "status"));
+
+        if (json_is_object(json_object_get(vote, "vote")))
+                post(c->link, VOTE_PATH, vote, on_vote_sent, &c->link->vote);
+        if (!json_is_object(json_object_get(status, "status")))
+                return;
+        c->link->asked = now_monotonic();
+        post(c->link, STATUS_PATH, status, on_status_sent, &c->link->status);
+}
+
+/* ---- the beginning and the end ---- */
+
+static int make_client(struct cluster *c, struct cluster_link *l, struct error *e)
+{
+        const char *data = c->config->data, *endpoints[CLIENT_ENDPOINTS + 1];
+        _cleanup_close_ int home = home_open(data, false, e);
+        _cleanup_free_ char *text = NULL, *ca = xasprintf("%s/" CLUSTER_HOME "/ca.pem", data),
+                            *certificate = xasprintf("%s/" CLUSTER_HOME "/node.pem", data),
+                            *key = xasprintf("%s/" CLUSTER_HOME "/node.key", data);
+        int r = home < 0 ? home : home_endpoints(home, "controllers", &text, endpoints, e);
+
+        if (r < 0)
+                return r;
+        if (!ca || !certificate || !key)
+                return -ENOMEM;
+        return client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch,
+                          &l->client, e);
+}
+
+int link_start(struct cluster *c, struct error *e)
+{
+        struct cluster_link *l = calloc(1, sizeof(*l));
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        l->cluster = c;
+        r = make_client(c, l, e);
+        if (r < 0) {
+                free(l);
+                return r;
+        }
+        c->link = l;
+        c->say = say;
+        connect_now(l);
+        return 0;
+}
+
+void link_done(struct cluster *c)
+{
+        struct cluster_link *l = TAKE_PTR(c->link);
+
+        if (!l)
+                return;
+        l->timer = sd_event_source_disable_unref(l->timer);
+        client_free(l->client);
+        free(l);
+}

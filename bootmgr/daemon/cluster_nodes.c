@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What nodes ask of a controller: GET view, a stream of what it tells them, and POST vote and status. Who they are is what
+ * their certificate says; whether they are let in is asked again each time, of the record as it is then. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "cluster/request.h"
+#include "daemon/cluster.h"
+#include "slot/kinds.h"
+
+/* One node that listens. */
+struct listener {
+        struct http_stream stream;
+        char name[NODE_NAME_SIZE];
+        bool told;
+        struct told_mark mark; /* of what it was told last */
+};
+
+/* A vote or a status that waits for the store. */
+struct cluster_post {
+        struct cluster_post *next;
+        struct http_request *request; /* NULL: it is gone */
+};
+
+static struct cluster *cluster_of(struct http_stream *s)
+{
+        return (struct cluster *)((char *)s->of - offsetof(struct cluster, nodes));
+}
+
+static int admit(struct cluster *c, struct http_request *r, struct error *e)
+{
+        const struct cluster_node *n;
+
+        if (c->role != ROLE_CONTROLLER)
+                return fail(e, -ENOENT, &kind_not_found, "this machine is no controller");
+        if (!streq(r->who.role, "engine") && !streq(r->who.role, "controller"))
+                return fail(e, -EPERM, &kind_not_authorized, "%s (%s) is no node", r->who.name, r->who.role);
+        if (c->view.record_revision == 0) {
+                fail(e, -EAGAIN, &kind_store, "what the cluster's store says is not known yet");
+                return fail_hint(e, "try again, or ask another controller");
+        }
+        return request_admit(&c->view, r->who.name, &n, e);
+}
+
+static bool refuse(struct cluster *c, struct http_request *r)
+{
+        _cleanup_error_ struct error e = {};
+
+        if (admit(c, r, &e) >= 0)
+                return false;
+        http_answer_error(r, &e);
+        return true;
+}
+
+/* ---- listening ---- */
+
+static char *next_text(struct http_stream *s)
+{
+        struct listener *l = (struct listener *)s;
+        struct cluster *c = cluster_of(s);
+        const struct cluster_node *n = cluster_view_node(&c->view, l->name);
+        struct told_mark mark = told_mark(&c->view, n);
+        _cleanup_free_ char *line = NULL;
+
+        if (l->told && told_mark_equal(&l->mark, &mark))
+                return NULL;
+        line = control_line(c, n);
+        if (!line)
+                return NULL;
+        l->told = true;
+        l->mark = mark;
+        return xasprintf("data: %s\n\n", line);
+}
+
+/* Who is refused from now on hears of it when it asks again. */
+static void end_refused(struct cluster *c)
+{
+        for (struct http_stream *s = c->nodes.first, *next; s; s = next) {
+                const struct cluster_node *n;
+
+                next = s->next;
+                if (request_admit(&c->view, ((struct listener *)s)->name, &n, NULL) < 0)
+                        http_stream_end(s);
+        }
+}
+
+void nodes_changed(struct cluster *c)
+{
+        if (!c->nodes.http)
+                return;
+        end_refused(c);
+        http_streams_wake(&c->nodes);
+}
+
+void nodes_handle_view(struct cluster *c, struct http_request *r)
+{
+        struct listener *l;
+
+        if (refuse(c, r))
+                return;
+        l = calloc(1, sizeof(*l));
+        if (!l) {
+                http_answer_json(r, 500, NULL);
+                return;
+        }
+        snprintf(l->name, sizeof(l->name), "%s", r->who.name);
+        http_stream_open(&c->nodes, &l->stream, r);
+}
+
+/* ---- what they say ---- */
+
+/* Its clock, so that a node can tell how far its own is off. */
+static void answer(struct http_request *r)
+{
+        http_answer_json(r, 200, json_pack("{s:I}", "now_usec", (json_int_t)now_realtime()));
+}
+
+static void post_free(struct cluster *c, struct cluster_post *post)
+{
+        struct cluster_post **at = &c->posts;
+
+        while (*at && *at != post)
+                at = &(*at)->next;
+        if (*at)
+                *at = post->next;
+        free(post);
+}
+
+static void on_made(struct cluster *c, int result, const struct error *e, void *userdata)
+{
+        struct cluster_post *post = userdata;
+        _cleanup_error_ struct error why = {};
+
+        if (post->request && result >= 0) {
+                answer(post->request);
+        } else if (post->request) {
+                fail(&why, result, &kind_store, "%s",
+                     result == -EAGAIN ? "the cluster's record changed meanwhile: try again" : e->message ?: error_text(result));
+                http_answer_error(post->request, &why);
+        }
+        post_free(c, post);
+}
+
+static void handle_post(struct cluster *c, struct http_request *r,
+                        int (*make)(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan,
+                                    struct error *e))
+{
+        _cleanup_json_ json_t *body = NULL;
+        _cleanup_error_ struct error e = {};
+        _cleanup_plan_ struct plan plan = {};
+        struct cluster_post *post;
+        int result;
+
+        if (refuse(c, r))
+                return;
+        result = json_parse_strict(r->body.data ?: "", r->body.size, "the body", &body, &e);
+        if (result >= 0)
+                result = make(&c->view, r->who.name, body, &plan, &e);
+        if (result < 0) {
+                e.kind = e.kind && e.kind != &kind_failed ? e.kind : &kind_usage;
+                http_answer_error(r, &e);
+                return;
+        }
+        if (plan.n_writes == 0) {
+                answer(r);
+                return;
+        }
+        post = calloc(1, sizeof(*post));
+        if (!post) {
+                http_answer_json(r, 500, NULL);
+                return;
+        }
+        *post = (struct cluster_post){ c->posts, r };
+        c->posts = post;
+        control_commit(c, &plan, on_made, post);
+}
+
+void nodes_handle_vote(struct cluster *c, struct http_request *r)
+{
+        handle_post(c, r, plan_vote);
+}
+
+void nodes_handle_status(struct cluster *c, struct http_request *r)
+{
+        handle_post(c, r, plan_status);
+}
+
+void nodes_forget(struct cluster *c, struct http_request *r)
+{
+        for (struct cluster_post *post = c->posts; post; post = post->next)
+                if (post->request == r)
+                        post->request = NULL;
+}
+
+void nodes_start(struct cluster *c, struct http *http)
+{
+        c->nodes = (struct http_streams){ .http = http, .next_text = next_text };
+        http_streams_start(&c->nodes, c->manager->event);
+}
+
+void nodes_stop(struct cluster *c)
+{
+        if (!c->nodes.http)
+                return;
+        http_streams_stop(&c->nodes);
+        http_streams_done(&c->nodes);
+}
