@@ -4,8 +4,8 @@
 #include "base/clock.h"
 #include "base/parse.h"
 #include "cli/verbs.h"
-#include "cluster/ask.h"
 #include "cluster/bundles.h"
+#include "cluster/change.h"
 #include "cluster/node.h"
 #include "cluster/progress.h"
 #include "cluster/request.h"
@@ -123,7 +123,7 @@ int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_
 
         r = open_store(m, &store, e);
         if (r >= 0)
-                r = ask_view(store, &view, e);
+                r = cluster_read(store, &view, e);
         if (r >= 0 && !operation_is_open(&view)) {
                 r = load_over(store, NULL, &over, e);
                 op = &over;
@@ -143,7 +143,7 @@ static int print_operation(struct cli *cli, struct store *store, const uint8_t *
         _cleanup_cluster_operation_ struct cluster_operation over = {};
         char text[CLUSTER_ID_TEXT_SIZE];
         const struct cluster_operation *op = &view.operation;
-        int r = ask_view(store, &view, e);
+        int r = cluster_read(store, &view, e);
 
         if (r >= 0 && (!operation_is_open(&view) || memcmp(op->id, id, CLUSTER_ID_SIZE) != 0)) {
                 r = load_over(store, id, &over, e);
@@ -163,7 +163,7 @@ static int print_operation(struct cli *cli, struct store *store, const uint8_t *
 
 /* ---- opening ---- */
 
-static int decide_open(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+static int decide_open(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
 {
         return request_open(view, userdata, now_realtime(), plan, e);
 }
@@ -177,7 +177,7 @@ static int open_operation(struct cli *cli, struct store *store, struct open_requ
         if (r >= 0 && over.kind != request->kind)
                 return fail(e, -EEXIST, &kind_id_reused, "the id was used for something else");
         if (r == -ENOENT)
-                r = ask_commit(store, decide_open, request, e);
+                r = cluster_change(store, decide_open, request, e);
         return r < 0 ? r : print_operation(cli, store, request->id, e);
 }
 
@@ -192,7 +192,7 @@ int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
         if (r >= 0)
                 r = open_store(m, &store, e);
         if (r >= 0)
-                r = ask_view(store, &view, e);
+                r = cluster_read(store, &view, e);
         if (r < 0)
                 return r;
         const struct version_id keep[] = { view.record.running, view.record.previous, view.operation.to };
@@ -220,24 +220,24 @@ int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
 
 /* ---- at once ---- */
 
-static int decide_abort(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+static int decide_abort(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
 {
         if (!operation_is_open(view))
                 return fail(e, -ENOENT, &kind_usage, "no operation of the cluster is open: there is nothing to abort");
         return request_abort(view, userdata, now_realtime(), plan, e);
 }
 
-static int decide_finalize(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+static int decide_finalize(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
 {
         return request_finalize(view, now_realtime(), plan, e);
 }
 
-static int at_once(struct machine *m, ask_decide decide, void *userdata, struct error *e)
+static int at_once(struct machine *m, cluster_decide decide, void *userdata, struct error *e)
 {
         _cleanup_store_ struct store *store = NULL;
         int r = open_store(m, &store, e);
 
-        return r < 0 ? r : ask_commit(store, decide, userdata, e);
+        return r < 0 ? r : cluster_change(store, decide, userdata, e);
 }
 
 int cluster_abort(struct verb_args *args, struct machine *m, struct error *e)
@@ -262,29 +262,27 @@ int cluster_finalize(struct verb_args *args, struct machine *m, struct error *e)
 /* ---- the first record ---- */
 
 struct founding {
-        const char *name;
+        struct member self;
         struct version_id running;
 };
 
-static int decide_found(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e)
+static int decide_found(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
 {
         const struct founding *f = userdata;
 
-        return view->record_revision ? 0
-                                     : request_init(view, f->name, ROLE_CONTROLLER, &f->running, now_realtime(), plan, e);
+        return view->record_revision ? 0 : request_init(view, &f->self, &f->running, now_realtime(), plan, e);
 }
 
 int verb_cluster_found(struct verb_args *args, struct error *e)
 {
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        char name[NODE_NAME_SIZE];
-        struct founding f = { .name = name };
+        struct founding f = {};
         const struct slot *running;
         int slot, r;
 
         r = cli_open_machine(args, &m, e);
         if (r >= 0)
-                r = cluster_name(m.data_path, name, e);
+                r = cluster_self(m.data_path, &f.self, e);
         if (r < 0)
                 return r;
         slot = machine_reference_slot(&m);

@@ -26,12 +26,6 @@ static void bus_closep(sd_bus **bus)
 }
 #define _cleanup_bus_ _cleanup_(bus_closep)
 
-static const struct error_kind *const kinds[] = { &kind_failed, &kind_usage,
-#define KIND_POINTER(id, name, status) &kind_##id,
-                                                  ERROR_KINDS(KIND_POINTER)
-#undef KIND_POINTER
-};
-
 /* The names of D-Bus errors hold no '-': there it is a '_'. */
 static const struct error_kind *find_kind(const char *bus_name)
 {
@@ -40,10 +34,7 @@ static const struct error_kind *find_kind(const char *bus_name)
         for (char *p = name; p && *p; p++)
                 if (*p == '_')
                         *p = '-';
-        for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-                if (streq(kinds[i]->name, name))
-                        return kinds[i];
-        return &kind_failed;
+        return error_kind_find(name);
 }
 
 /* Errors that say that nobody is there, rather than what went wrong. */

@@ -3,7 +3,9 @@
 #include "base/clock.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/verb_cluster.h"
 #include "cli/verbs.h"
+#include "cluster/admit.h"
 #include "cluster/home.h"
 #include "slot/kinds.h"
 
@@ -11,8 +13,7 @@
 #define TTL_DEFAULT   (24 * 3600 * USEC_PER_SEC)
 #define TTL_MAX       (30 * USEC_PER_DAY)
 
-/* The data directory needs no disk: a cluster is none of the slots' business. */
-static int load(struct verb_args *args, struct config *config, const char **ret_data, struct error *e)
+int cluster_load(struct verb_args *args, struct config *config, const char **ret_data, struct error *e)
 {
         int r = config_load(verb_value(args, "config"), config, e);
 
@@ -21,13 +22,22 @@ static int load(struct verb_args *args, struct config *config, const char **ret_
         return r;
 }
 
+/* Where others reach the interface that Listen= asks for. */
+static unsigned api_port(const struct config *config)
+{
+        const char *colon = config->api_listen ? strrchr(config->api_listen, ':') : NULL;
+        uint32_t port;
+
+        return colon && parse_u32(colon + 1, &port) >= 0 && port > 0 && port <= UINT16_MAX ? port : API_PORT;
+}
+
 int verb_cluster_init(struct verb_args *args, struct error *e)
 {
         _cleanup_config_ struct config config = {};
         const char *data, *addresses[ADDRESSES_MAX + 1] = {}, *name = verb_value(args, "name");
         char host[256] = "";
         size_t n = 0;
-        int r = load(args, &config, &data, e);
+        int r = cluster_load(args, &config, &data, e);
 
         if (r < 0)
                 return r;
@@ -46,7 +56,8 @@ int verb_cluster_init(struct verb_args *args, struct error *e)
         r = cluster_init(data,
                          &(struct cluster_setup){ .cluster = args->n_positional ? args->positional[0] : "cluster",
                                                   .name = name ?: config.cluster_name ?: host,
-                                                  .addresses = addresses },
+                                                  .addresses = addresses,
+                                                  .port = api_port(&config) },
                          now_realtime(), e);
         return r < 0 ? r
                      : cli_done(cli_from(args),
@@ -67,7 +78,7 @@ int verb_cluster_token(struct verb_args *args, struct error *e)
                 return fail(e, -EINVAL, &kind_usage, "--role %s is neither controller nor engine", role_text);
         if (ttl_text && (parse_seconds(ttl_text, &ttl) < 0 || ttl == 0 || ttl > TTL_MAX))
                 return fail(e, -EINVAL, &kind_usage, "--ttl %s is not a time of at most 30 days, such as 1h", ttl_text);
-        r = load(args, &config, &data, e);
+        r = cluster_load(args, &config, &data, e);
         if (r < 0)
                 return r;
         expires = now_realtime() + ttl;

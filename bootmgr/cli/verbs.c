@@ -152,6 +152,12 @@ static const struct verb_option step_options[] = {
         {},
 };
 
+static const struct verb_option join_options[] = {
+        { "token-file", "FILE|-", "read the token from there: on the command line others could see it" },
+        { "name", "NAME", "of this node (default: its host name)" },
+        {},
+};
+
 const struct verb cli_verbs[] = {
         { "status", NULL, 0, 0, NULL, "what runs, what boots next, what can be gone back to", .run = verb_status },
         { "upgrade system", "FILE|URL", 1, 1, upgrade_options, "install a bundle into the other slot and boot it on trial",
@@ -162,6 +168,7 @@ const struct verb cli_verbs[] = {
           .run = verb_rollback_system },
         { "show upgrade status", NULL, 0, 0, watch_options, "the steps of the newest operation", .run = verb_show_status },
         { "show upgrade history", NULL, 0, 0, NULL, "all recorded operations, newest first", .run = verb_show_history },
+        { "show nodes", NULL, 0, 0, NULL, "the nodes of the cluster", .run = verb_show_nodes },
         { "finalize", NULL, 0, 0, id_options, "give up the way back and raise the security floor", .run = verb_finalize },
         { "abort", NULL, 0, 0, abort_options, "give up an operation that is prepared", .run = verb_abort },
         { "slot list", NULL, 0, 0, NULL, "the slots", .run = verb_slot_list },
@@ -194,6 +201,9 @@ const struct verb cli_verbs[] = {
           .run = verb_cluster_init },
         { "cluster token", NULL, 0, 0, token_options, "make a token with which one machine may join",
           .run = verb_cluster_token },
+        { "node join", "[URL]... [TOKEN]", 0, -1, join_options, "make this machine a node of a cluster",
+          .run = verb_node_join },
+        { "node delete", "NAME", 1, 1, NULL, "take a node out of the cluster, on a controller", .run = verb_node_delete },
         { "shell", NULL, 0, 0, NULL, "a prompt for the same words", .run = verb_shell },
         { "completion bash", NULL, 0, 0, NULL, "print the completion for bash", .run = verb_completion_bash },
         { "help", "[WORD]...", 0, -1, NULL, "show help", .run = verb_show_help },
@@ -203,6 +213,7 @@ const struct verb cli_verbs[] = {
         { "switch-at-shutdown", NULL, 0, 0, NULL, "carry on what is prepared", true, verb_switch_at_shutdown },
         { "check-health", NULL, 0, 0, NULL, "run the health checks", true, verb_check_health },
         { "wait-confirmed", NULL, 0, 0, NULL, "wait for the confirmation, else roll back", true, verb_wait_confirmed },
+        { "cluster admit", NULL, 0, 0, NULL, "let a machine in that asks on standard input", true, verb_cluster_admit },
         { "confirm", NULL, 0, 0, NULL, "confirm the running slot", true, verb_confirm },
         { "cluster found", NULL, 0, 0, NULL, "write the first record of a cluster", true, verb_cluster_found },
         { "cluster step", NULL, 0, 0, step_options, "do what the cluster asks of this node", true, verb_cluster_step },

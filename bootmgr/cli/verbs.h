@@ -37,6 +37,9 @@ int verb_cluster_init(struct verb_args *args, struct error *e);
 int verb_cluster_token(struct verb_args *args, struct error *e);
 int verb_cluster_found(struct verb_args *args, struct error *e);
 int verb_cluster_step(struct verb_args *args, struct error *e);
+int verb_node_join(struct verb_args *args, struct error *e);
+int verb_node_delete(struct verb_args *args, struct error *e);
+int verb_show_nodes(struct verb_args *args, struct error *e);
 int verb_shell(struct verb_args *args, struct error *e);
 int verb_show_help(struct verb_args *args, struct error *e);
 int verb_completion_bash(struct verb_args *args, struct error *e);
@@ -46,6 +49,7 @@ int verb_boot_config(struct verb_args *args, struct error *e);
 int verb_switch_at_shutdown(struct verb_args *args, struct error *e);
 int verb_check_health(struct verb_args *args, struct error *e);
 int verb_wait_confirmed(struct verb_args *args, struct error *e);
+int verb_cluster_admit(struct verb_args *args, struct error *e);
 int verb_confirm(struct verb_args *args, struct error *e);
 
 /* Prints the help of the verbs that start with these words (none: of all). kind_usage when there is none. */

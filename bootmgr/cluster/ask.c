@@ -1,59 +1,219 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cluster/ask.h"
 
+#include "base/buf.h"
+#include "base/curl.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cluster/home.h"
 #include "slot/kinds.h"
 
-#define TRIES_MAX 16
+#define CONNECT_MSEC 5000L
+#define ANSWER_MSEC  40000L
+#define NODES_MAX    MIB(16) /* of the largest answer: all members */
 
-int ask_view(struct store *store, struct cluster_view *ret, struct error *e)
+struct answer {
+        struct buf body;
+        size_t max;
+        bool too_large;
+        long status;
+        char message[CURL_ERROR_SIZE];
+};
+
+static size_t on_write(char *data, size_t size, size_t n, void *userdata)
 {
-        _cleanup_cluster_view_ struct cluster_view view = {};
-        _cleanup_reply_ struct store_reply reply = {};
-        int r = store_range_wait(store, &(struct store_range){ .key = KEY_ALL, .prefix = true }, &reply, e);
+        struct answer *a = userdata;
 
-        view.revision = reply.revision;
-        for (size_t i = 0; r >= 0 && i < reply.n_entries; i++) {
-                const struct store_entry *entry = &reply.entries[i];
+        n *= size;
+        a->too_large = a->body.size + n > a->max;
+        if (a->too_large)
+                return 0;
+        buf_append(&a->body, data, n);
+        return a->body.failed ? 0 : n;
+}
 
-                r = cluster_view_add(&view, entry->key, entry->value, entry->size, entry->modified, e);
-        }
-        if (r >= 0)
-                *ret = TAKE(view, (struct cluster_view){});
+static CURLcode set_blob(CURL *easy, CURLoption option, const char *pem)
+{
+        struct curl_blob blob = { .data = (void *)pem, .len = strlen(pem), .flags = CURL_BLOB_COPY };
+
+        return curl.easy_setopt(easy, option, &blob);
+}
+
+static CURLcode configure(CURL *easy, const struct ask *ask, const char *url, struct curl_slist *headers, struct answer *a)
+{
+        const struct {
+                CURLoption option;
+                long value;
+        } numbers[] = {
+                { CURLOPT_NOSIGNAL, 1 },
+                { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1 },
+                { CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MSEC },
+                { CURLOPT_TIMEOUT_MS, ANSWER_MSEC },
+                { CURLOPT_SSL_VERIFYPEER, ask->ca ? 1 : 0 },
+                { CURLOPT_SSL_VERIFYHOST, ask->ca ? 2 : 0 },
+        };
+        const struct {
+                CURLoption option;
+                const void *value;
+        } pointers[] = {
+                { CURLOPT_URL, url },
+                { CURLOPT_PROTOCOLS_STR, "https" },
+                { CURLOPT_PROXY, "" }, /* whatever the environment says */
+                { CURLOPT_USERAGENT, "bootmgr/" BOOTMGR_VERSION },
+                { CURLOPT_HTTPHEADER, headers },
+                { CURLOPT_POSTFIELDS, ask->body },
+                { CURLOPT_ERRORBUFFER, a->message },
+                { CURLOPT_WRITEDATA, a },
+        };
+        CURLcode r = curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
+
+        for (size_t i = 0; i < ARRAY_SIZE(numbers) && r == CURLE_OK; i++)
+                r = curl.easy_setopt(easy, numbers[i].option, numbers[i].value);
+        for (size_t i = 0; i < ARRAY_SIZE(pointers) && r == CURLE_OK; i++)
+                if (pointers[i].value)
+                        r = curl.easy_setopt(easy, pointers[i].option, pointers[i].value);
+        if (r == CURLE_OK && ask->ca)
+                r = set_blob(easy, CURLOPT_CAINFO_BLOB, ask->ca);
+        if (r == CURLE_OK && ask->certificate)
+                r = set_blob(easy, CURLOPT_SSLCERT_BLOB, ask->certificate);
+        if (r == CURLE_OK && ask->key)
+                r = set_blob(easy, CURLOPT_SSLKEY_BLOB, ask->key);
         return r;
 }
 
-/* 1: it is written, or nothing was to be; 0: something changed, or nobody knows. */
-static int try_once(struct store *store, ask_decide decide, void *userdata, struct error *e)
+/* {"kind","message","hint"}: as if it had happened here. What is not for people to read is not shown. */
+static int take_error(const char *url, const struct answer *a, struct error *e)
 {
-        _cleanup_cluster_view_ struct cluster_view view = {};
-        _cleanup_reply_ struct store_reply reply = {};
-        _cleanup_plan_ struct plan plan = {};
-        struct store_txn txn;
-        int r = ask_view(store, &view, e);
+        _cleanup_json_ json_t *o = NULL;
+        const char *kind, *message, *hint;
 
-        if (r >= 0)
-                r = decide(&view, userdata, &plan, e);
-        if (r < 0)
-                return r;
-        if (plan.n_writes == 0)
-                return 1;
-        txn = plan_txn(&plan);
-        r = store_commit_wait(store, &txn, &reply, e);
-        if (r == -EREMOTEIO) {
-                error_done(e);
-                return 0;
-        }
-        return r < 0 ? r : reply.done;
+        if (json_parse_strict(a->body.data ?: "", a->body.size, "the answer", &o, NULL) < 0)
+                return fail(e, -EPROTO, &kind_fetch, "%s answers %ld", url, a->status);
+        kind = json_string_value(json_object_get(o, "kind"));
+        message = json_string_value(json_object_get(o, "message"));
+        hint = json_string_value(json_object_get(o, "hint"));
+        if (!kind || !message || !text_is_printable(message, strlen(message)))
+                return fail(e, -EPROTO, &kind_fetch, "%s answers %ld", url, a->status);
+        fail(e, -EREMOTEIO, error_kind_find(kind), "%.1000s", message);
+        return hint && text_is_printable(hint, strlen(hint)) ? fail_hint(e, "%.1000s", hint) : -EREMOTEIO;
 }
 
-int ask_commit(struct store *store, ask_decide decide, void *userdata, struct error *e)
+/* -EAGAIN: another controller may know. */
+static int judge(const char *url, CURLcode code, const struct answer *a, struct error *e)
 {
-        for (int i = 0; i < TRIES_MAX; i++) {
-                int r = try_once(store, decide, userdata, e);
+        bool refused = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
+                       code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CONNECT_ERROR;
 
-                if (r != 0)
-                        return r < 0 ? r : 0;
+        if (a->too_large)
+                return fail(e, -EFBIG, &kind_fetch, "%s answers with more than %zu bytes", url, a->max);
+        if (code != CURLE_OK) {
+                fail(e, -EAGAIN, refused ? &kind_certificate : &kind_fetch, "%s: %s", url,
+                     *a->message ? a->message : curl.easy_strerror(code));
+                return -EAGAIN;
         }
-        return fail(e, -EAGAIN, &kind_store, "the cluster's store changed %d times while it was written to: try again",
-                    TRIES_MAX);
+        if (a->status >= 200 && a->status < 300)
+                return 0;
+        take_error(url, a, e);
+        return a->status >= 500 || a->status == 429 ? -EAGAIN : -EREMOTEIO;
+}
+
+static int ask_one(const struct ask *ask, const char *url, struct answer *a, struct error *e)
+{
+        _cleanup_free_ char *whole = xasprintf("%s%s", url, ask->path);
+        struct curl_slist *headers = curl.slist_append(NULL, "Content-Type: application/json");
+        CURL *easy = curl.easy_init();
+        CURLcode code = CURLE_OUT_OF_MEMORY;
+
+        if (whole && headers && easy)
+                code = configure(easy, ask, whole, headers, a);
+        if (code == CURLE_OK)
+                code = curl.easy_perform(easy);
+        if (code == CURLE_OK)
+                curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &a->status);
+        curl.easy_cleanup(easy);
+        curl.slist_free_all(headers);
+        return judge(url, code, a, e);
+}
+
+int ask_text(const struct ask *ask, char **ret, struct error *e)
+{
+        int r = curl_load(&kind_fetch, e);
+
+        if (r < 0)
+                return fail_hint(e, "install it (Debian: libcurl4)");
+        r = fail(NULL, -EDESTADDRREQ, NULL, "no controller");
+        for (size_t i = 0; ask->urls[i]; i++) {
+                struct answer a = { .max = ask->max };
+                struct error why = {};
+
+                r = ask_one(ask, ask->urls[i], &a, &why);
+                if (r >= 0)
+                        *ret = buf_take(&a.body);
+                buf_done(&a.body);
+                if (r == -EAGAIN && ask->urls[i + 1]) {
+                        error_done(&why);
+                        continue;
+                }
+                if (r >= 0)
+                        return *ret ? 0 : -ENOMEM;
+                if (e && !e->code)
+                        *e = TAKE(why, (struct error){});
+                error_done(&why);
+                return r;
+        }
+        return fail(e, r, &kind_usage, "no controller is named");
+}
+
+int ask_json(const struct ask *ask, json_t **ret, struct error *e)
+{
+        _cleanup_free_ char *text = NULL;
+        int r = ask_text(ask, &text, e);
+
+        if (r < 0)
+                return r;
+        r = json_parse_strict(text, strlen(text), "the answer of a controller", ret, e);
+        if (r >= 0 && !json_is_object(*ret)) {
+                json_decref(TAKE_PTR(*ret));
+                r = fail(e, -EBADMSG, &kind_fetch, "the answer of a controller is no JSON object");
+        }
+        return r;
+}
+
+/* Lines into a list; the text is cut up. */
+static void split_lines(char *text, const char *urls[static ASK_URLS + 1])
+{
+        char *line;
+        size_t n = 0;
+
+        while (n < ASK_URLS && (line = line_next(&text)))
+                if (*line)
+                        urls[n++] = line;
+        urls[n] = NULL;
+}
+
+int ask_as_node(int home, const char *const *urls, const char *path, const char *body, json_t **ret, struct error *e)
+{
+        _cleanup_free_ char *ca = NULL, *certificate = NULL, *controllers = NULL;
+        _cleanup_pem_ char *key = NULL;
+        const char *known[ASK_URLS + 1] = {};
+        int r = cluster_get(home, "ca.pem", &ca, e);
+
+        if (r >= 0)
+                r = cluster_get(home, "node.pem", &certificate, e);
+        if (r >= 0)
+                r = cluster_get(home, "node.key", &key, e);
+        if (r >= 0 && !urls)
+                r = cluster_get(home, "controllers", &controllers, e);
+        if (r < 0)
+                return r;
+        if (controllers)
+                split_lines(controllers, known);
+        return ask_json(&(struct ask){ .urls = urls ?: known,
+                                       .path = path,
+                                       .body = body,
+                                       .ca = ca,
+                                       .certificate = certificate,
+                                       .key = key,
+                                       .max = NODES_MAX },
+                        ret, e);
 }

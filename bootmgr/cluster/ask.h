@@ -1,15 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* For verbs, which wait: what the store says, and what somebody decides over it, until it is written. */
+/* One question to the controllers' HTTPS interface, and waiting for the answer: for verbs. client.h is for what waits for
+ * nothing. */
 #pragma once
 
-#include "cluster/replica.h"
+#include "base/json.h"
 
-/* Everything that a view needs, as of now. */
-int ask_view(struct store *store, struct cluster_view *ret, struct error *e);
+#define ASK_URLS 8
 
-/* Decides over a view. An empty plan: there is nothing to be done. */
-typedef int (*ask_decide)(const struct cluster_view *view, void *userdata, struct plan *plan, struct error *e);
+struct ask {
+        const char *const *urls; /* "https://HOST:PORT", NULL-terminated: asked in turn, until one answers */
+        const char *path;
+        const char *body;              /* JSON: it is a POST; NULL: a GET */
+        const char *ca;                /* PEM; NULL: whoever answers is believed, so nothing secret may be in it */
+        const char *certificate, *key; /* PEM, or NULL */
+        size_t max;                    /* bytes of the answer */
+};
 
-/* Reads, decides and writes, again when something changed between. -EAGAIN, kind_store: too often. Where an answer of the
- * store was lost, it is read again, too: what is decided so must be idempotent. */
-int ask_commit(struct store *store, ask_decide decide, void *userdata, struct error *e);
+/* What was answered, the caller's. Errors have the kind that the controller gave them; without an answer kind_fetch, where
+ * certificates do not fit kind_certificate. */
+int ask_text(const struct ask *ask, char **ret, struct error *e);
+int ask_json(const struct ask *ask, json_t **ret, struct error *e);
+
+/* As this node, with its certificate, in cluster/ of the data directory. `urls` NULL: the controllers that are known there.
+ */
+int ask_as_node(int home, const char *const *urls, const char *path, const char *body, json_t **ret, struct error *e);

@@ -385,6 +385,32 @@ int certificate_fingerprint(const char *certificate, uint8_t fingerprint[static 
         return fingerprint_of(x, fingerprint);
 }
 
+static int digest_of_key(EVP_PKEY *key, uint8_t digest[static SHA256_SIZE], struct error *e)
+{
+        unsigned char *der = NULL;
+        int n = key ? i2d_PUBKEY(key, &der) : -1, r = n > 0 ? sha256_data(der, (size_t)n, digest) : -EIO;
+
+        OPENSSL_free(der);
+        return r < 0 ? fail_library(e, "write a public key") : 0;
+}
+
+int csr_key_digest(const char *csr, uint8_t digest[static SHA256_SIZE], struct error *e)
+{
+        _cleanup_req_ X509_REQ *req = NULL;
+        int r = read_csr(csr, &req, e);
+
+        return r < 0 ? r : digest_of_key(X509_REQ_get0_pubkey(req), digest, e);
+}
+
+int certificate_key_digest(const char *certificate, uint8_t digest[static SHA256_SIZE], struct error *e)
+{
+        _cleanup_x509_ X509 *x = read_certificate(certificate);
+
+        if (!x)
+                return fail(e, -EBADMSG, &kind_certificate, "there is no certificate in PEM of at most %d bytes", PEM_MAX);
+        return digest_of_key(X509_get0_pubkey(x), digest, e);
+}
+
 bool certificate_is_due(const struct certificate *c, uint64_t now)
 {
         return now >= c->not_after - (c->not_after - c->not_before) / 3;

@@ -53,6 +53,9 @@ int certificate_verify(const char *ca, const char *certificate, uint64_t now, st
 int certificate_fingerprint(const char *certificate, uint8_t fingerprint[static SHA256_SIZE], struct error *e);
 /* In the last third of its life, or past it. */
 bool certificate_is_due(const struct certificate *c, uint64_t now);
+/* SHA-256 of the public key (SubjectPublicKeyInfo, DER): what a member is known by besides its name. -EBADMSG. */
+int csr_key_digest(const char *csr, uint8_t digest[static SHA256_SIZE], struct error *e);
+int certificate_key_digest(const char *certificate, uint8_t digest[static SHA256_SIZE], struct error *e);
 /* Whether the key is that of the certificate. */
 bool certificate_has_key(const char *certificate, const char *key);
 

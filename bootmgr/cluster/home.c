@@ -9,20 +9,54 @@
 #include "slot/kinds.h"
 
 #define DIRECTORY CLUSTER_HOME
-#define TOKEN_KEY "bootmgr/tokens/"
 
-static int put_file(int home, const char *name, const char *text, struct error *e)
+int cluster_must_control(const char *data, struct error *e)
 {
-        int r = file_replace(home, name, text, strlen(text), 0600);
-
-        return r < 0 ? fail_errno(e, r, "cannot write " DIRECTORY "/%s", name) : 0;
+        if (cluster_role(data) == ROLE_CONTROLLER)
+                return 0;
+        fail(e, -ENOENT, &kind_usage, "this machine is no controller");
+        return fail_hint(e, "'bootmgr cluster init' makes it one");
 }
 
-static int get_file(int home, const char *name, char **ret, struct error *e)
+/* The first line of a file. */
+static int get_line(int home, const char *name, char *ret, size_t size, struct error *e)
 {
-        int r = file_read(home, name, PEM_MAX, ret, NULL);
+        _cleanup_free_ char *text = NULL;
+        int r = cluster_get(home, name, &text, e);
 
-        return r < 0 ? fail_errno(e, r, "cannot read " DIRECTORY "/%s", name) : 0;
+        if (r < 0)
+                return r;
+        text[strcspn(text, "\n")] = '\0';
+        if (strlen(text) >= size)
+                return fail(e, -EINVAL, NULL, DIRECTORY "/%s has a line of more than %zu bytes", name, size - 1);
+        strcpy(ret, text);
+        return 0;
+}
+
+int cluster_self(const char *data, struct member *ret, struct error *e)
+{
+        _cleanup_close_ int home = cluster_home(data, false, e);
+        _cleanup_free_ char *ca = NULL, *certificate = NULL;
+        struct member self = {};
+        struct certificate c;
+        int r = home;
+
+        if (r >= 0)
+                r = cluster_get(home, "ca.pem", &ca, e);
+        if (r >= 0)
+                r = cluster_get(home, "node.pem", &certificate, e);
+        if (r >= 0)
+                r = certificate_verify(ca, certificate, now_realtime(), &c, e);
+        if (r >= 0)
+                r = certificate_key_digest(certificate, self.key, e);
+        if (r >= 0 && c.role == ROLE_CONTROLLER)
+                r = get_line(home, "address", self.address, sizeof(self.address), e);
+        if (r < 0)
+                return r;
+        self.role = c.role;
+        strcpy(self.name, c.name);
+        *ret = self;
+        return 0;
 }
 
 /* A CA and what it issues to this controller, under the four names. */
@@ -43,7 +77,7 @@ static int make_identity(int home, const struct cluster_setup *setup, const char
                 return r;
         const char *const texts[] = { ca_key, ca, key, certificate };
         for (size_t i = 0; i < ARRAY_SIZE(texts) && r >= 0; i++)
-                r = put_file(home, names[i], texts[i], e);
+                r = cluster_put(home, names[i], texts[i], e);
         return r;
 }
 
@@ -93,7 +127,7 @@ static int write_environment(int home, const char *data, const struct cluster_se
         /* Off by default in etcd: its data would grow for ever. */
         buf_puts(&b, "ETCD_AUTO_COMPACTION_MODE=periodic\nETCD_AUTO_COMPACTION_RETENTION=1h\n"
                      "ETCD_QUOTA_BACKEND_BYTES=268435456\nETCD_LOGGER=zap\nETCD_LOG_OUTPUTS=stderr\n");
-        return b.failed ? -ENOMEM : put_file(home, "etcd.env", b.data, e);
+        return b.failed ? -ENOMEM : cluster_put(home, "etcd.env", b.data, e);
 }
 
 int cluster_init(const char *data, const struct cluster_setup *setup, uint64_t now, struct error *e)
@@ -101,85 +135,33 @@ int cluster_init(const char *data, const struct cluster_setup *setup, uint64_t n
         static const char *const cluster_files[] = { "ca.key", "ca.pem", "node.key", "node.pem" };
         static const char *const store_files[] = { "store-ca.key", "store-ca.pem", "store.key", "store.pem" };
         _cleanup_free_ char *store_name = xasprintf("%s.store", setup->cluster), *endpoints = NULL;
-        _cleanup_close_ int home = home_open(data, true, e);
+        _cleanup_close_ int home = cluster_home(data, true, e);
+        _cleanup_buf_ struct buf address = {};
         int r;
 
         if (home < 0)
                 return home;
-        if (faccessat(home, "etcd.env", F_OK, 0) == 0) {
-                fail(e, -EEXIST, &kind_usage, "this machine is a controller already");
-                return fail_hint(e, "its certificates and the store are in %s/" DIRECTORY, data);
+        if (cluster_home_role(home) != ROLE_STANDALONE) {
+                fail(e, -EEXIST, &kind_usage, "this machine is %s already",
+                     cluster_home_role(home) == ROLE_CONTROLLER ? "a controller" : "an engine of a cluster");
+                return fail_hint(e, "its keys and certificates are in %s/" DIRECTORY, data);
         }
         if (!node_name_valid(setup->cluster) || !node_name_valid(setup->name))
                 return fail(e, -EINVAL, &kind_usage, "'%s' cannot be the name of a cluster, or '%s' not that of a node",
                             setup->cluster, setup->name);
         endpoints = xasprintf("https://127.0.0.1:%d\n", STORE_PORT);
-        if (!store_name || !endpoints)
+        put_url(&address, setup->addresses[0], setup->port);
+        buf_puts(&address, "\n");
+        if (!store_name || !endpoints || address.failed)
                 return -ENOMEM;
         r = make_identity(home, setup, setup->cluster, cluster_files, now, e);
         if (r >= 0)
                 r = make_identity(home, setup, store_name, store_files, now, e);
         if (r >= 0)
-                r = put_file(home, "store.endpoints", endpoints, e);
+                r = cluster_put(home, "store.endpoints", endpoints, e);
         if (r >= 0)
-                r = put_file(home, "name", setup->name, e);
+                r = cluster_put(home, "address", address.data, e);
+        if (r >= 0)
+                r = cluster_put(home, "name", setup->name, e);
         return r < 0 ? r : write_environment(home, data, setup, e);
-}
-
-static int store_token(const char *data, const struct token_record *record, struct error *e)
-{
-        _cleanup_json_ json_t *o = token_record_to_json(record);
-        _cleanup_free_ char *text = o ? json_dumps(o, JSON_COMPACT) : NULL, *key = NULL;
-        _cleanup_store_ struct store *store = NULL;
-        _cleanup_reply_ struct store_reply reply = {};
-        char id[2 * TOKEN_ID_SIZE + 1];
-        int r;
-
-        hex_encode(record->id, sizeof(record->id), id);
-        key = xasprintf(TOKEN_KEY "%s", id);
-        if (!text || !key)
-                return -ENOMEM;
-        r = cluster_open_store(data, NULL, &store, e);
-        if (r < 0)
-                return r;
-        r = store_commit_wait(store,
-                              &(struct store_txn){ .compares = &(struct store_compare){ STORE_ABSENT, key },
-                                                   .n_compares = 1,
-                                                   .writes = &(struct store_write){ key, false, text, strlen(text) },
-                                                   .n_writes = 1 },
-                              &reply, e);
-        if (r < 0)
-                return fail_hint(e, "does bootmgr-etcd.service run?");
-        return reply.done ? 0 : fail(e, -EEXIST, &kind_store, "the store has a token of this number already");
-}
-
-int cluster_make_token(const char *data, enum node_role role, uint64_t expires, char text[static TOKEN_TEXT_MAX],
-                       struct error *e)
-{
-        _cleanup_close_ int home = home_open(data, false, e);
-        _cleanup_free_ char *ca = NULL;
-        uint8_t fingerprint[SHA256_SIZE];
-        struct token_record record;
-        struct token token;
-        int r;
-
-        if (home < 0 || faccessat(home, "etcd.env", F_OK, 0) < 0) {
-                error_done(e);
-                fail(e, -ENOENT, &kind_usage, "this machine is no controller");
-                return fail_hint(e, "'bootmgr cluster init' makes it one");
-        }
-        r = get_file(home, "ca.pem", &ca, e);
-        if (r >= 0)
-                r = certificate_fingerprint(ca, fingerprint, e);
-        if (r >= 0)
-                r = token_make(role, fingerprint, &token);
-        if (r < 0)
-                return r;
-        r = token_record_make(&token, expires, &record);
-        if (r >= 0)
-                r = store_token(data, &record, e);
-        if (r >= 0)
-                token_format(&token, text);
-        token_done(&token);
-        return r;
 }

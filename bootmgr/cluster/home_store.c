@@ -9,7 +9,7 @@
 #define DIRECTORY     CLUSTER_HOME
 #define ENDPOINTS_MAX 4096
 
-int home_open(const char *data, bool make, struct error *e)
+int cluster_home(const char *data, bool make, struct error *e)
 {
         _cleanup_free_ char *path = xasprintf("%s/" DIRECTORY, data);
         int r = path ? 0 : -ENOMEM, fd;
@@ -20,8 +20,37 @@ int home_open(const char *data, bool make, struct error *e)
         return fd < 0 ? fail_errno(e, fd, "cannot open %s/" DIRECTORY, data) : fd;
 }
 
-int home_endpoints(int home, const char *name, char **ret_text, const char *ret[static CLIENT_ENDPOINTS + 1],
-                   struct error *e)
+int cluster_put(int home, const char *name, const char *text, struct error *e)
+{
+        int r = file_replace(home, name, text, strlen(text), 0600);
+
+        return r < 0 ? fail_errno(e, r, "cannot write " DIRECTORY "/%s", name) : 0;
+}
+
+int cluster_get(int home, const char *name, char **ret, struct error *e)
+{
+        int r = file_read(home, name, PEM_MAX, ret, NULL);
+
+        return r < 0 ? fail_errno(e, r, "cannot read " DIRECTORY "/%s", name) : 0;
+}
+
+enum node_role cluster_home_role(int home)
+{
+        if (faccessat(home, "etcd.env", F_OK, 0) == 0)
+                return ROLE_CONTROLLER;
+        return faccessat(home, "controllers", F_OK, 0) == 0 ? ROLE_ENGINE : ROLE_STANDALONE;
+}
+
+enum node_role cluster_role(const char *data)
+{
+        _cleanup_error_ struct error e = {};
+        _cleanup_close_ int home = cluster_home(data, false, &e);
+
+        return home < 0 ? ROLE_STANDALONE : cluster_home_role(home);
+}
+
+int cluster_endpoints(int home, const char *name, char **ret_text, const char *ret[static CLIENT_ENDPOINTS + 1],
+                      struct error *e)
 {
         char *cursor, *line;
         size_t n = 0;
@@ -43,7 +72,7 @@ static int open_etcd(const char *data, int home, sd_event *event, struct store *
                             *certificate = xasprintf("%s/" DIRECTORY "/store.pem", data),
                             *key = xasprintf("%s/" DIRECTORY "/store.key", data);
         const char *endpoints[CLIENT_ENDPOINTS + 1];
-        int r = home_endpoints(home, "store.endpoints", &text, endpoints, e);
+        int r = cluster_endpoints(home, "store.endpoints", &text, endpoints, e);
 
         if (r < 0)
                 return r;
@@ -55,34 +84,20 @@ static int open_etcd(const char *data, int home, sd_event *event, struct store *
 int cluster_open_store(const char *data, sd_event *event, struct store **ret, struct error *e)
 {
         _cleanup_free_ char *path = xasprintf("%s/" DIRECTORY, data);
-        _cleanup_close_ int home = home_open(data, true, e);
+        _cleanup_close_ int home = cluster_home(data, true, e);
 
         if (home < 0)
                 return home;
         if (!path)
                 return -ENOMEM;
-        if (faccessat(home, "etcd.env", F_OK, 0) == 0)
+        if (cluster_home_role(home) == ROLE_CONTROLLER)
                 return open_etcd(data, home, event, ret, e);
         return store_open_local(path, event, ret, e);
 }
 
-static bool has(int home, const char *name)
-{
-        return faccessat(home, name, F_OK, 0) == 0;
-}
-
-enum node_role cluster_role(const char *data)
-{
-        _cleanup_close_ int home = home_open(data, false, NULL);
-
-        if (home < 0)
-                return ROLE_STANDALONE;
-        return has(home, "etcd.env") ? ROLE_CONTROLLER : has(home, "controllers") ? ROLE_ENGINE : ROLE_STANDALONE;
-}
-
 int cluster_name(const char *data, char ret[static NODE_NAME_SIZE], struct error *e)
 {
-        _cleanup_close_ int home = home_open(data, false, e);
+        _cleanup_close_ int home = cluster_home(data, false, e);
         _cleanup_free_ char *text = NULL;
         int r = home < 0 ? home : file_read(home, "name", NODE_NAME_SIZE, &text, NULL);
 

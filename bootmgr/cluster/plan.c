@@ -74,6 +74,20 @@ void plan_put(struct plan *p, enum record_type type, const void *record, const c
         va_end(ap);
 }
 
+void plan_put_text(struct plan *p, const char *text, const char *fmt, ...)
+{
+        char *copy = strdup(text);
+        va_list ap;
+
+        if (!copy) {
+                fail_plan(p, -ENOMEM);
+                return;
+        }
+        va_start(ap, fmt);
+        add_write(p, (struct store_write){ .value = copy, .size = strlen(copy) }, fmt, ap);
+        va_end(ap);
+}
+
 void plan_delete(struct plan *p, bool prefix, const char *fmt, ...)
 {
         va_list ap;

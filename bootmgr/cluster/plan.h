@@ -19,6 +19,7 @@
 #define KEY_ORDERS     "bootmgr/orders/"            /* ID/NAME */
 #define KEY_LOG        "bootmgr/log/"               /* EPOCH, 20 digits */
 #define KEY_HISTORY    "bootmgr/history/"
+#define KEY_TOKENS     "bootmgr/tokens/" /* ID: struct token_record */
 
 struct plan {
         struct store_compare compares[PLAN_COMPARES_MAX];
@@ -33,6 +34,8 @@ struct plan {
 void plan_compare(struct plan *p, enum store_test test, uint64_t revision, const char *fmt, ...) _printf_(4, 5);
 /* A record that could not be read back is no part of a plan: nobody could go on from it. */
 void plan_put(struct plan *p, enum record_type type, const void *record, const char *fmt, ...) _printf_(4, 5);
+/* A value that is no such record. It is copied. */
+void plan_put_text(struct plan *p, const char *text, const char *fmt, ...) _printf_(3, 4);
 void plan_delete(struct plan *p, bool prefix, const char *fmt, ...) _printf_(3, 4);
 /* -ENOMEM, -E2BIG: more than fits into one transaction, or what record_decode() has against a record. */
 int plan_failed(struct plan *p, struct error *e);

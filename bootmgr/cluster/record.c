@@ -116,6 +116,8 @@ static const struct field member_fields[] = {
         { "role", FIELD_ENUM, offsetof(struct member, role), ROLE_OPERATOR, node_roles, false }, /* a person is none */
         NUMBER(member, joined, CLUSTER_EPOCH_MAX),
         TIME(member, added),
+        TEXT(member, address),
+        BYTES(member, key),
         {},
 };
 static const struct field vote_fields[] = {

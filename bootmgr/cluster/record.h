@@ -105,8 +105,10 @@ struct cluster_operation {
 struct member {
         char name[NODE_NAME_SIZE];
         enum node_role role;
-        uint64_t joined; /* the epoch at that moment */
-        uint64_t added;  /* realtime µs */
+        uint64_t joined;                 /* the epoch at that moment */
+        uint64_t added;                  /* realtime µs */
+        char address[CLUSTER_TEXT_SIZE]; /* of a controller: https://HOST:PORT, where nodes ask it; "": not known */
+        uint8_t key[DIGEST_SIZE];        /* of its certificate: key_digest(). Zeros: not known */
         uint64_t minor;
         json_t *unknown;
 };

@@ -128,13 +128,15 @@ int request_finalize(const struct cluster_view *view, uint64_t now, struct plan 
         return plan_failed(plan, e);
 }
 
-static void plan_member(const char *name, enum node_role role, uint64_t epoch, uint64_t now, struct plan *plan)
+static void plan_member(const struct member *who, uint64_t epoch, uint64_t now, struct plan *plan)
 {
-        struct member member = { .role = role, .joined = epoch, .added = now };
+        struct member member = { .role = who->role, .joined = epoch, .added = now };
 
-        snprintf(member.name, sizeof(member.name), "%s", name);
-        plan_compare(plan, STORE_ABSENT, 0, KEY_NODES "%s", name);
-        plan_put(plan, RECORD_MEMBER, &member, KEY_NODES "%s", name);
+        memcpy(member.name, who->name, sizeof(member.name));
+        memcpy(member.address, who->address, sizeof(member.address));
+        memcpy(member.key, who->key, sizeof(member.key));
+        plan_compare(plan, STORE_ABSENT, 0, KEY_NODES "%s", who->name);
+        plan_put(plan, RECORD_MEMBER, &member, KEY_NODES "%s", who->name);
 }
 
 static int check_name(const char *name, struct error *e)
@@ -142,34 +144,43 @@ static int check_name(const char *name, struct error *e)
         return node_name_valid(name) ? 0 : fail(e, -EINVAL, &kind_usage, "\"%s\" is not the name of a node", name);
 }
 
-int request_init(const struct cluster_view *view, const char *name, enum node_role role, const struct version_id *running,
-                 uint64_t now, struct plan *plan, struct error *e)
+int request_init(const struct cluster_view *view, const struct member *who, const struct version_id *running, uint64_t now,
+                 struct plan *plan, struct error *e)
 {
         const struct cluster_record record = { .epoch = 1, .running = *running, .origin = ORIGIN_INIT, .written = now };
 
-        if (check_name(name, e) < 0)
+        if (check_name(who->name, e) < 0)
                 return -EINVAL;
         if (view->record_revision)
                 return fail(e, -EEXIST, NULL, "there is a cluster already");
         /* Part of every snapshot that there will be. */
-        plan_member(name, role, 0, now, plan);
+        plan_member(who, 0, now, plan);
         plan_record(view, &record, plan);
         return plan_failed(plan, e);
 }
 
-int request_join(const struct cluster_view *view, const char *name, enum node_role role, uint64_t now, struct plan *plan,
-                 struct error *e)
+/* Somebody of that name is there. */
+static int join_again(const struct cluster_view *view, const struct member *who, struct error *e)
 {
-        const struct cluster_node *n = NULL;
-        int r = check_name(name, e);
+        const struct cluster_node *n;
+        int r = request_admit(view, who->name, &n, e);
 
-        if (r >= 0 && (n = cluster_view_node(view, name)))
-                r = request_admit(view, name, &n, e);
         if (r < 0)
                 return r;
-        if (n)
-                return n->member.role == role ? 0 : fail(e, -EEXIST, NULL, "%s is a member with another role", name);
-        r = refuse_open(view, e);
+        if (n->member.role == who->role && memcmp(n->member.key, who->key, sizeof(who->key)) == 0)
+                return 0;
+        fail(e, -EEXIST, &kind_usage, "the name %s is taken: the cluster has a member of that name", who->name);
+        return fail_hint(e, "join with another --name, or delete it: bootmgr node delete %s", who->name);
+}
+
+int request_join(const struct cluster_view *view, const struct member *who, uint64_t now, struct plan *plan, struct error *e)
+{
+        int r = check_name(who->name, e);
+
+        if (r >= 0 && cluster_view_node(view, who->name))
+                return join_again(view, who, e);
+        if (r >= 0)
+                r = refuse_open(view, e);
         if (r < 0)
                 return r;
         if (view->record_revision == 0)
@@ -178,7 +189,7 @@ int request_join(const struct cluster_view *view, const char *name, enum node_ro
                 return fail(e, -E2BIG, NULL, "the cluster has %d members", CLUSTER_MEMBERS_MAX);
         plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
         plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
-        plan_member(name, role, view->record.epoch, now, plan);
+        plan_member(who, view->record.epoch, now, plan);
         return plan_failed(plan, e);
 }
 

@@ -27,11 +27,12 @@ int request_abort(const struct cluster_view *view, const char *who, uint64_t now
 /* No way back any more, for every node that follows. */
 int request_finalize(const struct cluster_view *view, uint64_t now, struct plan *plan, struct error *e);
 
-/* The first record of a cluster, and its first member. */
-int request_init(const struct cluster_view *view, const char *name, enum node_role role, const struct version_id *running,
-                 uint64_t now, struct plan *plan, struct error *e);
-/* Not while an operation is open: membership is frozen. */
-int request_join(const struct cluster_view *view, const char *name, enum node_role role, uint64_t now, struct plan *plan,
+/* The first record of a cluster, and its first member: of `who` the name, role, address and key. */
+int request_init(const struct cluster_view *view, const struct member *who, const struct version_id *running, uint64_t now,
+                 struct plan *plan, struct error *e);
+/* Not while an operation is open: membership is frozen. Who is a member already is so by name, role and key; with another
+ * role or key the name is taken: -EEXIST. */
+int request_join(const struct cluster_view *view, const struct member *who, uint64_t now, struct plan *plan,
                  struct error *e);
 int request_delete(const struct cluster_view *view, const char *name, struct plan *plan, struct error *e);
 

@@ -121,14 +121,14 @@ json_t *token_record_to_json(const struct token_record *r)
 
         hex_encode(r->id, sizeof(r->id), id);
         hex_encode(r->hash, sizeof(r->hash), hash);
-        return json_pack("{s:s, s:s, s:s, s:I}", "id", id, "role", node_role_to_string(r->role), "hash", hash, "expires",
-                         (json_int_t)r->expires);
+        return json_pack("{s:s, s:s, s:s, s:I, s:s}", "id", id, "role", node_role_to_string(r->role), "hash", hash,
+                         "expires", (json_int_t)r->expires, "used_by", r->used_by);
 }
 
 int token_record_from_json(const json_t *o, struct token_record *ret, struct error *e)
 {
         struct token_record record = {};
-        const char *id = NULL, *role = NULL, *hash = NULL;
+        const char *id = NULL, *role = NULL, *hash = NULL, *used_by = "";
         int r = json_get_string(o, "id", &id, e);
 
         if (r >= 0)
@@ -137,12 +137,15 @@ int token_record_from_json(const json_t *o, struct token_record *ret, struct err
                 r = json_get_string(o, "hash", &hash, e);
         if (r >= 0)
                 r = json_get_u64(o, "expires", &record.expires, e);
+        if (r >= 0)
+                r = json_opt_string(o, "used_by", &used_by, e);
         if (r >= 0 &&
-            (hex_decode(id, record.id, sizeof(record.id)) < 0 || hex_decode(hash, record.hash, sizeof(record.hash)) < 0 ||
-             node_role_from_string(role, &record.role) < 0))
+            ((*used_by && !node_name_valid(used_by)) || hex_decode(id, record.id, sizeof(record.id)) < 0 ||
+             hex_decode(hash, record.hash, sizeof(record.hash)) < 0 || node_role_from_string(role, &record.role) < 0))
                 r = fail(e, -EINVAL, NULL, "the record of a join token is damaged");
         if (r < 0)
                 return r;
+        strcpy(record.used_by, used_by);
         *ret = record;
         return 0;
 }

@@ -4,8 +4,9 @@
  *      bootmgr-engine-ID-SECRET-FINGERPRINT        hexadecimal: 8, 16 and 32 bytes
  *
  * The node pins the cluster's CA by the fingerprint, so that it shows the secret to nobody else; the cluster keeps only the
- * hash of the secret, under the ID, until the token is used or has expired. A joining is one transaction of the store: the
- * token's record goes, the node's comes. */
+ * hash of the secret, under the ID, until the token has expired. A joining is one transaction of the store: the token's
+ * record says who used it, and the node's comes. The same node with the same key may ask again: its answer may have been
+ * lost. */
 #pragma once
 
 #include "base/json.h"
@@ -27,7 +28,8 @@ struct token_record {
         enum node_role role;
         uint8_t id[TOKEN_ID_SIZE];
         uint8_t hash[SHA256_SIZE];
-        uint64_t expires; /* realtime µs */
+        uint64_t expires;             /* realtime µs */
+        char used_by[NODE_NAME_SIZE]; /* "": nobody yet */
 };
 
 /* ROLE_CONTROLLER or ROLE_ENGINE. */

@@ -5,7 +5,6 @@
 #include "cluster/bundles.h"
 #include "daemon/cluster.h"
 #include "daemon/metrics.h"
-#include "slot/kinds.h"
 
 static void handle_read(struct api *api, struct http_request *r)
 {
@@ -26,18 +25,15 @@ static void handle_change(struct api *api, struct http_request *r)
                 api_call(api, r, &body);
 }
 
+/* The name is what stands behind the words. */
 static void handle_delete_node(struct api *api, struct http_request *r)
 {
-        _cleanup_error_ struct error e = {};
+        struct api_body body = { .source = strdup(r->argument) };
 
-        if (streq(r->argument, view_node_name())) {
-                fail(&e, -EBUSY, &kind_usage, "%s is this machine, which is no member of a cluster", r->argument);
-                fail_hint(&e, "nodes that were fenced can be deleted, on a controller");
-        } else {
-                fail(&e, -ENOENT, &kind_not_found, "there is no such node");
-                fail_hint(&e, "GET /api/cluster/nodes lists them");
-        }
-        http_answer_error(r, &e);
+        if (body.source)
+                api_call(api, r, &body);
+        else
+                http_answer_json(r, 500, NULL);
 }
 
 static void handle_events(struct api *api, struct http_request *r)
@@ -111,8 +107,16 @@ static const struct route routes[] = {
           .view = view_history },
         { "/api/cluster/runtime", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_runtime },
         { "/api/cluster/version", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_version },
-        { "/api/cluster/nodes", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_nodes },
-        { "/api/cluster/nodes/", "DELETE", RIGHT_OPERATE, handle_delete_node },
+        { "/api/cluster/nodes", "GET", RIGHT_READ, handle_read, { "show", "nodes" }, .view = view_printed },
+        { "/api/cluster/nodes/",
+          "DELETE",
+          RIGHT_OPERATE,
+          handle_delete_node,
+          { "node", "delete" },
+          TASK_CHANGE,
+          .view = view_printed },
+        { "/api/cluster/ca", "GET", RIGHT_NONE, handle_ca },
+        { "/api/cluster/join", "POST", RIGHT_NONE, handle_join, { "cluster", "admit" }, .view = view_printed },
         { "/api/cluster/node/view", "GET", RIGHT_READ, handle_node_view },
         { "/api/cluster/node/vote", "POST", RIGHT_READ, handle_node_vote },
         { "/api/cluster/node/status", "POST", RIGHT_READ, handle_node_status },

@@ -3,6 +3,7 @@
  *
  *      api.c        the paths; what a request says (api_body.h) becomes words for `bootmgr`
  *      api_call.c   one `bootmgr`, and those who wait for what it says
+ *      api_join.c   what a machine asks that is to become a node
  *      api_view.c   what is told, in the form that a cluster has: of a standalone machine, a cluster of one
  *      events.c     GET /api/events
  *      metrics.c    GET /metrics */
@@ -52,14 +53,22 @@ void api_forget(struct api *api, struct http_request *r);
 /* Runs `bootmgr` for the request and whoever asks the same with the same id; its body moves in. */
 void api_call(struct api *api, struct http_request *r, struct api_body *body);
 
+/* The same, which reads the request's body. */
+void api_call_with_body(struct api *api, struct http_request *r);
+/* How many wait for that route. */
+unsigned api_count_calls(const struct api *api, const struct route *route);
+
+void handle_ca(struct api *api, struct http_request *r);
+void handle_join(struct api *api, struct http_request *r);
+
 void api_calls_done(struct api *api); /* no task is looked at any more */
 
 json_t *view_operation(const struct manager *m, const json_t *printed, const struct api_body *body);
 json_t *view_history(const struct manager *m, const json_t *printed, const struct api_body *body);
 json_t *view_done(const struct manager *m, const json_t *printed, const struct api_body *body);
-json_t *view_dry_run(const struct manager *m, const json_t *printed, const struct api_body *body);
+/* As it was printed. */
+json_t *view_printed(const struct manager *m, const json_t *printed, const struct api_body *body);
 json_t *view_runtime(const struct manager *m, const json_t *status, const struct api_body *body);
 json_t *view_version(const struct manager *m, const json_t *status, const struct api_body *body);
-json_t *view_nodes(const struct manager *m, const json_t *status, const struct api_body *body);
 /* The name of this node: up to 64 bytes. */
 const char *view_node_name(void);

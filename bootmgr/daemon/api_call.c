@@ -2,6 +2,7 @@
 #include "daemon/api.h"
 #include "daemon/cluster.h"
 
+
 #include "base/log.h"
 #include "slot/kinds.h"
 
@@ -17,6 +18,7 @@ struct call {
         json_t *(*view)(const struct manager *m, const json_t *printed, const struct api_body *body);
         const char *words[WORDS_MAX];
         size_t n_words;
+        int input; /* of its body; -1: none */
         struct http_request *waiting;
         bool told; /* by its worker: the manager's operation is this one */
 };
@@ -36,6 +38,7 @@ static void call_free(struct call *c)
         if (*at)
                 *at = c->next;
         api_body_done(&c->body);
+        fd_close(c->input);
         free(c);
 }
 
@@ -155,7 +158,7 @@ static void refuse_start(struct call *c, int code)
 static int start(struct call *c)
 {
         struct task_spec spec = {
-                .kind = c->kind, .words = c->words, .input = -1, .line = on_line, .done = on_done, .userdata = c
+                .kind = c->kind, .words = c->words, .input = c->input, .line = on_line, .done = on_done, .userdata = c
         };
 
         return manager_run(c->api->manager, &spec);
@@ -211,7 +214,7 @@ static void fill(struct call *c, const struct api_body *body)
         if (body->prechecks_only) {
                 add_word(c, "--dry-run");
                 c->kind = TASK_READ;
-                c->view = view_dry_run;
+                c->view = view_printed;
         } else if (*body->id) {
                 add_word(c, "--id");
                 add_word(c, c->body.id);
@@ -226,18 +229,15 @@ static void fill(struct call *c, const struct api_body *body)
         }
 }
 
-void api_call(struct api *api, struct http_request *r, struct api_body *body)
+/* The body moves in, and the descriptor. */
+static void begin(struct api *api, struct http_request *r, struct api_body *body, int input)
 {
-        struct call *c;
+        struct call *c = calloc(1, sizeof(*c));
         int result;
 
-        if (join(api, r, body)) {
-                api_body_done(body);
-                return;
-        }
-        c = calloc(1, sizeof(*c));
         if (!c) {
                 api_body_done(body);
+                fd_close(input);
                 http_answer_json(r, 500, NULL);
                 return;
         }
@@ -247,6 +247,7 @@ void api_call(struct api *api, struct http_request *r, struct api_body *body)
                             .kind = r->route->kind,
                             .view = r->route->view,
                             .body = TAKE(*body, (struct api_body){}),
+                            .input = input,
                             .waiting = r };
         api->calls = c;
         fill(c, &c->body);
@@ -259,6 +260,35 @@ void api_call(struct api *api, struct http_request *r, struct api_body *body)
                 refuse_start(c, result);
                 call_free(c);
         }
+}
+
+void api_call(struct api *api, struct http_request *r, struct api_body *body)
+{
+        if (join(api, r, body))
+                api_body_done(body);
+        else
+                begin(api, r, body, -1);
+}
+
+void api_call_with_body(struct api *api, struct http_request *r)
+{
+        struct api_body none = {};
+        int fd = task_input(r->body.data ?: "", r->body.size);
+
+        if (fd < 0) {
+                http_answer_json(r, 500, NULL);
+                return;
+        }
+        begin(api, r, &none, fd);
+}
+
+unsigned api_count_calls(const struct api *api, const struct route *route)
+{
+        unsigned n = 0;
+
+        for (const struct call *c = api->calls; c; c = c->next)
+                n += c->route == route;
+        return n;
 }
 
 void api_forget(struct api *api, struct http_request *r)

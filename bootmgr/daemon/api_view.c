@@ -80,7 +80,7 @@ json_t *view_done(const struct manager *m, const json_t *printed, const struct a
         return json_pack("{s:s, s:i, s:s}", "id", body->id, "epoch", EPOCH, "result", "done");
 }
 
-json_t *view_dry_run(const struct manager *m, const json_t *printed, const struct api_body *body)
+json_t *view_printed(const struct manager *m, const json_t *printed, const struct api_body *body)
 {
         return json_incref((json_t *)printed);
 }
@@ -96,14 +96,4 @@ json_t *view_version(const struct manager *m, const json_t *status, const struct
         return json_pack("{s:s, s:s?, s:s?, s:s, s:i, s:i}", "name", view_node_name(), "version",
                          version_of(status, "booted"), "previous_version", version_of(status, "previous"), "bootmgr",
                          BOOTMGR_VERSION, "api", 1, "epoch", EPOCH);
-}
-
-json_t *view_nodes(const struct manager *m, const json_t *status, const struct api_body *body)
-{
-        json_t *node = json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:O, s:b, s:b}", "name", view_node_name(), "role", ROLE,
-                                 "state", "up", "version", version_of(status, "booted"), "previous_version",
-                                 version_of(status, "previous"), "generation", json_object_get(status, "generation"),
-                                 "fenced", 0, "self", 1);
-
-        return json_pack("{s:i, s:[o]}", "epoch", EPOCH, "nodes", node);
 }

@@ -2,11 +2,8 @@
 #include "daemon/cluster.h"
 
 #include <inttypes.h>
-#include <sys/mman.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
-#include "base/io.h"
 #include "base/log.h"
 
 #define AGAIN_MIN (500 * USEC_PER_MSEC)
@@ -51,21 +48,6 @@ static void on_step_done(int exit_status, const json_t *last, void *userdata)
                 cluster_step(c);
 }
 
-/* Its standard input. */
-static int make_input(const char *text)
-{
-        int fd = memfd_create("told", MFD_CLOEXEC), r;
-
-        if (fd < 0)
-                return -errno;
-        r = io_pwrite(fd, text, strlen(text), 0);
-        if (r < 0) {
-                fd_close(fd);
-                return r;
-        }
-        return fd;
-}
-
 void cluster_step(struct cluster *c)
 {
         char offset[24];
@@ -81,7 +63,7 @@ void cluster_step(struct cluster *c)
                 return;
         }
         snprintf(offset, sizeof(offset), "%" PRId64, c->offset);
-        spec.input = input = make_input(c->told);
+        spec.input = input = task_input(c->told, strlen(c->told));
         r = input < 0 ? input : task_start(c->manager->event, &spec);
         if (r < 0) {
                 log_warning("cannot run %s: %s", spec.program, error_text(r));

@@ -192,11 +192,11 @@ static void say(struct cluster *c, const json_t *answer)
 static int make_client(struct cluster *c, struct cluster_link *l, struct error *e)
 {
         const char *data = c->config->data, *endpoints[CLIENT_ENDPOINTS + 1];
-        _cleanup_close_ int home = home_open(data, false, e);
+        _cleanup_close_ int home = cluster_home(data, false, e);
         _cleanup_free_ char *text = NULL, *ca = xasprintf("%s/" CLUSTER_HOME "/ca.pem", data),
                             *certificate = xasprintf("%s/" CLUSTER_HOME "/node.pem", data),
                             *key = xasprintf("%s/" CLUSTER_HOME "/node.key", data);
-        int r = home < 0 ? home : home_endpoints(home, "controllers", &text, endpoints, e);
+        int r = home < 0 ? home : cluster_endpoints(home, "controllers", &text, endpoints, e);
 
         if (r < 0)
                 return r;

@@ -3,9 +3,11 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "base/buf.h"
+#include "base/io.h"
 #include "base/log.h"
 
 #define OUTPUT_MAX MIB(16) /* of one value: a dry run holds the differences of all text files */
@@ -128,6 +130,20 @@ static void run_child(const struct task_spec *spec, int output)
                 _exit(127);
         execv(spec->program, (char *const *)argv);
         _exit(127);
+}
+
+int task_input(const void *data, size_t size)
+{
+        int fd = memfd_create("input", MFD_CLOEXEC), r;
+
+        if (fd < 0)
+                return -errno;
+        r = io_pwrite(fd, data, size, 0);
+        if (r < 0) {
+                fd_close(fd);
+                return r;
+        }
+        return fd;
 }
 
 int task_start(sd_event *event, const struct task_spec *spec)

@@ -33,4 +33,6 @@ struct task_spec {
         void *userdata;
 };
 
+/* What it is to read from its standard input: a descriptor, the caller's, or -errno. */
+int task_input(const void *data, size_t size);
 int task_start(sd_event *event, const struct task_spec *spec);

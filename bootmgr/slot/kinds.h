@@ -49,6 +49,9 @@
         X(joined_after_snapshot, "joined-after-snapshot", 3) /* a node that is no part of what was gone back to */          \
         X(degraded, "degraded", 1)
 
+/* By its name; kind_failed for one that there is not. */
+const struct error_kind *error_kind_find(const char *name);
+
 #define DECLARE_KIND(id, name, status) extern const struct error_kind kind_##id;
 ERROR_KINDS(DECLARE_KIND)
 #undef DECLARE_KIND

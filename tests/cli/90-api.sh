@@ -66,7 +66,10 @@ Key=$W/node.key
 ClientCA=$W/ca.pem
 Tokens=$W/tokens
 MaxConnections=128
+[Storage]
+DataDirectory=$W/data
 END
+mkdir -p data/cluster && cp ca.pem data/cluster/ || exit 2
 daemon=
 trap 'stop_all $daemon' EXIT
 start_bus ""

@@ -30,8 +30,8 @@ PASSED_ON = {"previous-not-bootable", "previous-altered", "below-floor", "versio
 # Of verbs that no path of the interface runs, or of the boot.
 UNREACHABLE = {"disk-not-empty": "init", "not-on-trial": "no verb says it", "hook-failed": "migration hooks, at boot",
                "unhealthy": "health checks, at boot", "degraded": "the degraded target, at boot",
-               "store-failed": "no path asks the cluster's store yet", "certificate-refused": "cluster init",
-               "token-refused": "no node joins yet", "joined-after-snapshot": "no node joins yet"}
+               **{k: "a controller's: 91-join.sh" for k in ("store-failed", "certificate-refused", "token-refused",
+                                                            "joined-after-snapshot")}}
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int}
 failed = 0
 
@@ -198,6 +198,7 @@ def part_documented():
         status, body = o.get(path)
         same(f"GET {path}", 200, status)
         same(f"HEAD {path}", (200, ""), head(o, path))
+    same("the nodes are those that `bootmgr show nodes` prints", run("show", "nodes"), o.get("/api/cluster/nodes")[1])
     local = run("show", "upgrade", "status")
     _, remote = o.get("/api/cluster/upgrade/status")
     same("the status, as one machine has it", local, {k: v for k, v in remote.items() if k in local})
@@ -213,6 +214,11 @@ def part_documented():
         same(f"{path} says what it takes", next(iter(methods)).upper(), o.answer["Allow"])
     refused("a node that is none", 404, "not-found", o.ask("DELETE", "/api/cluster/nodes/elsewhere"))
     refused("the machine itself", 400, "usage", o.ask("DELETE", f"/api/cluster/nodes/{socket.gethostname()}"))
+    refused("no controller lets nobody in", 400, "usage", Client().post("/api/cluster/join", {"token": "x", "name": "x", "csr": "x"}))
+    (W / "data/cluster/ca.pem").rename(W / "ca.away")
+    refused("no cluster, no CA", 404, "not-found", Client().get("/api/cluster/ca"))
+    (W / "ca.away").rename(W / "data/cluster/ca.pem")
+    same("which is for anyone", (200, (W / "ca.pem").read_text()), Client().get("/api/cluster/ca"))
     part_metrics(o)
     part_events(o)
 

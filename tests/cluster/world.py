@@ -242,14 +242,13 @@ class World:
     def controller(self, name, version):
         node = Node(self, name)
         node.install(version)
+        node.configure('controller')
         node.bootmgr('cluster', 'init', 'test', '--name', name, '--address', '127.0.0.1')
         client, peer = free_port(), free_port()
         for file in ('etcd.env', 'store.endpoints'):
             path = node.data / 'cluster' / file
             text = path.read_text().replace(':2379', ':%d' % client).replace(':2380', ':%d' % peer)
             path.write_text(text.replace('0.0.0.0', '127.0.0.1'))
-        (node.data / 'cluster/controllers').write_text('https://127.0.0.1:%d\n' % node.port)
-        node.configure('controller')
         node.start_etcd()
         node.start()
         self.nodes[name] = node

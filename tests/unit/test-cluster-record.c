@@ -30,7 +30,8 @@ static const struct sample {
 } samples[] = {
         { RECORD_CLUSTER, record_text },
         { RECORD_OPERATION, operation_text },
-        { RECORD_MEMBER, "{\"format\":1,\"minor\":0,\"name\":\"e-1.x\",\"role\":\"engine\",\"joined\":2,\"added_usec\":9}" },
+        { RECORD_MEMBER, "{\"format\":1,\"minor\":0,\"name\":\"e-1.x\",\"role\":\"engine\",\"joined\":2,\"added_usec\":9,"
+                         "\"address\":\"https://c1:8443\",\"key\":\"" D2 "\"}" },
         { RECORD_VOTE,
           "{\"format\":1,\"minor\":0,\"yes\":false,\"kind\":\"no-space\",\"message\":\"full\",\"clock_error_usec\":9}" },
         { RECORD_ORDER, "{\"format\":1,\"minor\":0,\"at_usec\":77}" },
@@ -134,7 +135,7 @@ START_TEST(every_member_is_checked)
 {
         static const char *const may_miss[] = { "previous",   "operation", "fences",  "reason",  "requested_by",
                                                 "stragglers", "kind",      "message", "running", "id",
-                                                "prepared",   "over",      NULL };
+                                                "prepared",   "over",      "address", "key",     NULL };
         static const char *const never[] = { "-1", "1.5", "[[]]", "{\"version\":\"1\"}", "\"\\u0000\"", "\"\\u001b\"" };
         const struct sample *s = &samples[_i];
         json_t *o = json_loads(s->text, 0, NULL), *v;

@@ -272,14 +272,24 @@ static void by_hand(void)
         boot(m, !m->slot);
 }
 
+/* It, as a member that joins. */
+static struct member joining(const struct machine *m)
+{
+        struct member member = { .role = m->role };
+
+        strcpy(member.name, m->name);
+        return member;
+}
+
 static void join_one(void)
 {
         _cleanup_plan_ struct plan plan = {};
         struct machine *m = &w.machines[w.n - 1];
+        const struct member who = joining(m);
 
         if (cluster_view_node(&w.views[0], m->name))
                 return;
-        if (request_join(&w.views[dice(2)], m->name, m->role, w.now, &plan, NULL) < 0 || !apply(&plan))
+        if (request_join(&w.views[dice(2)], &who, w.now, &plan, NULL) < 0 || !apply(&plan))
                 return;
         m->there = true;
         m->outsider = false;
@@ -381,10 +391,13 @@ static void begin(unsigned seed)
                 m->set.slots[0].state = SLOT_CONFIRMED;
         }
         w.committed[1] = 1;
-        ck_assert_int_eq(request_init(&w.views[0], "n0", ROLE_CONTROLLER, &first, w.now, &plan, NULL), 0);
+        const struct member zero = joining(&w.machines[0]);
+        ck_assert_int_eq(request_init(&w.views[0], &zero, &first, w.now, &plan, NULL), 0);
         ck_assert(apply(&plan));
         for (size_t i = 1; i + 1 < w.n; i++) {
-                ck_assert_int_eq(request_join(&w.views[0], w.machines[i].name, w.machines[i].role, w.now, &more, NULL), 0);
+                const struct member who = joining(&w.machines[i]);
+
+                ck_assert_int_eq(request_join(&w.views[0], &who, w.now, &more, NULL), 0);
                 /* Before the first upgrade: part of its snapshot. */
                 ck_assert(apply(&more));
         }

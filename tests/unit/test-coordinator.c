@@ -485,23 +485,52 @@ START_TEST(opening_is_idempotent_by_its_id)
 }
 END_TEST
 
+/* An engine of that name with that key joins. */
+static int join(const char *name, uint8_t key, struct plan *p, struct error *e)
+{
+        struct member who = { .role = ROLE_ENGINE, .key = { key } };
+
+        strcpy(who.name, name);
+        return request_join(&view, &who, 1, p, e);
+}
+
 START_TEST(membership_is_frozen_while_an_operation_is_open)
 {
         _cleanup_plan_ struct plan p = {}, q = {}, s = {};
 
-        ck_assert_int_eq(request_join(&view, "e6", ROLE_ENGINE, 1, &p, NULL), 0);
+        ck_assert_int_eq(join("e6", 1, &p, NULL), 0);
         ck_assert(compares(&p, STORE_ABSENT, KEY_OPERATION, 0) && compares(&p, STORE_REVISION, KEY_RECORD, 40));
         ck_assert_int_eq(request_delete(&view, "e5", &q, NULL), 0);
         ck_assert(compares(&q, STORE_ABSENT, KEY_OPERATION, 0));
         ck_assert(write_of(&q, KEY_NODES "e5") && write_of(&q, KEY_STATUS "engine/e5"));
         ck_assert_ptr_nonnull(write_of(&q, KEY_DELETED)); /* whoever counted it fails */
         open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
-        ck_assert_int_eq(request_join(&view, "e6", ROLE_ENGINE, 1, &s, NULL), -EBUSY);
+        ck_assert_int_eq(join("e6", 1, &s, NULL), -EBUSY);
         ck_assert_int_eq(request_delete(&view, "e5", &s, NULL), -EBUSY);
         ck_assert_int_eq(request_finalize(&view, 1, &s, NULL), -EBUSY);
-        ck_assert_int_eq(request_join(&view, "e4", ROLE_ENGINE, 1, &s, NULL), 0); /* is there already */
-        ck_assert_int_eq(request_join(&view, "../x", ROLE_ENGINE, 1, &s, NULL), -EINVAL);
+        ck_assert_int_eq(join("e4", 0, &s, NULL), 0); /* is there already */
+        ck_assert_int_eq(join("../x", 1, &s, NULL), -EINVAL);
         ck_assert_uint_eq(s.n_writes, 0);
+}
+END_TEST
+
+START_TEST(a_name_belongs_to_a_key)
+{
+        struct member who = { .name = "e4", .role = ROLE_CONTROLLER, .key = { 7 } };
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_error_ struct error e = {};
+
+        memcpy(view.nodes[4].member.key, who.key, sizeof(who.key));
+        ck_assert_int_eq(join("e4", 7, &p, NULL), 0);
+        ck_assert_int_eq(join("e4", 8, &p, &e), -EEXIST);
+        ck_assert_ptr_eq(e.kind, &kind_usage);
+        ck_assert_ptr_nonnull(e.hint);
+        ck_assert_int_eq(request_join(&view, &who, 1, &p, NULL), -EEXIST); /* with another role */
+        ck_assert_uint_eq(p.n_writes, 0);
+        who = (struct member){ .name = "c9", .role = ROLE_CONTROLLER, .address = "https://c9:1", .key = { 7 } };
+        ck_assert_int_eq(request_join(&view, &who, 1, &p, NULL), 0);
+        ck_assert_ptr_nonnull(strstr(write_of(&p, KEY_NODES "c9")->value, "\"address\":\"https://c9:1\""));
+        ck_assert_ptr_nonnull(strstr(write_of(&p, KEY_NODES "c9")->value, "\"key\":\"0700"));
 }
 END_TEST
 
@@ -516,7 +545,7 @@ START_TEST(a_fenced_node_is_told_so)
         ck_assert_ptr_eq(e.kind, &kind_joined_after_snapshot);
         ck_assert_ptr_nonnull(e.hint);
         ck_assert_int_eq(request_vote(&view, "e5", view.operation.id, &yes, &p, NULL), -EPERM);
-        ck_assert_int_eq(request_join(&view, "e5", ROLE_ENGINE, 1, &p, NULL), -EPERM);
+        ck_assert_int_eq(join("e5", 0, &p, NULL), -EPERM);
         ck_assert_int_eq(request_status(&view, "nobody", &view.nodes[5].status, &p, NULL), -ENOENT);
         ck_assert_uint_eq(p.n_writes, 0);
 }
@@ -564,6 +593,7 @@ int main(void)
         tcase_add_test(t, opening_is_refused_with_its_reason);
         tcase_add_test(t, opening_is_idempotent_by_its_id);
         tcase_add_test(t, membership_is_frozen_while_an_operation_is_open);
+        tcase_add_test(t, a_name_belongs_to_a_key);
         tcase_add_test(t, a_fenced_node_is_told_so);
         tcase_add_test(t, a_vote_is_written_once_and_only_in_time);
         suite_add_tcase(s, t);

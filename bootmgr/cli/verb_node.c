@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* node, show nodes: who is in the cluster. */
+#include <fcntl.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/remote.h"
+#include "cli/table.h"
+#include "cli/verb_cluster.h"
+#include "cli/verbs.h"
+#include "cluster/admit.h"
+#include "cluster/ask.h"
+#include "cluster/change.h"
+#include "cluster/home.h"
+#include "cluster/nodes.h"
+#include "cluster/request.h"
+#include "operation/messages.h"
+#include "slot/kinds.h"
+
+static const struct column columns[] = {
+        { "NAME" }, { "ROLE" }, { "STATE" }, { "VERSION" }, { "GENERATION", COLUMN_RIGHT }, { "MESSAGE", COLUMN_WRAP },
+};
+
+static int print_nodes(const struct cli *cli, json_t *nodes)
+{
+        _cleanup_table_ struct table *t = NULL;
+        const json_t *node;
+        size_t i;
+
+        if (cli->json || !nodes)
+                return cli_print_json(cli, json_incref(nodes));
+        t = table_new(columns, ARRAY_SIZE(columns));
+        if (!t)
+                return -ENOMEM;
+        json_array_foreach(json_object_get(nodes, "nodes"), i, node)
+        {
+                static const char *const members[] = { "name", "role", "state", "version" };
+                const json_t *generation = json_object_get(node, "generation");
+
+                table_row(t);
+                for (size_t k = 0; k < ARRAY_SIZE(members); k++)
+                        table_set(t, k, json_string_value(json_object_get(node, members[k])) ?: "");
+                if (json_is_integer(generation))
+                        table_setf(t, 4, "%lld", (long long)json_integer_value(generation));
+                table_set(t, 5, json_string_value(json_object_get(node, "message")) ?: "");
+        }
+        return table_print(t);
+}
+
+static int standalone_nodes(struct verb_args *args, json_t **ret, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_json_ json_t *status = NULL;
+        char host[256] = "";
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        r = r >= 0 ? status_json(&m, &status, e) : remote_read(args, r, "GetStatus", &status, e);
+        if (r < 0)
+                return r;
+        gethostname(host, sizeof(host) - 1);
+        *ret = nodes_of_status(status, host);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int controller_nodes(const char *data, json_t **ret, struct error *e)
+{
+        _cleanup_store_ struct store *store = NULL;
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        struct member self;
+        int r = cluster_self(data, &self, e);
+
+        if (r >= 0)
+                r = cluster_open_store(data, NULL, &store, e);
+        if (r >= 0)
+                r = cluster_read(store, &view, e);
+        if (r < 0)
+                return r;
+        *ret = nodes_of_view(&view, self.name);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* What a controller says; but "self" is who asks. */
+static int engine_nodes(const char *data, json_t **ret, struct error *e)
+{
+        _cleanup_close_ int home = cluster_home(data, false, e);
+        struct member self;
+        json_t *node;
+        size_t i;
+        int r = home;
+
+        if (r >= 0)
+                r = cluster_self(data, &self, e);
+        if (r >= 0)
+                r = ask_as_node(home, NULL, "/api/cluster/nodes", NULL, ret, e);
+        if (r < 0)
+                return r;
+        json_array_foreach(json_object_get(*ret, "nodes"), i, node)
+        {
+                const char *name = json_string_value(json_object_get(node, "name"));
+
+                json_object_set_new(node, "self", json_boolean(streq(name, self.name)));
+        }
+        return 0;
+}
+
+int verb_show_nodes(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_config_ struct config config = {};
+        _cleanup_json_ json_t *nodes = NULL;
+        const char *data;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r < 0)
+                return r;
+        switch (cluster_role(data)) {
+        case ROLE_CONTROLLER:
+                r = controller_nodes(data, &nodes, e);
+                break;
+        case ROLE_ENGINE:
+                r = engine_nodes(data, &nodes, e);
+                break;
+        default:
+                r = standalone_nodes(args, &nodes, e);
+        }
+        return r < 0 ? r : print_nodes(cli, nodes);
+}
+
+static int decide_delete(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
+{
+        const char *name = userdata;
+
+        if (cluster_view_node(view, name))
+                return request_delete(view, name, plan, e);
+        fail(e, -ENOENT, &kind_not_found, "there is no node '%.64s'", name);
+        return fail_hint(e, "'bootmgr show nodes' lists them");
+}
+
+/* A machine that stands alone is all there is. */
+static int refuse_delete(const char *name, struct error *e)
+{
+        char host[256] = "";
+
+        gethostname(host, sizeof(host) - 1);
+        if (streq(name, host)) {
+                fail(e, -EBUSY, &kind_usage, "%s is this machine, which is no member of a cluster", name);
+                return fail_hint(e, "nodes that were fenced can be deleted, on a controller");
+        }
+        return decide_delete(&(struct cluster_view){}, NULL, (void *)name, e);
+}
+
+static void log_deleted(const char *name)
+{
+        char field[NODE_NAME_SIZE + 8];
+        const char *const fields[] = { field, NULL };
+
+        snprintf(field, sizeof(field), "NODE=%s", name);
+        log_event(MESSAGE_NODE_DELETED, fields, "%s is no member of the cluster any more", name);
+}
+
+int verb_node_delete(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_config_ struct config config = {};
+        _cleanup_store_ struct store *store = NULL;
+        const char *data, *name = args->positional[0];
+        struct member self;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r >= 0 && cluster_role(data) == ROLE_STANDALONE)
+                return refuse_delete(name, e);
+        if (r >= 0)
+                r = cluster_must_control(data, e);
+        if (r >= 0)
+                r = cluster_self(data, &self, e);
+        if (r >= 0 && streq(self.name, name)) {
+                fail(e, -EBUSY, &kind_usage, "%s is this machine", name);
+                return fail_hint(e, "delete it from another controller");
+        }
+        if (r >= 0)
+                r = cluster_open_store(data, NULL, &store, e);
+        if (r >= 0)
+                r = cluster_change(store, decide_delete, (void *)name, e);
+        if (r < 0)
+                return r;
+        log_deleted(name);
+        return cli_done(cli, "%s is no member any more; with a new token it may join anew", name);
+}
+
+/* ---- joining ---- */
+
+/* One line: the token. "-" is the standard input. */
+static int read_token_file(const char *path, char **ret, struct error *e)
+{
+        const char *file = streq(path, "-") ? "/dev/stdin" : path;
+        int r = file_read(AT_FDCWD, file, 4096, ret, NULL);
+
+        if (r < 0)
+                return fail(e, r, &kind_usage, "cannot read a token from %s: %s", path, error_text(r));
+        (*ret)[strcspn(*ret, "\r\n")] = '\0';
+        return 0;
+}
+
+/* Of the words, else as configured. */
+static int take_controllers(const char *const *words, size_t n, char urls[static ASK_URLS][CLUSTER_TEXT_SIZE],
+                            const char *list[static ASK_URLS + 1], struct error *e)
+{
+        if (n == 0) {
+                fail(e, -EINVAL, &kind_usage, "no controller is named: at which is the cluster to be joined?");
+                return fail_hint(e, "bootmgr node join https://CONTROLLER TOKEN; or Controllers= in bootmgr.conf(5)");
+        }
+        if (n > ASK_URLS)
+                return fail(e, -E2BIG, &kind_usage, "at most %d controllers", ASK_URLS);
+        for (size_t i = 0; i < n; i++) {
+                if (controller_url(words[i], urls[i]) < 0)
+                        return fail(e, -EINVAL, &kind_usage, "'%.200s' is not https://CONTROLLER[:PORT]", words[i]);
+                list[i] = urls[i];
+        }
+        return 0;
+}
+
+static int print_joined(struct cli *cli, json_t *answer)
+{
+        const char *name = json_string_value(json_object_get(answer, "name")),
+                   *role = json_string_value(json_object_get(answer, "role"));
+
+        if (!cli->json)
+                return cli_done(cli, "this machine is a node of the cluster now: %s %s", role, name);
+        return cli_print_json(cli, json_pack("{s:s, s:s, s:s, s:O, s:O}", "result", "done", "name", name, "role", role,
+                                             "epoch", json_object_get(answer, "epoch"), "controllers",
+                                             json_object_get(answer, "controllers")));
+}
+
+static int join_as_configured(struct cli *cli, struct verb_args *args, const char *token, size_t n_words, struct error *e)
+{
+        _cleanup_config_ struct config config = {};
+        _cleanup_json_ json_t *answer = NULL;
+        char urls[ASK_URLS][CLUSTER_TEXT_SIZE], host[256] = "";
+        const char *list[ASK_URLS + 1] = {}, *data, *const *words = args->positional;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r < 0)
+                return r;
+        if (streq(config.cluster_role, "controller"))
+                return fail(e, -EINVAL, &kind_usage, "this machine is a controller: Role= in bootmgr.conf(5) says so");
+        if (n_words == 0)
+                for (words = (const char *const *)config.controllers; words[n_words];)
+                        n_words++;
+        r = take_controllers(words, n_words, urls, list, e);
+        if (r < 0)
+                return r;
+        gethostname(host, sizeof(host) - 1);
+        r = node_join(data,
+                      &(struct node_setup){ .controllers = list,
+                                            .token = token,
+                                            .name = verb_value(args, "name") ?: config.cluster_name ?: host },
+                      &answer, e);
+        return r < 0 ? r : print_joined(cli, answer);
+}
+
+int verb_node_join(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        const char *file = verb_value(args, "token-file");
+        size_t n = (size_t)args->n_positional;
+        _cleanup_pem_ char *text = NULL;
+        int r;
+
+        if (!file && n == 0) {
+                fail(e, -EINVAL, &kind_usage, "the token is missing");
+                return fail_hint(e, "'bootmgr cluster token' on a controller makes one");
+        }
+        if (!file)
+                return join_as_configured(cli, args, args->positional[n - 1], n - 1, e);
+        r = read_token_file(file, &text, e);
+        return r < 0 ? r : join_as_configured(cli, args, text, n, e);
+}
+
+/* What bootmgrd was asked. */
+int verb_cluster_admit(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_config_ struct config config = {};
+        _cleanup_join_request_ struct join_request request = {};
+        _cleanup_pem_ char *text = NULL;
+        _cleanup_json_ json_t *answer = NULL;
+        const char *data;
+        size_t size;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r >= 0) {
+                r = file_read(AT_FDCWD, "/dev/stdin", JOIN_REQUEST_MAX, &text, &size);
+                if (r < 0)
+                        fail(e, r, &kind_usage, "cannot read what is asked: %s", error_text(r));
+        }
+        if (r >= 0)
+                r = cluster_must_control(data, e);
+        if (r >= 0)
+                r = join_request_parse(text, size, &request, e);
+        if (r >= 0)
+                r = cluster_admit(data, &request, now_realtime(), &answer, e);
+        return r < 0 ? r : cli_print_json(cli, json_incref(answer));
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How a controller lets nodes in: it makes tokens, and takes them. */
+#pragma once
+
+#include "cluster/join.h"
+
+/* A new join token, which the store knows from now on. */
+int cluster_make_token(const char *data, enum node_role role, uint64_t expires, char text[static TOKEN_TEXT_MAX],
+                       struct error *e);
+
+/* Lets a machine in: it is a member then, and *ret what it is answered, its certificate in it. Who has used the token may
+ * ask again with it, with the same name and key: its answer may have been lost. kind_token: the token is none of this
+ * cluster, or has expired, or somebody else has used it; and what request_join() has against it. */
+int cluster_admit(const char *data, const struct join_request *request, uint64_t now, json_t **ret, struct error *e);

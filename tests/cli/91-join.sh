@@ -1,0 +1,256 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# How a machine becomes a node of a cluster and stops being one: a controller with a real etcd and a real bootmgrd.
+#
+# Functions that ok calls by their names:
+# shellcheck disable=SC2317
+. "$(dirname "$0")/lib.sh"
+. "$top/tests/cli/bus.sh"
+. "$top/tests/cli/controller.sh"
+c() { "$BOOTMGR" --config conf --data "$W/c1" "$@"; }
+daemon='' liar=''
+trap 'stop_all $etcds $daemon $liar' EXIT
+port=$(free_ports 1)
+printf '[API]\nListen=127.0.0.1:%s\n' "$port" >conf
+mkdir c1
+
+# ---- the first controller, and what it knows of its nodes ----
+
+ok "the first controller" c cluster init acme --name c1 --address 127.0.0.1
+is "it knows where it is asked" "https://127.0.0.1:$port" "$(cat c1/cluster/address)"
+move_store c1
+start_etcd c1
+until cluster_record c1 3 2>/dev/null; do sleep 0.1; done
+cluster_member c1 c1 controller 0
+cluster_member c1 e1 engine 0
+cluster_member c1 e2 engine 1
+cluster_member c1 e3 engine 3
+said() { # NAME ROLE EPOCH SETTLED VERSION
+        store_put c1 "bootmgr/status/$2/$1" "{\"format\":1,\"minor\":0,\"epoch\":$3,\"settled\":$4,\"confirmed\":true,\"running\":{\"version\":\"$5\",\"digest\":\"$(printf %064d "$5")\"},\"generation\":7,\"message\":\"\"}"
+}
+said c1 controller 3 true 1
+said e1 engine 3 true 2
+said e2 engine 3 false 2
+c show nodes --json >nodes
+states() { json '" ".join(n["name"] + "=" + n["state"] for n in j["nodes"])'; }
+is "how the nodes stand" "c1=up e1=behind e2=switching e3=silent" "$(states <nodes)"
+is "and which it is itself" "3 c1" "$(json '"%d %s" % (j["epoch"], " ".join(n["name"] for n in j["nodes"] if n["self"]))' <nodes)"
+is "what a node has said" "1 7 True 3 0" "$(json '" ".join(str(j["nodes"][0][k]) for k in ("version", "generation", "confirmed", "epoch", "joined"))' <nodes)"
+is "nothing is known of one that was silent" "[null, null, null, null]" "$(json '[j["nodes"][3][k] for k in ("version", "generation", "confirmed", "epoch")]' <nodes)"
+has "as a table" 'e1 +engine +behind +2 +7' "$(c show nodes)"
+cluster_record c1 3 '{"from":3,"to":3}'
+is "one that joined after the snapshot" "True fenced" "$(c show nodes --json | json '"%s %s" % (j["nodes"][3]["fenced"], j["nodes"][3]["state"])')"
+has "and why" 'e3 .*fenced .*joined in epoch 3, after the snapshot' "$(c show nodes)"
+
+# ---- deleting ----
+
+fails 2 not-found "nobody of that name" c node delete e9
+fails 2 not-found "what is no name" c node delete ../e1
+fails 2 usage "itself" c node delete c1
+id=$(printf %032d 5)
+store_put c1 bootmgr/operation "{\"format\":1,\"minor\":0,\"id\":\"$id\",\"kind\":\"ROLLBACK\",\"phase\":\"PREPARE\",\"result\":\"IN_PROGRESS\",\"from\":$version_1,\"to\":$version_1,\"epoch\":0,\"strict\":false,\"one_instant\":false,\"engines\":\"together\",\"max_unavailable\":0,\"deadline_usec\":4102444800000000,\"before\":$(store_get c1 bootmgr/record)}"
+fails 3 operation-in-progress "while an operation is open" c node delete e3
+store_delete c1 bootmgr/operation
+ok "one that was fenced" c node delete e3
+is "it is gone" "c1 e1 e2" "$(c show nodes --json | json '" ".join(n["name"] for n in j["nodes"])')"
+ok "and one that had said something" c node delete e1
+is "what it said is gone, too" "" "$(store_get c1 bootmgr/status/engine/e1)"
+has "those who counted it see that" '"name":"e1"' "$(store_get c1 bootmgr/nodes/.deleted)"
+fails 2 not-found "a second time" c node delete e1
+
+# ---- a machine that is no controller ----
+
+mkdir alone
+a() { "$BOOTMGR" --config conf --data "$W/alone" "$@"; }
+fails 2 not-found "a machine that stands alone has no other" a node delete e1
+fails 2 usage "and stays" a node delete "$(hostname)"
+fails 2 usage "nor lets anybody in" a cluster admit
+
+# ---- a daemon for the controller ----
+
+cat >bootmgr-c1 <<END
+#!/bin/sh
+exec "$BOOTMGR" --config "$W/conf" --data "$W/c1" "\$@"
+END
+chmod +x bootmgr-c1
+cat conf - >daemon.conf <<END
+Certificate=$W/c1/cluster/node.pem
+Key=$W/c1/cluster/node.key
+ClientCA=$W/c1/cluster/ca.pem
+Tokens=$W/none
+[Storage]
+DataDirectory=$W/c1
+END
+start_bus ""
+mkdir run
+env BOOTMGR_PROGRAM="$W/bootmgr-c1" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
+daemon=$!
+url=https://127.0.0.1:$port
+until curl -sko /dev/null "$url/healthz"; do kill -0 $daemon || { cat bootmgrd.err; exit 2; }; sleep 0.05; done
+cluster_record c1 3
+new_token() { c cluster token "$@"; }
+# NAME WORDS...: that machine's bootmgr
+on() {
+        node=$1
+        shift
+        mkdir -p "$node"
+        "$BOOTMGR" --config conf --data "$W/$node" "$@"
+}
+joins() { node=$1; shift; on "$node" node join "$@" --name "$node"; }
+members() { c show nodes --json | json '" ".join(n["name"] for n in j["nodes"])'; }
+curl -sk "$url/api/cluster/ca" >ca
+ok "anybody may have the CA" cmp ca c1/cluster/ca.pem
+
+# ---- joining ----
+
+token=$(new_token)
+ok "an engine joins" joins e1 "$url" "$token" --json
+is "it is told as what" "done e1 engine 3 $url" "$(json '" ".join(str(x) for x in (j["result"], j["name"], j["role"], j["epoch"], *j["controllers"]))' <out)"
+is "what lies there then" "ca.pem controllers name node.key node.pem" "$(find e1/cluster -type f -printf '%f\n' | sort | tr '\n' ' ' | sed 's/ $//')"
+is "for nobody else to read" "" "$(find e1/cluster -type f ! -perm 600)"
+ok "its certificate is of the cluster, for a client" openssl verify -x509_strict -purpose sslclient -CAfile c1/cluster/ca.pem e1/cluster/node.pem
+has "and says who it is" 'OU = engine, CN = e1' "$(openssl x509 -in e1/cluster/node.pem -noout -subject)"
+is "it knows the controllers" "$url" "$(cat e1/cluster/controllers)"
+is "it is a member since this epoch" "engine 3" "$(store_get c1 bootmgr/nodes/e1 | json '"%s %d" % (j["role"], j["joined"])')"
+key() { openssl pkey -in "$1/cluster/node.key" -pubout -outform der | sha256sum | cut -d' ' -f1; }
+is "known by its key" "$(key e1)" "$(store_get c1 bootmgr/nodes/e1 | json 'j["key"]')"
+is "the token says who used it" e1 "$(store_get c1 "bootmgr/tokens/$(echo "$token" | cut -d- -f3)" | json 'j["used_by"]')"
+is "it asks a controller who is there, with its certificate" "e1 True" "$(on e1 show nodes --json | json '" ".join("%s %s" % (n["name"], n["self"]) for n in j["nodes"] if n["self"])')"
+fails 2 usage "an engine makes no tokens" on e1 cluster token
+fails 2 usage "nor deletes" on e1 node delete e2
+fails 2 usage "nor becomes a controller" on e1 cluster init acme --address 127.0.0.1
+
+# An answer that was lost, or a power cut before the last file
+for lost in "controllers" "controllers node.pem" "controllers node.pem ca.pem"; do
+        before=$(key e1)
+        for f in $lost; do rm "e1/cluster/$f"; done
+        ok "again, without $lost" joins e1 "$url" "$token"
+        is "with the same key" "$before" "$(key e1)"
+done
+is "it is there once" "c1 e1 e2" "$(members)"
+ok "its certificate is good" on e1 show nodes
+rm e1/cluster/controllers e1/cluster/node.key
+fails 3 token-refused "with another key it is another machine" joins e1 "$url" "$token"
+has "which is told who used it" "used by e1" "$(cat out)"
+fails 3 token-refused "another name" joins e8 "$url" "$token"
+
+# ---- refusals ----
+
+mv e1 lost
+ok "the lost one is deleted" c node delete e1
+fails 3 token-refused "its token is used up" joins e1 "$url" "$token"
+ok "with a new one it joins anew" joins e1 "$url" "$(new_token)"
+fails 2 usage "a member" joins e1 "$url" "$(new_token)"
+has "is told so" 'already, as e1' "$(cat out)"
+fails 2 usage "under another name, too" on e1 node join "$url" "$(new_token)" --name e7
+ok "deleted" c node delete e1
+before=$(key e1)
+ok "it joins anew" joins e1 "$url" "$(new_token)"
+is "with a new key" 1 "$([ "$before" = "$(key e1)" ]; echo $?)"
+fails 2 usage "a name that is taken" joins e2 "$url" "$(new_token)"
+has "is said to be" "name e2 is taken" "$(cat out)"
+fails 2 usage "that of the controller" on e3 node join "$url" "$(new_token)" --name c1
+fails 2 usage "no name at all" on e3 node join "$url" "$(new_token)" --name E_3
+good=$(new_token)
+fails 3 token-refused "no token" joins e3 "$url" "bootmgr-engine-x"
+fails 2 usage "none at all" on e3 node join
+fails 2 usage "no controller" joins e3 "$good"
+fails 2 usage "an address that is none" joins e3 "http://127.0.0.1:$port" "$good"
+secret=$(echo "$good" | cut -d- -f4)
+fails 3 token-refused "another secret" joins e3 "$url" "$(echo "$good" | sed "s/$secret/$(echo "$secret" | tr 0-9a-f 1-9a-f0)/")"
+fails 3 token-refused "another role" joins e3 "$url" "$(echo "$good" | sed s/engine/controller/)"
+short=$(new_token --ttl 1s)
+sleep 1.1
+fails 3 token-refused "one that has expired" joins e3 "$url" "$short"
+has "is said to have" "has expired" "$(cat out)"
+new_token >/dev/null
+is "and is gone with the next" "" "$(store_get c1 "bootmgr/tokens/$(echo "$short" | cut -d- -f3)")"
+fails 1 fetch-failed "nobody there" joins e3 "https://127.0.0.1:1" "$good"
+store_put c1 bootmgr/operation "{\"format\":1,\"minor\":0,\"id\":\"$id\",\"kind\":\"ROLLBACK\",\"phase\":\"PREPARE\",\"result\":\"IN_PROGRESS\",\"from\":$version_1,\"to\":$version_1,\"epoch\":0,\"strict\":false,\"one_instant\":false,\"engines\":\"together\",\"max_unavailable\":0,\"deadline_usec\":4102444800000000,\"before\":$(store_get c1 bootmgr/record)}"
+fails 3 operation-in-progress "while an operation is open nobody joins" joins e3 "$url" "$good"
+is "nor is deleted over the interface" 409 "$(curl -s -o out -w '%{http_code}' --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key -X DELETE "$url/api/cluster/nodes/e2")"
+store_delete c1 bootmgr/operation
+cluster_record c1 4 '{"from":3,"to":3}'
+fails 3 joined-after-snapshot "a name that is fenced" on e9 node join "$url" "$(new_token)" --name e1
+fails 3 joined-after-snapshot "the fenced node itself" joins e1 "$url" "$(new_token)"
+is "it is shown as that" "true" "$(on e1 show nodes --json | json '[n["fenced"] for n in j["nodes"] if n["self"]][0]')"
+is "deleted over the interface" '200 {"result": "done"}' "$(curl -s -o out -w '%{http_code} ' --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key -X DELETE "$url/api/cluster/nodes/e1"; json j <out)"
+ok "it joins anew" joins e1 "$url" "$(new_token)"
+is "and is not fenced" "False 4" "$(c show nodes --json | json '["%s %d" % (n["fenced"], n["joined"]) for n in j["nodes"] if n["name"] == "e1"][0]')"
+is "an engine may not delete" 403 "$(curl -s -o out -w '%{http_code}' --cacert ca --cert e1/cluster/node.pem --key e1/cluster/node.key -X DELETE "$url/api/cluster/nodes/e2")"
+ok "the token that was refused so often" joins e3 "https://127.0.0.1:1" "$url" "$good"
+is "is good still; and a controller that is away does not matter" "c1 e1 e2 e3" "$(members)"
+
+# ---- those who say that they are a controller ----
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout liar.key -out liar.pem -subj /CN=liar -addext subjectAltName=IP:127.0.0.1 -days 9 2>/dev/null
+good=$(new_token)
+lies() { # CA CERTIFICATE KEY
+        false_port=$(free_ports 1)
+        rm -f liar.out lies.log
+        "$top/tests/cli/false_controller.py" "$false_port" "$2" "$3" "$1" lies.log >liar.out &
+        liar=$!
+        until [ -s liar.out ]; do kill -0 $liar || return 1; sleep 0.05; done
+}
+lies liar.pem liar.pem liar.key
+fails 3 certificate-refused "a controller with another CA" joins e4 "https://127.0.0.1:$false_port" "$good"
+has "both are named" "$(echo "$good" | cut -d- -f5)" "$(cat out)"
+has "the other one, too" "$(openssl x509 -in liar.pem -outform der | sha256sum | cut -d' ' -f1)" "$(cat out)"
+is "it was asked for nothing else" "GET /api/cluster/ca " "$(cat lies.log)"
+kill $liar
+lies ca liar.pem liar.key
+fails 3 certificate-refused "one that shows ours, and has no certificate of it" joins e4 "https://127.0.0.1:$false_port" "$good"
+has_not "no secret was told" "$(echo "$good" | cut -d- -f4)|POST" "$(cat lies.log)"
+kill $liar
+lies ca e3/cluster/node.pem e3/cluster/node.key
+fails 3 certificate-refused "an engine of ours that says it is one" joins e4 "https://127.0.0.1:$false_port" "$good"
+has_not "is told no secret either" "$(echo "$good" | cut -d- -f4)|POST" "$(cat lies.log)"
+kill $liar
+is "nobody of them is a member" "c1 e1 e2 e3" "$(members)"
+
+# ---- requests that no bootmgr makes ----
+
+ask_to_join() { curl -s -o answer -w '%{http_code}' --cacert ca --data-binary @- "$url/api/cluster/join"; }
+refused() { # WHAT STATUS KIND, body on stdin
+        found="$(ask_to_join) $(json 'j["kind"]' <answer 2>/dev/null)"
+        is "$1" "$2 $3" "$found"
+}
+csr() { openssl req -new -newkey ec -pkeyopt "ec_paramgen_curve:${2:-P-256}" -nodes -keyout csr.key -subj "/CN=$1" 2>/dev/null; }
+request() { # TOKEN NAME CSR
+        python3 -c 'import json, sys
+print(json.dumps({"token": sys.argv[1], "name": sys.argv[2], "csr": sys.argv[3]}))' "$@"
+}
+for body in '' '[]' '{' 'null' '{"token":1}' '{"token":"x","token":"x"}' "{\"token\":\"$good\",\"name\":\"e4\"}" "$(printf '[%.0s' $(seq 9000))"; do
+        printf %s "$body" | refused "a body that is none: $(printf %.20s "$body")" 400 usage
+done
+request "$good" e4 nonsense | refused "no certificate request" 409 certificate-refused
+request "$good" e4 "$(csr e4 P-384)" | refused "a key of another kind" 409 certificate-refused
+request "$good" e4 "$(csr e2)" | refused "for another name" 400 usage
+request "$good" e4 "$(csr e4 | sed 's/^MI/MJ/')" | refused "one that is damaged" 409 certificate-refused
+request "$good" ../e4 "$(csr ../e4)" | refused "a name that is none" 409 certificate-refused
+request "$good" e4 "$(csr e4)" | python3 -c 'import json, sys
+print(json.dumps({**json.load(sys.stdin), "role": "controller"}))' | refused "what nobody knows" 400 usage
+head -c 70000 /dev/zero | tr '\0' ' ' | refused "more than there is room for" 413 too-large
+is "nobody was let in by these" "c1 e1 e2 e3" "$(members)"
+request "$good" e4 "$(csr e4)" >first
+is "by hand, with a token" 200 "$(ask_to_join <first)"
+is "the same request again" 200 "$(ask_to_join <first)"
+request "$good" e4 "$(csr e4)" | refused "the same token for another key" 409 token-refused
+is "and no key, and no secret, is in any answer" "ca certificate controllers epoch name role" "$(ask_to_join <first >/dev/null; json '" ".join(sorted(j))' <answer)"
+
+# A rack that is switched on
+for i in $(seq 12); do new_token >"rack$i.token"; done
+rack=
+for i in $(seq 12); do
+        on "rack$i" node join "$url" --token-file "rack$i.token" --name "rack$i" -q 2>"rack$i.err" &
+        rack="$rack $!"
+done
+for p in $rack; do wait "$p" || echo "$p" >>rack.failed; done
+is "twelve at once" "" "$(cat rack.failed rack*.err 2>/dev/null)"
+is "all are there" 12 "$(members | grep -o rack | wc -l)"
+kill $daemon
+wait $daemon
+daemon=
+has_not "nothing was wrong with the daemon's memory" 'Sanitizer|runtime error' "$(cat bootmgrd.err)"
+
+finish

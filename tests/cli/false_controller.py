@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A server that says it is a controller: false_controller.py PORT CERTIFICATE KEY CA LOG
+
+Gives the file CA to whoever asks for the cluster's CA, and writes every request with its body into LOG.
+"""
+import http.server
+import ssl
+import sys
+
+PORT, CERTIFICATE, KEY, CA, LOG = sys.argv[1:]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with open(LOG, "ab") as f:
+            f.write(f"{self.command} {self.path} ".encode() + body + b"\n")
+        text = open(CA, "rb").read() if self.path == "/api/cluster/ca" else b"{}"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *args):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, address):
+        pass  # who does not believe the certificate hangs up
+
+
+server = Server(("127.0.0.1", int(PORT)), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(CERTIFICATE, KEY)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print("ready", flush=True)
+server.serve_forever()

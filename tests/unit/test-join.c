@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a machine that wants to become a node and a controller say to each other. */
+#include "cluster/ask.h"
+#include "cluster/join.h"
+#include "slot/kinds.h"
+#include "suite.h"
+
+static const struct {
+        const char *text, *url; /* NULL: none */
+} urls[] = {
+        { "https://c1:1", "https://c1:1" },
+        { "https://c1", "https://c1:8443" },
+        { "https://c1/", "https://c1:8443" },
+        { "c1.example.com:443", "https://c1.example.com:443" },
+        { "192.0.2.1", "https://192.0.2.1:8443" },
+        { "https://[2001:db8::1]", "https://[2001:db8::1]:8443" },
+        { "https://[2001:db8::1]:65535/", "https://[2001:db8::1]:65535" },
+        { "", NULL },
+        { "https://", NULL },
+        { "https:///", NULL },
+        { "http://c1", NULL },
+        { "https://c1:", NULL },
+        { "https://c1:0", NULL },
+        { "https://c1:65536", NULL },
+        { "https://c1:-1", NULL },
+        { "https://c1:1:2", NULL },
+        { "https://u@c1", NULL },
+        { "https://c1/path", NULL },
+        { "https://c1?x", NULL },
+        { "https://c1\n", NULL },
+        { "https://[c1]", NULL },
+        { "https://[::1", NULL },
+        { "https://[]:1", NULL },
+        { "https://[::1]x:1", NULL },
+        { "https://2001:db8::1", NULL },
+        { "HTTPS://c1", NULL },
+};
+
+START_TEST(a_url_has_one_form)
+{
+        char url[CLUSTER_TEXT_SIZE] = "untouched", again[CLUSTER_TEXT_SIZE];
+        int r = controller_url(urls[_i].text, url);
+
+        ck_assert_int_eq(r, urls[_i].url ? 0 : -EINVAL);
+        ck_assert_str_eq(url, urls[_i].url ?: "untouched");
+        if (r >= 0)
+                ck_assert(controller_url(url, again) == 0 && streq(url, again));
+}
+END_TEST
+
+START_TEST(a_url_has_a_bound)
+{
+        char text[1000], url[CLUSTER_TEXT_SIZE];
+
+        for (size_t n = 1; n < sizeof(text) - 1; n++) {
+                memset(text, 'a', n);
+                text[n] = '\0';
+                ck_assert_int_eq(controller_url(text, url), n < NODE_NAME_SIZE ? 0 : -EINVAL);
+        }
+}
+END_TEST
+
+static const char token[] = "bootmgr-engine-0a0a0a0a0a0a0a0a-1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b-"
+                            "2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c";
+static char *csr;
+
+static void setup(void)
+{
+        _cleanup_pem_ char *key = NULL;
+
+        ck_assert_int_eq(key_make(&key, NULL), 0);
+        ck_assert_int_eq(csr_make(key, "e1", &csr, NULL), 0);
+}
+
+static void teardown(void)
+{
+        free(TAKE_PTR(csr));
+}
+
+START_TEST(a_request_goes_round)
+{
+        _cleanup_free_ char *text = join_request_format(token, "e1", csr);
+        _cleanup_join_request_ struct join_request q = {};
+
+        ck_assert_int_eq(join_request_parse(text, strlen(text), &q, NULL), 0);
+        ck_assert_str_eq(q.name, "e1");
+        ck_assert_str_eq(q.csr, csr);
+        ck_assert(q.token.role == ROLE_ENGINE && q.token.id[0] == 0x0a && q.token.secret[0] == 0x1b &&
+                  q.token.ca[0] == 0x2c);
+        for (size_t n = 0; n < strlen(text); n++) {
+                _cleanup_error_ struct error e = {};
+                struct join_request cut;
+
+                ck_assert_int_lt(join_request_parse(text, n, &cut, &e), 0);
+                ck_assert_ptr_eq(e.kind, &kind_usage);
+                ck_assert_ptr_nonnull(e.message);
+        }
+}
+END_TEST
+
+/* The request with one member changed (`value` NULL: taken out), and what is said to that. */
+static const struct {
+        const char *name, *value;
+        const struct error_kind *kind;
+} wrong[] = {
+        { "token", NULL, &kind_usage },         { "token", "1", &kind_usage },
+        { "token", "\"\"", &kind_token },       { "token", "\"bootmgr-operator-0a0a0a0a0a0a0a0a-00-00\"", &kind_token },
+        { "name", NULL, &kind_usage },          { "name", "\"e2\"", &kind_usage },
+        { "name", "\"../e1\"", &kind_usage },   { "name", "[]", &kind_usage },
+        { "csr", NULL, &kind_usage },           { "csr", "\"\"", &kind_certificate },
+        { "csr", "{\"csr\":{}}", &kind_usage }, { "role", "\"controller\"", &kind_usage },
+};
+
+START_TEST(a_wrong_request_is_refused)
+{
+        _cleanup_free_ char *good = join_request_format(token, "e1", csr), *text = NULL;
+        _cleanup_json_ json_t *o = json_loads(good, 0, NULL);
+        _cleanup_error_ struct error e = {};
+        struct join_request q, before;
+
+        memset(&q, 0x5a, sizeof(q));
+        before = q;
+        if (wrong[_i].value)
+                json_object_set_new(o, wrong[_i].name, json_loads(wrong[_i].value, JSON_DECODE_ANY, NULL));
+        else
+                json_object_del(o, wrong[_i].name);
+        text = json_dumps(o, 0);
+        ck_assert_int_lt(join_request_parse(text, strlen(text), &q, &e), 0);
+        ck_assert_msg(e.kind == wrong[_i].kind, "%s: %s", e.kind->name, e.message);
+        ck_assert_msg(!strstr(e.message, "1b1b"), "the secret is quoted");
+        ck_assert_int_eq(memcmp(&q, &before, sizeof(q)), 0);
+}
+END_TEST
+
+START_TEST(what_is_too_large_is_refused)
+{
+        _cleanup_free_ char *text = calloc(1, JOIN_REQUEST_MAX + 2), *good = join_request_format(token, "e1", csr);
+        struct join_request q;
+
+        memset(text, ' ', JOIN_REQUEST_MAX + 1);
+        memcpy(text, good, strlen(good));
+        ck_assert_int_eq(join_request_parse(text, JOIN_REQUEST_MAX + 1, &q, NULL), -E2BIG);
+        ck_assert_int_eq(join_request_parse(text, JOIN_REQUEST_MAX, &q, NULL), 0);
+        join_request_done(&q);
+}
+END_TEST
+
+#define ANSWER(role, controllers)                                                                                           \
+        "{\"name\":\"e1\",\"role\":\"" role "\",\"epoch\":3,\"certificate\":\"x\",\"controllers\":[" controllers "]}"
+#define NINE                                                                                                                \
+        "\"https://a:1\",\"https://b:1\",\"https://c:1\",\"https://d:1\",\"https://e:1\",\"https://f:1\",\"https://g:1\","  \
+        "\"https://h:1\",\"https://i:1\""
+
+static const struct {
+        const char *text;
+        bool good;
+} answers[] = {
+        { ANSWER("engine", "\"https://c1:8443\""), true },
+        { ANSWER("controller", "\"https://c1:8443\",\"https://c2:8443\""), true },
+        { ANSWER("operator", "\"https://c1:8443\""), false },
+        { ANSWER("standalone", "\"https://c1:8443\""), false },
+        { ANSWER("engine", ""), false },
+        { ANSWER("engine", NINE), false },
+        { ANSWER("engine", "1"), false },
+        { ANSWER("engine", "\"https://c1\""), false }, /* not the form that is kept */
+        { ANSWER("engine", "\"https://c1:1\\nhttps://x:1\""), false },
+        { "{}", false },
+        { "{\"name\":\"E1\",\"role\":\"engine\",\"epoch\":3,\"certificate\":\"x\",\"controllers\":[\"https://a:1\"]}",
+          false },
+        { "{\"name\":\"e1\",\"role\":\"engine\",\"epoch\":-3,\"certificate\":\"x\",\"controllers\":[\"https://a:1\"]}",
+          false },
+        { "{\"name\":\"e1\",\"role\":\"engine\",\"epoch\":3,\"certificate\":null,\"controllers\":[\"https://a:1\"]}",
+          false },
+};
+
+START_TEST(an_answer_is_checked)
+{
+        _cleanup_json_ json_t *o = json_loads(answers[_i].text, 0, NULL);
+        _cleanup_error_ struct error e = {};
+        struct join_answer a;
+
+        ck_assert_ptr_nonnull(o);
+        ck_assert_int_eq(join_answer_from_json(o, &a, &e) >= 0, answers[_i].good);
+        ck_assert(answers[_i].good || e.message);
+}
+END_TEST
+
+int main(void)
+{
+        Suite *s = suite_create("join");
+        TCase *t = tcase_create("join");
+
+        tcase_add_checked_fixture(t, setup, teardown);
+        tcase_add_loop_test(t, a_url_has_one_form, 0, ARRAY_SIZE(urls));
+        tcase_add_test(t, a_url_has_a_bound);
+        tcase_add_test(t, a_request_goes_round);
+        tcase_add_loop_test(t, a_wrong_request_is_refused, 0, ARRAY_SIZE(wrong));
+        tcase_add_test(t, what_is_too_large_is_refused);
+        tcase_add_loop_test(t, an_answer_is_checked, 0, ARRAY_SIZE(answers));
+        suite_add_tcase(s, t);
+        return suite_run(s);
+}
