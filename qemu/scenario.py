@@ -264,12 +264,13 @@ class Machine:
         return self.sh('mkdir -p /run/esp && mount /dev/vda1 /run/esp && cd /run/esp && { %s\n}; code=$?; cd /; umount /run/esp; exit $code'
                        % script)
 
-    def upgraded(self, url):
-        """Version 2 from there, confirmed, each version with a configuration of its own; returns that of version 1, and of 2."""
+    def upgraded(self, url, version='2'):
+        """That version from there, confirmed, each with a configuration of its own; returns that of the first one, and of this."""
         self.sh("sed -i 's/30/45/' /data/appliance/config/settings; echo 'GREETING=\"hello from 1\"' >/etc/appliance/appliance.conf")
         of_one = self.configuration()
         self.reboots('bootmgr upgrade system ' + url)
-        self.scenario.equal('version 2 runs, is confirmed', [self.appliance()['version'], self.slot('b')['state']], ['2', 'confirmed'])
+        self.scenario.equal('version %s runs, is confirmed' % version, [self.appliance()['version'], self.slot('b')['state']],
+                            [version, 'confirmed'])
         self.sh("sed -i 's/45/60/' /data/appliance/config/settings; echo 2 >/data/appliance/config/new-in-2")
         return of_one, self.configuration()
 
