@@ -71,6 +71,15 @@ static int on_seek(void *userdata, curl_off_t offset, int origin)
         return CURL_SEEKFUNC_OK;
 }
 
+/* What refuses a stream is an answer as any other: for `judge`. */
+static bool is_refusal(const struct client_request *q)
+{
+        long status = 0;
+
+        curl.easy_getinfo(q->easy, CURLINFO_RESPONSE_CODE, &status);
+        return status >= 300;
+}
+
 static size_t on_write(char *data, size_t size, size_t n, void *userdata)
 {
         struct client_request *q = userdata;
@@ -80,7 +89,7 @@ static size_t on_write(char *data, size_t size, size_t n, void *userdata)
         if (q->too_large)
                 return 0;
         buf_append(&q->answer, data, n);
-        if (q->ask.line && !q->has_line && memchr(data, '\n', n)) {
+        if (q->ask.line && !q->has_line && memchr(data, '\n', n) && !is_refusal(q)) {
                 q->has_line = true;
                 q->client->with_lines++;
         }

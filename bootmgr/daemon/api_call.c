@@ -2,7 +2,6 @@
 #include "daemon/api.h"
 #include "daemon/cluster.h"
 
-
 #include "base/log.h"
 #include "slot/kinds.h"
 

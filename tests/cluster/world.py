@@ -37,6 +37,11 @@ def free_port():
         return s.getsockname()[1]
 
 
+def is_open(port):
+    with socket.socket() as s:
+        return s.connect_ex(('127.0.0.1', port)) == 0
+
+
 def run(*words, check=True, **more):
     p = subprocess.run([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
                        **more)
@@ -251,6 +256,7 @@ class World:
             path.write_text(text.replace('0.0.0.0', '127.0.0.1'))
         node.start_etcd()
         node.start()
+        self.wait('the interface of ' + name, lambda: is_open(node.port))
         self.nodes[name] = node
         return node
 
