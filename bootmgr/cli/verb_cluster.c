@@ -9,9 +9,8 @@
 #include "cluster/home.h"
 #include "slot/kinds.h"
 
-#define ADDRESSES_MAX 8
-#define TTL_DEFAULT   (24 * 3600 * USEC_PER_SEC)
-#define TTL_MAX       (30 * USEC_PER_DAY)
+#define TTL_DEFAULT (24 * 3600 * USEC_PER_SEC)
+#define TTL_MAX     (30 * USEC_PER_DAY)
 
 int cluster_load(struct verb_args *args, struct config *config, const char **ret_data, struct error *e)
 {
@@ -22,8 +21,22 @@ int cluster_load(struct verb_args *args, struct config *config, const char **ret
         return r;
 }
 
-/* Where others reach the interface that Listen= asks for. */
-static unsigned api_port(const struct config *config)
+int cluster_addresses(struct verb_args *args, const char *addresses[static JOIN_ADDRESSES + 1], struct error *e)
+{
+        size_t n = 0;
+
+        for (int i = 0; i < args->n_seen; i++) {
+                if (!streq(args->seen[i]->name, "address"))
+                        continue;
+                if (n == JOIN_ADDRESSES)
+                        return fail(e, -E2BIG, &kind_usage, "at most %d addresses", JOIN_ADDRESSES);
+                addresses[n++] = args->values[i];
+        }
+        addresses[n] = NULL;
+        return 0;
+}
+
+unsigned cluster_api_port(const struct config *config)
 {
         const char *colon = config->api_listen ? strrchr(config->api_listen, ':') : NULL;
         uint32_t port;
@@ -34,9 +47,8 @@ static unsigned api_port(const struct config *config)
 int verb_cluster_init(struct verb_args *args, struct error *e)
 {
         _cleanup_config_ struct config config = {};
-        const char *data, *addresses[ADDRESSES_MAX + 1] = {}, *name = verb_value(args, "name");
+        const char *data, *addresses[JOIN_ADDRESSES + 1] = {}, *name = verb_value(args, "name");
         char host[256] = "";
-        size_t n = 0;
         int r = cluster_load(args, &config, &data, e);
 
         if (r < 0)
@@ -44,20 +56,17 @@ int verb_cluster_init(struct verb_args *args, struct error *e)
         if (streq(config.cluster_role, "engine"))
                 return fail(e, -EINVAL, &kind_usage, "this machine is an engine: Role= in bootmgr.conf(5) says so");
         gethostname(host, sizeof(host) - 1);
-        for (int i = 0; i < args->n_seen; i++)
-                if (streq(args->seen[i]->name, "address")) {
-                        if (n == ADDRESSES_MAX)
-                                return fail(e, -E2BIG, &kind_usage, "at most %d addresses", ADDRESSES_MAX);
-                        addresses[n++] = args->values[i];
-                }
-        if (n == 0)
+        r = cluster_addresses(args, addresses, e);
+        if (r < 0)
+                return r;
+        if (!addresses[0])
                 return fail(e, -EINVAL, &kind_usage,
                             "--address HOST|IP is missing: where do the other nodes reach this one?");
         r = cluster_init(data,
                          &(struct cluster_setup){ .cluster = args->n_positional ? args->positional[0] : "cluster",
                                                   .name = name ?: config.cluster_name ?: host,
                                                   .addresses = addresses,
-                                                  .port = api_port(&config) },
+                                                  .port = cluster_api_port(&config) },
                          now_realtime(), e);
         return r < 0 ? r
                      : cli_done(cli_from(args),

@@ -3,7 +3,12 @@
 #pragma once
 
 #include "base/verb.h"
+#include "cluster/join.h"
 #include "slot/config.h"
 
 /* The configuration, and the data directory. That needs no disk: a cluster is none of the slots' business. */
 int cluster_load(struct verb_args *args, struct config *config, const char **ret_data, struct error *e);
+/* The values of --address. */
+int cluster_addresses(struct verb_args *args, const char *addresses[static JOIN_ADDRESSES + 1], struct error *e);
+/* Where others reach the interface that Listen= asks for. */
+unsigned cluster_api_port(const struct config *config);

@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "cli/cli.h"
 #include "cli/remote.h"
 #include "cli/table.h"
@@ -15,9 +14,9 @@
 #include "cluster/change.h"
 #include "cluster/home.h"
 #include "cluster/nodes.h"
-#include "cluster/request.h"
-#include "operation/messages.h"
 #include "slot/kinds.h"
+
+#define PROMOTE_PATIENCE (60 * USEC_PER_SEC)
 
 static const struct column columns[] = {
         { "NAME" }, { "ROLE" }, { "STATE" }, { "VERSION" }, { "GENERATION", COLUMN_RIGHT }, { "MESSAGE", COLUMN_WRAP },
@@ -129,16 +128,6 @@ int verb_show_nodes(struct verb_args *args, struct error *e)
         return r < 0 ? r : print_nodes(cli, nodes);
 }
 
-static int decide_delete(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
-{
-        const char *name = userdata;
-
-        if (cluster_view_node(view, name))
-                return request_delete(view, name, plan, e);
-        fail(e, -ENOENT, &kind_not_found, "there is no node '%.64s'", name);
-        return fail_hint(e, "'bootmgr show nodes' lists them");
-}
-
 /* A machine that stands alone is all there is. */
 static int refuse_delete(const char *name, struct error *e)
 {
@@ -149,45 +138,20 @@ static int refuse_delete(const char *name, struct error *e)
                 fail(e, -EBUSY, &kind_usage, "%s is this machine, which is no member of a cluster", name);
                 return fail_hint(e, "nodes that were fenced can be deleted, on a controller");
         }
-        return decide_delete(&(struct cluster_view){}, NULL, (void *)name, e);
-}
-
-static void log_deleted(const char *name)
-{
-        char field[NODE_NAME_SIZE + 8];
-        const char *const fields[] = { field, NULL };
-
-        snprintf(field, sizeof(field), "NODE=%s", name);
-        log_event(MESSAGE_NODE_DELETED, fields, "%s is no member of the cluster any more", name);
+        fail(e, -ENOENT, &kind_not_found, "there is no node '%.64s'", name);
+        return fail_hint(e, "'bootmgr show nodes' lists them");
 }
 
 int verb_node_delete(struct verb_args *args, struct error *e)
 {
         struct cli *cli = cli_from(args);
         _cleanup_config_ struct config config = {};
-        _cleanup_store_ struct store *store = NULL;
         const char *data, *name = args->positional[0];
-        struct member self;
         int r = cluster_load(args, &config, &data, e);
 
-        if (r >= 0 && cluster_role(data) == ROLE_STANDALONE)
-                return refuse_delete(name, e);
         if (r >= 0)
-                r = cluster_must_control(data, e);
-        if (r >= 0)
-                r = cluster_self(data, &self, e);
-        if (r >= 0 && streq(self.name, name)) {
-                fail(e, -EBUSY, &kind_usage, "%s is this machine", name);
-                return fail_hint(e, "delete it from another controller");
-        }
-        if (r >= 0)
-                r = cluster_open_store(data, NULL, &store, e);
-        if (r >= 0)
-                r = cluster_change(store, decide_delete, (void *)name, e);
-        if (r < 0)
-                return r;
-        log_deleted(name);
-        return cli_done(cli, "%s is no member any more; with a new token it may join anew", name);
+                r = cluster_role(data) == ROLE_STANDALONE ? refuse_delete(name, e) : cluster_remove(data, name, e);
+        return r < 0 ? r : cli_done(cli, "%s is no member any more; with a new token it may join anew", name);
 }
 
 /* ---- joining ---- */
@@ -228,7 +192,8 @@ static int print_joined(struct cli *cli, json_t *answer)
                    *role = json_string_value(json_object_get(answer, "role"));
 
         if (!cli->json)
-                return cli_done(cli, "this machine is a node of the cluster now: %s %s", role, name);
+                return cli_done(cli, "this machine is a node of the cluster now: %s %s%s", role, name,
+                                streq(role, "controller") ? "; 'systemctl start bootmgr-etcd' starts its store" : "");
         return cli_print_json(cli, json_pack("{s:s, s:s, s:s, s:O, s:O}", "result", "done", "name", name, "role", role,
                                              "epoch", json_object_get(answer, "epoch"), "controllers",
                                              json_object_get(answer, "controllers")));
@@ -239,25 +204,26 @@ static int join_as_configured(struct cli *cli, struct verb_args *args, const cha
         _cleanup_config_ struct config config = {};
         _cleanup_json_ json_t *answer = NULL;
         char urls[ASK_URLS][CLUSTER_TEXT_SIZE], host[256] = "";
-        const char *list[ASK_URLS + 1] = {}, *data, *const *words = args->positional;
+        const char *list[ASK_URLS + 1] = {}, *addresses[JOIN_ADDRESSES + 1] = {}, *data, *const *words = args->positional;
+        struct node_setup setup = { .controllers = list, .token = token, .controller.addresses = addresses };
         int r = cluster_load(args, &config, &data, e);
 
         if (r < 0)
                 return r;
-        if (streq(config.cluster_role, "controller"))
-                return fail(e, -EINVAL, &kind_usage, "this machine is a controller: Role= in bootmgr.conf(5) says so");
+        if (node_role_from_string(config.cluster_role, &setup.role) < 0)
+                setup.role = ROLE_STANDALONE;
         if (n_words == 0)
                 for (words = (const char *const *)config.controllers; words[n_words];)
                         n_words++;
         r = take_controllers(words, n_words, urls, list, e);
+        if (r >= 0)
+                r = cluster_addresses(args, addresses, e);
         if (r < 0)
                 return r;
         gethostname(host, sizeof(host) - 1);
-        r = node_join(data,
-                      &(struct node_setup){ .controllers = list,
-                                            .token = token,
-                                            .name = verb_value(args, "name") ?: config.cluster_name ?: host },
-                      &answer, e);
+        setup.name = verb_value(args, "name") ?: config.cluster_name ?: host;
+        setup.controller.port = cluster_api_port(&config);
+        r = node_join(data, &setup, &answer, e);
         return r < 0 ? r : print_joined(cli, answer);
 }
 
@@ -303,4 +269,18 @@ int verb_cluster_admit(struct verb_args *args, struct error *e)
         if (r >= 0)
                 r = cluster_admit(data, &request, now_realtime(), &answer, e);
         return r < 0 ? r : cli_print_json(cli, json_incref(answer));
+}
+
+/* Of bootmgr-etcd.service, once etcd runs. */
+int verb_cluster_promote(struct verb_args *args, struct error *e)
+{
+        _cleanup_config_ struct config config = {};
+        const char *data;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r >= 0)
+                r = cluster_must_control(data, e);
+        if (r >= 0)
+                r = controller_promote(data, PROMOTE_PATIENCE, e);
+        return r < 0 ? r : cli_done(cli_from(args), "etcd is a full member");
 }

@@ -155,6 +155,7 @@ static const struct verb_option step_options[] = {
 static const struct verb_option join_options[] = {
         { "token-file", "FILE|-", "read the token from there: on the command line others could see it" },
         { "name", "NAME", "of this node (default: its host name)" },
+        { "address", "HOST|IP", "of a controller: where other nodes reach it; may be repeated" },
         {},
 };
 
@@ -214,6 +215,7 @@ const struct verb cli_verbs[] = {
         { "check-health", NULL, 0, 0, NULL, "run the health checks", true, verb_check_health },
         { "wait-confirmed", NULL, 0, 0, NULL, "wait for the confirmation, else roll back", true, verb_wait_confirmed },
         { "cluster admit", NULL, 0, 0, NULL, "let a machine in that asks on standard input", true, verb_cluster_admit },
+        { "cluster promote", NULL, 0, 0, NULL, "let this controller's etcd count", true, verb_cluster_promote },
         { "confirm", NULL, 0, 0, NULL, "confirm the running slot", true, verb_confirm },
         { "cluster found", NULL, 0, 0, NULL, "write the first record of a cluster", true, verb_cluster_found },
         { "cluster step", NULL, 0, 0, step_options, "do what the cluster asks of this node", true, verb_cluster_step },

@@ -50,6 +50,7 @@ int verb_switch_at_shutdown(struct verb_args *args, struct error *e);
 int verb_check_health(struct verb_args *args, struct error *e);
 int verb_wait_confirmed(struct verb_args *args, struct error *e);
 int verb_cluster_admit(struct verb_args *args, struct error *e);
+int verb_cluster_promote(struct verb_args *args, struct error *e);
 int verb_confirm(struct verb_args *args, struct error *e);
 
 /* Prints the help of the verbs that start with these words (none: of all). kind_usage when there is none. */

@@ -174,8 +174,6 @@ static int decide_admit(const struct cluster_view *view, struct plan *plan, void
                 fail(e, -EKEYREJECTED, &kind_token, "the join token was used by %s", token.used_by);
                 return fail_hint(e, "each machine needs its own: 'bootmgr cluster token' on a controller makes one");
         }
-        if (a->who.role != ROLE_ENGINE)
-                return fail(e, -EOPNOTSUPP, &kind_usage, "only engines can join yet");
         a->epoch = view->record.epoch;
         r = list_controllers(view, a);
         if (r >= 0)
@@ -211,7 +209,8 @@ static int admit(struct admission *a, int home, json_t **ret, struct error *e)
         if (r >= 0)
                 r = cluster_get(home, "ca.pem", &ca, e);
         if (r >= 0)
-                r = ca_issue(ca_key, ca, a->request->csr, a->who.name, a->who.role, NULL, a->now, &certificate, e);
+                r = ca_issue(ca_key, ca, a->request->csr, a->who.name, a->who.role, a->request->addresses, a->now,
+                             &certificate, e);
         if (r >= 0)
                 r = cluster_change(a->store, decide_admit, a, e);
         if (r < 0)
@@ -220,7 +219,14 @@ static int admit(struct admission *a, int home, json_t **ret, struct error *e)
                 log_joined(a);
         *ret = json_pack("{s:s, s:s, s:I, s:s, s:s, s:O}", "name", a->who.name, "role", node_role_to_string(a->who.role),
                          "epoch", (json_int_t)a->epoch, "ca", ca, "certificate", certificate, "controllers", a->controllers);
-        return *ret ? 0 : -ENOMEM;
+        if (!*ret)
+                return -ENOMEM;
+        if (a->who.role != ROLE_CONTROLLER)
+                return 0;
+        r = admit_controller(home, a->request, a->now, *ret, e);
+        if (r < 0)
+                json_decref(TAKE_PTR(*ret));
+        return r;
 }
 
 int cluster_admit(const char *data, const struct join_request *request, uint64_t now, json_t **ret, struct error *e)
@@ -241,6 +247,7 @@ int cluster_admit(const char *data, const struct join_request *request, uint64_t
         if (r < 0)
                 return r;
         strcpy(a.who.name, request->name);
+        strcpy(a.who.address, request->url);
         a.store = store;
         r = admit(&a, home, ret, e);
         json_decref(a.controllers);

@@ -82,38 +82,38 @@ static CURLcode configure(CURL *easy, const struct ask *ask, const char *url, st
 }
 
 /* {"kind","message","hint"}: as if it had happened here. What is not for people to read is not shown. */
-static int take_error(const char *url, const struct answer *a, struct error *e)
+static int take_error(const struct ask *ask, const char *url, const struct answer *a, struct error *e)
 {
         _cleanup_json_ json_t *o = NULL;
         const char *kind, *message, *hint;
 
         if (json_parse_strict(a->body.data ?: "", a->body.size, "the answer", &o, NULL) < 0)
-                return fail(e, -EPROTO, &kind_fetch, "%s answers %ld", url, a->status);
+                return fail(e, -EPROTO, ask->kind, "%s answers %ld", url, a->status);
         kind = json_string_value(json_object_get(o, "kind"));
         message = json_string_value(json_object_get(o, "message"));
         hint = json_string_value(json_object_get(o, "hint"));
-        if (!kind || !message || !text_is_printable(message, strlen(message)))
-                return fail(e, -EPROTO, &kind_fetch, "%s answers %ld", url, a->status);
-        fail(e, -EREMOTEIO, error_kind_find(kind), "%.1000s", message);
+        if (!message || !text_is_printable(message, strlen(message)))
+                return fail(e, -EPROTO, ask->kind, "%s answers %ld", url, a->status);
+        fail(e, -EREMOTEIO, kind ? error_kind_find(kind) : ask->kind, "%.1000s", message);
         return hint && text_is_printable(hint, strlen(hint)) ? fail_hint(e, "%.1000s", hint) : -EREMOTEIO;
 }
 
 /* -EAGAIN: another controller may know. */
-static int judge(const char *url, CURLcode code, const struct answer *a, struct error *e)
+static int judge(const struct ask *ask, const char *url, CURLcode code, const struct answer *a, struct error *e)
 {
         bool refused = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
                        code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CONNECT_ERROR;
 
         if (a->too_large)
-                return fail(e, -EFBIG, &kind_fetch, "%s answers with more than %zu bytes", url, a->max);
+                return fail(e, -EFBIG, ask->kind, "%s answers with more than %zu bytes", url, a->max);
         if (code != CURLE_OK) {
-                fail(e, -EAGAIN, refused ? &kind_certificate : &kind_fetch, "%s: %s", url,
+                fail(e, -EAGAIN, refused ? &kind_certificate : ask->kind, "%s: %s", url,
                      *a->message ? a->message : curl.easy_strerror(code));
                 return -EAGAIN;
         }
         if (a->status >= 200 && a->status < 300)
                 return 0;
-        take_error(url, a, e);
+        take_error(ask, url, a, e);
         return a->status >= 500 || a->status == 429 ? -EAGAIN : -EREMOTEIO;
 }
 
@@ -132,12 +132,16 @@ static int ask_one(const struct ask *ask, const char *url, struct answer *a, str
                 curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &a->status);
         curl.easy_cleanup(easy);
         curl.slist_free_all(headers);
-        return judge(url, code, a, e);
+        return judge(ask, url, code, a, e);
 }
 
-int ask_text(const struct ask *ask, char **ret, struct error *e)
+int ask_text(const struct ask *question, char **ret, struct error *e)
 {
+        struct ask with_kind = *question;
+        const struct ask *ask = &with_kind;
         int r = curl_load(&kind_fetch, e);
+
+        with_kind.kind = question->kind ?: &kind_fetch;
 
         if (r < 0)
                 return fail_hint(e, "install it (Debian: libcurl4)");
@@ -179,8 +183,7 @@ int ask_json(const struct ask *ask, json_t **ret, struct error *e)
         return r;
 }
 
-/* Lines into a list; the text is cut up. */
-static void split_lines(char *text, const char *urls[static ASK_URLS + 1])
+void ask_lines(char *text, const char *urls[static ASK_URLS + 1])
 {
         char *line;
         size_t n = 0;
@@ -207,7 +210,7 @@ int ask_as_node(int home, const char *const *urls, const char *path, const char 
         if (r < 0)
                 return r;
         if (controllers)
-                split_lines(controllers, known);
+                ask_lines(controllers, known);
         return ask_json(&(struct ask){ .urls = urls ?: known,
                                        .path = path,
                                        .body = body,

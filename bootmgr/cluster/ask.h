@@ -14,12 +14,16 @@ struct ask {
         const char *ca;                /* PEM; NULL: whoever answers is believed, so nothing secret may be in it */
         const char *certificate, *key; /* PEM, or NULL */
         size_t max;                    /* bytes of the answer */
+        const struct error_kind *kind; /* without an answer; NULL: kind_fetch */
 };
 
-/* What was answered, the caller's. Errors have the kind that the controller gave them; without an answer kind_fetch, where
+/* What was answered, the caller's. Errors have the kind that the controller gave them; without an answer `kind`, where
  * certificates do not fit kind_certificate. */
 int ask_text(const struct ask *ask, char **ret, struct error *e);
 int ask_json(const struct ask *ask, json_t **ret, struct error *e);
+
+/* A text of lines, which is cut up, as a list. */
+void ask_lines(char *text, const char *urls[static ASK_URLS + 1]);
 
 /* As this node, with its certificate, in cluster/ of the data directory. `urls` NULL: the controllers that are known there.
  */

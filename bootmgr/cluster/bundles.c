@@ -7,14 +7,13 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "cluster/change.h"
 #include "cluster/home.h"
 #include "image/bundle.h"
 #include "slot/kinds.h"
 
-#define DIRECTORY       CLUSTER_HOME "/bundles"
-#define CONTROLLERS     CLUSTER_HOME "/controllers"
-#define CONTROLLERS_MAX KIB(4)
-#define COPY_SIZE       KIB(256)
+#define DIRECTORY CLUSTER_HOME "/bundles"
+#define COPY_SIZE KIB(256)
 
 static char *path_of(const uint8_t digest[static DIGEST_SIZE], const char *suffix)
 {
@@ -171,23 +170,53 @@ static int with_own_certificate(struct machine *m)
         return r < 0 ? r : replace_with(&f->key, m, "node.key");
 }
 
+static void add_url(struct buf *urls, const char *controller, const char *hex)
+{
+        buf_printf(urls, "%s%s" BUNDLES_PATH "%s", urls->size ? " " : "", controller, hex);
+}
+
+/* A node's list is that of its joining; controllers have the newest one, in their store. */
+static int list_of_node(struct machine *m, struct buf *urls, const char *hex, struct error *e)
+{
+        _cleanup_close_ int home = cluster_home(m->data_path, false, e);
+        const char *controllers[CLIENT_ENDPOINTS + 1];
+        _cleanup_free_ char *text = NULL;
+        int r = home < 0 ? home : cluster_endpoints(home, "controllers", &text, controllers, e);
+
+        for (size_t i = 0; r >= 0 && controllers[i]; i++)
+                add_url(urls, controllers[i], hex);
+        return r;
+}
+
+static int list_of_controller(struct machine *m, struct buf *urls, const char *hex, struct error *e)
+{
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        _cleanup_store_ struct store *store = NULL;
+        int r = cluster_open_store(m->data_path, NULL, &store, e);
+
+        if (r >= 0)
+                r = cluster_read(store, &view, e);
+        for (size_t i = 0; r >= 0 && i < view.n_nodes; i++)
+                if (node_decides(&view.nodes[i]) && *view.nodes[i].member.address)
+                        add_url(urls, view.nodes[i].member.address, hex);
+        return r;
+}
+
 static int list_urls(struct machine *m, const uint8_t digest[static DIGEST_SIZE], char **ret, struct error *e)
 {
-        _cleanup_free_ char *text = NULL;
         _cleanup_buf_ struct buf urls = {};
-        char hex[2 * DIGEST_SIZE + 1], *cursor, *line;
-        int r = file_read(m->snapshots.data, CONTROLLERS, CONTROLLERS_MAX, &text, NULL);
+        char hex[2 * DIGEST_SIZE + 1];
+        int r;
 
         hex_encode(digest, DIGEST_SIZE, hex);
-        for (cursor = text; r >= 0 && (line = line_next(&cursor));)
-                if (*line)
-                        buf_printf(&urls, "%s%s" BUNDLES_PATH "%s", urls.size ? " " : "", line, hex);
-        if (r == -ENOENT || (r >= 0 && urls.size == 0)) {
-                fail(e, -EHOSTUNREACH, &kind_fetch, "no controller is known that could have the version");
-                return fail_hint(e, "they stand in %s/" CONTROLLERS, m->data_path);
-        }
-        *ret = r < 0 ? NULL : buf_take(&urls);
-        return r < 0 ? fail_errno(e, r, "cannot read %s/" CONTROLLERS, m->data_path) : *ret ? 0 : -ENOMEM;
+        r = cluster_role(m->data_path) == ROLE_CONTROLLER ? list_of_controller(m, &urls, hex, e)
+                                                          : list_of_node(m, &urls, hex, e);
+        if (r >= 0 && urls.size == 0)
+                return fail(e, -EHOSTUNREACH, &kind_fetch, "no controller is known that could have the version");
+        if (r < 0)
+                return r;
+        *ret = buf_take(&urls);
+        return *ret ? 0 : -ENOMEM;
 }
 
 int bundles_find(struct machine *m, const uint8_t digest[static DIGEST_SIZE], char **ret, struct error *e)

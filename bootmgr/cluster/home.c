@@ -81,15 +81,23 @@ static int make_identity(int home, const struct cluster_setup *setup, const char
         return r;
 }
 
-/* IPv6 addresses stand in brackets in a URL. */
-static void put_url(struct buf *b, const char *address, unsigned port)
+void cluster_url(const char *address, unsigned port, char ret[static CLUSTER_TEXT_SIZE])
 {
         bool six = strchr(address, ':');
 
-        buf_printf(b, "https://%s%s%s:%u", six ? "[" : "", address, six ? "]" : "", port);
+        snprintf(ret, CLUSTER_TEXT_SIZE, "https://%s%s%s:%u", six ? "[" : "", address, six ? "]" : "", port);
 }
 
-static int write_environment(int home, const char *data, const struct cluster_setup *setup, struct error *e)
+static void put_url(struct buf *b, const char *address, unsigned port)
+{
+        char url[CLUSTER_TEXT_SIZE];
+
+        cluster_url(address, port, url);
+        buf_puts(b, url);
+}
+
+int cluster_put_environment(int home, const char *data, const struct cluster_setup *setup, const char *members,
+                            struct error *e)
 {
         static const struct {
                 const char *name, *file;
@@ -109,7 +117,7 @@ static int write_environment(int home, const char *data, const struct cluster_se
 
         if (!absolute)
                 return fail_errno(e, -errno, "cannot find %s", data);
-        buf_puts(&b, "# made by 'bootmgr cluster init'\n");
+        buf_puts(&b, "# made by bootmgr(1)\n");
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
                 buf_printf(&b, "ETCD_%s=%s/" DIRECTORY "/%s\n", files[i].name, absolute, files[i].file);
         buf_printf(&b, "ETCD_NAME=%s\nETCD_CLIENT_CERT_AUTH=true\nETCD_PEER_CLIENT_CERT_AUTH=true\n", setup->name);
@@ -121,9 +129,15 @@ static int write_environment(int home, const char *data, const struct cluster_se
         put_url(&b, setup->addresses[0], STORE_PORT);
         buf_puts(&b, "\nETCD_INITIAL_ADVERTISE_PEER_URLS=");
         put_url(&b, setup->addresses[0], PEER_PORT);
-        buf_printf(&b, "\nETCD_INITIAL_CLUSTER=%s=", setup->name);
-        put_url(&b, setup->addresses[0], PEER_PORT);
-        buf_printf(&b, "\nETCD_INITIAL_CLUSTER_TOKEN=%s\nETCD_INITIAL_CLUSTER_STATE=new\n", setup->cluster);
+        buf_printf(&b, "\nETCD_INITIAL_CLUSTER=");
+        if (members) {
+                buf_puts(&b, members);
+        } else {
+                buf_printf(&b, "%s=", setup->name);
+                put_url(&b, setup->addresses[0], PEER_PORT);
+        }
+        buf_printf(&b, "\nETCD_INITIAL_CLUSTER_TOKEN=%s\nETCD_INITIAL_CLUSTER_STATE=%s\n", setup->cluster,
+                   members ? "existing" : "new");
         /* Off by default in etcd: its data would grow for ever. */
         buf_puts(&b, "ETCD_AUTO_COMPACTION_MODE=periodic\nETCD_AUTO_COMPACTION_RETENTION=1h\n"
                      "ETCD_QUOTA_BACKEND_BYTES=268435456\nETCD_LOGGER=zap\nETCD_LOG_OUTPUTS=stderr\n");
@@ -163,5 +177,5 @@ int cluster_init(const char *data, const struct cluster_setup *setup, uint64_t n
                 r = cluster_put(home, "address", address.data, e);
         if (r >= 0)
                 r = cluster_put(home, "name", setup->name, e);
-        return r < 0 ? r : write_environment(home, data, setup, e);
+        return r < 0 ? r : cluster_put_environment(home, data, setup, NULL, e);
 }

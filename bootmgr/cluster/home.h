@@ -9,6 +9,7 @@
  *      address                      the URL of this controller's own
  *      store-ca.key store-ca.pem    the store's CA, on controllers
  *      store.key store.pem          this member's of the store
+ *      learner                      a controller that joined: the URL of its etcd, until that is a full member
  *      store.endpoints              etcd's members as controllers ask them, a URL a line
  *      etcd.env                     what bootmgr-etcd.service starts with; written last: it is there when all is
  *      etcd/                        etcd's data
@@ -56,3 +57,8 @@ enum node_role cluster_home_role(int home);
 /* The lines of a file in it, each an URL, which lie in *ret_text (malloc'ed). */
 int cluster_endpoints(int home, const char *name, char **ret_text, const char *ret[static CLIENT_ENDPOINTS + 1],
                       struct error *e);
+/* "https://ADDRESS:PORT"; addresses of IPv6 stand in brackets. */
+void cluster_url(const char *address, unsigned port, char ret[static CLUSTER_TEXT_SIZE]);
+/* etcd.env. `members`: of an etcd that there is already (NAME=URL,…), this one among them; NULL: a new one. */
+int cluster_put_environment(int home, const char *data, const struct cluster_setup *setup, const char *members,
+                            struct error *e);

@@ -53,12 +53,16 @@ static int ask_whether_member(int home, const struct node_setup *setup, const st
 /* From the marker on it is none any more. */
 static int forget(int home, struct error *e)
 {
-        static const char *const files[] = { "controllers", "node.pem", "node.key" };
+        static const char *const files[] = { "etcd.env",  "controllers",  "learner",      "node.pem",
+                                             "node.key",  "ca.key",       "address",      "store.pem",
+                                             "store.key", "store-ca.key", "store-ca.pem", "store.endpoints" };
+        int r;
 
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
                 if ((unlinkat(home, files[i], 0) < 0 && errno != ENOENT) || fsync(home) < 0)
                         return fail_errno(e, -errno, "cannot remove cluster/%s", files[i]);
-        return 0;
+        r = remove_tree(home, "etcd");
+        return r < 0 ? fail_errno(e, r, "cannot remove cluster/etcd") : 0;
 }
 
 static int leave(const char *data, int home, const struct node_setup *setup, const struct token *token, struct error *e)
@@ -71,8 +75,6 @@ static int leave(const char *data, int home, const struct node_setup *setup, con
 
         if (cluster_home_role(home) == ROLE_STANDALONE)
                 return 0;
-        if (cluster_home_role(home) == ROLE_CONTROLLER)
-                return fail(e, -EEXIST, &kind_usage, "this machine is a controller of a cluster");
         r = cluster_get(home, "ca.pem", &ca, e);
         if (r >= 0)
                 r = certificate_fingerprint(ca, fingerprint, e);
@@ -127,36 +129,49 @@ static int fetch_ca(const struct node_setup *setup, const struct token *token, c
 }
 
 /* The one that an earlier try has made, else a new one. It never leaves this machine. */
-static int get_key(int home, char **ret, struct error *e)
+int join_key(int home, const char *name, char **ret, struct error *e)
 {
         _cleanup_pem_ char *key = NULL;
         int r;
 
-        r = file_read(home, "node.key", PEM_MAX, &key, NULL);
+        r = file_read(home, name, PEM_MAX, &key, NULL);
         if (r == -ENOENT) {
                 r = key_make(&key, e);
                 if (r >= 0)
-                        r = cluster_put(home, "node.key", key, e);
+                        r = cluster_put(home, name, key, e);
         } else if (r < 0) {
-                fail_errno(e, r, "cannot read cluster/node.key");
+                fail_errno(e, r, "cannot read cluster/%s", name);
         }
         if (r >= 0)
                 *ret = TAKE_PTR(key);
         return r;
 }
 
-static int ask_to_join(const struct node_setup *setup, const char *ca, const char *key, json_t **ret, struct error *e)
+/* The request, with what a controller asks besides. */
+static int make_request(int home, const struct node_setup *setup, const char *key, bool controller, char **ret,
+                        struct error *e)
 {
-        const uint64_t end = now_monotonic() + PATIENCE;
-        _cleanup_free_ char *csr = NULL;
-        _cleanup_pem_ char *body = NULL;
+        struct controller_setup c = setup->controller;
+        _cleanup_free_ char *csr = NULL, *store_csr = NULL;
+        _cleanup_pem_ char *store_key = NULL;
         int r = csr_make(key, setup->name, &csr, e);
 
+        if (r >= 0 && controller)
+                r = join_key(home, "store.key", &store_key, e);
+        if (r >= 0 && controller)
+                r = csr_make(store_key, setup->name, &store_csr, e);
         if (r < 0)
                 return r;
-        body = join_request_format(setup->token, setup->name, csr);
-        if (!body)
-                return -ENOMEM;
+        c.store_csr = store_csr;
+        *ret = join_request_format(setup->token, setup->name, csr, controller ? &c : NULL);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int ask_to_join(const struct node_setup *setup, const char *ca, const char *body, json_t **ret, struct error *e)
+{
+        const uint64_t end = now_monotonic() + PATIENCE;
+        int r;
+
         for (;;) {
                 struct ask ask = { .urls = setup->controllers,
                                    .path = "/api/cluster/join",
@@ -195,7 +210,8 @@ static int check_certificate(const struct join_answer *a, const struct node_setu
 }
 
 /* The list makes it a node: last. */
-static int put_answer(int home, const char *ca, const struct join_answer *a, struct error *e)
+static int put_answer(const char *data, int home, const struct node_setup *setup, const char *ca,
+                      const struct join_answer *a, struct error *e)
 {
         _cleanup_buf_ struct buf controllers = {};
         const json_t *url;
@@ -210,6 +226,8 @@ static int put_answer(int home, const char *ca, const struct join_answer *a, str
                 r = cluster_put(home, "node.pem", a->certificate, e);
         if (r >= 0)
                 r = cluster_put(home, "name", a->name, e);
+        if (r >= 0 && a->role == ROLE_CONTROLLER)
+                return join_put_controller(data, home, setup, a, e);
         return r < 0 ? r : cluster_put(home, "controllers", controllers.data, e);
 }
 
@@ -218,7 +236,7 @@ static int join_with(const char *data, const struct node_setup *setup, const str
 {
         _cleanup_close_ int home = cluster_home(data, true, e);
         _cleanup_free_ char *ca = NULL;
-        _cleanup_pem_ char *key = NULL;
+        _cleanup_pem_ char *key = NULL, *body = NULL;
         _cleanup_json_ json_t *answer = NULL;
         struct join_answer a;
         int r = home;
@@ -228,15 +246,17 @@ static int join_with(const char *data, const struct node_setup *setup, const str
         if (r >= 0)
                 r = fetch_ca(setup, token, &ca, e);
         if (r >= 0)
-                r = get_key(home, &key, e);
+                r = join_key(home, "node.key", &key, e);
         if (r >= 0)
-                r = ask_to_join(setup, ca, key, &answer, e);
+                r = make_request(home, setup, key, token->role == ROLE_CONTROLLER, &body, e);
+        if (r >= 0)
+                r = ask_to_join(setup, ca, body, &answer, e);
         if (r >= 0)
                 r = join_answer_from_json(answer, &a, e);
         if (r >= 0)
                 r = check_certificate(&a, setup, token, ca, key, e);
         if (r >= 0)
-                r = put_answer(home, ca, &a, e);
+                r = put_answer(data, home, setup, ca, &a, e);
         if (r >= 0)
                 *ret = TAKE_PTR(answer);
         return r;
@@ -251,6 +271,12 @@ int node_join(const char *data, const struct node_setup *setup, json_t **ret, st
                 fail(e, -EINVAL, &kind_usage, "'%s' cannot be the name of a node", setup->name);
                 r = fail_hint(e, "--name gives it another: 1 to 63 of a to z, 0 to 9, dot and hyphen");
         }
+        if (r >= 0 && setup->role != ROLE_STANDALONE && setup->role != token.role)
+                r = fail(e, -EINVAL, &kind_usage, "Role= in bootmgr.conf(5) says %s, the token is for a machine that is %s",
+                         node_role_to_string(setup->role), node_role_to_string(token.role));
+        if (r >= 0 && token.role == ROLE_CONTROLLER && !setup->controller.addresses[0])
+                r = fail(e, -EINVAL, &kind_usage,
+                         "--address HOST|IP is missing: where do the other nodes reach this controller?");
         if (r >= 0)
                 r = join_with(data, setup, &token, ret, e);
         token_done(&token);

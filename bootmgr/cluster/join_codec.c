@@ -3,6 +3,7 @@
 
 #include "base/parse.h"
 #include "cluster/ask.h"
+#include "cluster/etcd_members.h"
 #include "cluster/home.h"
 #include "cluster/join.h"
 #include "slot/kinds.h"
@@ -21,6 +22,13 @@ static bool host_valid(const char *host)
         memcpy(address, host + 1, n - 2);
         address[n - 2] = '\0';
         return inet_pton(AF_INET6, address, binary) == 1;
+}
+
+static bool address_valid(const char *text)
+{
+        uint8_t binary[sizeof(struct in6_addr)];
+
+        return inet_pton(AF_INET6, text, binary) == 1 || node_name_valid(text); /* those of IPv4 are names, too */
 }
 
 int controller_url(const char *text, char ret[static CLUSTER_TEXT_SIZE])
@@ -51,9 +59,47 @@ int controller_url(const char *text, char ret[static CLUSTER_TEXT_SIZE])
 
 /* ---- asking ---- */
 
+static int read_addresses(const json_t *list, struct join_request *q, struct error *e)
+{
+        size_t n = json_array_size(list);
+
+        if (n == 0 || n > JOIN_ADDRESSES)
+                return fail(e, -EINVAL, &kind_usage, "a controller has 1 to %d addresses", JOIN_ADDRESSES);
+        for (size_t i = 0; i < n; i++) {
+                q->addresses[i] = json_string_value(json_array_get(list, i));
+                if (!q->addresses[i] || !address_valid(q->addresses[i]))
+                        return fail(e, -EINVAL, &kind_usage, "an address is neither a host name nor an IP address");
+        }
+        return 0;
+}
+
+/* What a controller has to say besides. */
+static int read_controller(const json_t *o, struct join_request *q, struct error *e)
+{
+        char found[NODE_NAME_SIZE];
+        const char *url = NULL;
+        json_t *addresses = NULL;
+        int r = json_get_array(o, "addresses", &addresses, e);
+
+        if (r >= 0)
+                r = read_addresses(addresses, q, e);
+        if (r >= 0)
+                r = json_get_string(o, "url", &url, e);
+        if (r >= 0 && (controller_url(url, q->url) < 0 || !streq(url, q->url)))
+                r = fail(e, -EINVAL, &kind_usage, "the URL is not https://HOST:PORT");
+        if (r >= 0)
+                r = json_get_string(o, "store_csr", &q->store_csr, e);
+        if (r >= 0)
+                r = csr_check(q->store_csr, found, e);
+        if (r >= 0 && !streq(q->name, found))
+                r = fail(e, -EINVAL, &kind_usage, "the certificate request is not for the name of the node");
+        return r;
+}
+
 static int read_request(const json_t *o, struct join_request *q, struct error *e)
 {
-        static const char *const known[] = { "token", "name", "csr", NULL };
+        static const char *const known[] = { "token", "name", "csr", "addresses", "url", "store_csr", NULL };
+        static const char *const of_engine[] = { "token", "name", "csr", NULL };
         const char *token = NULL, *name = NULL, *csr = NULL;
         char found[NODE_NAME_SIZE];
         int r;
@@ -69,6 +115,8 @@ static int read_request(const json_t *o, struct join_request *q, struct error *e
                 r = json_get_string(o, "csr", &csr, e);
         if (r >= 0)
                 r = token_parse(token, &q->token, e);
+        if (r >= 0 && q->token.role == ROLE_ENGINE)
+                r = json_check_members(o, of_engine, "what an engine asks", e);
         if (r >= 0)
                 r = csr_check(csr, found, e);
         if (r >= 0 && !streq(name, found))
@@ -77,7 +125,9 @@ static int read_request(const json_t *o, struct join_request *q, struct error *e
                 return r;
         strcpy(q->name, found);
         q->csr = strdup(csr);
-        return q->csr ? 0 : -ENOMEM;
+        if (!q->csr)
+                return -ENOMEM;
+        return q->token.role == ROLE_CONTROLLER ? read_controller(o, q, e) : 0;
 }
 
 int join_request_parse(const char *text, size_t size, struct join_request *ret, struct error *e)
@@ -90,6 +140,7 @@ int join_request_parse(const char *text, size_t size, struct join_request *ret, 
 
         if (r >= 0)
                 r = read_request(o, &q, &why);
+        q.json = TAKE_PTR(o);
         if (r >= 0) {
                 *ret = TAKE(q, (struct join_request){});
                 return 0;
@@ -102,17 +153,31 @@ int join_request_parse(const char *text, size_t size, struct join_request *ret, 
         return r;
 }
 
-char *join_request_format(const char *token, const char *name, const char *csr)
+char *join_request_format(const char *token, const char *name, const char *csr, const struct controller_setup *controller)
 {
         _cleanup_json_ json_t *o = json_pack("{s:s, s:s, s:s}", "token", token, "name", name, "csr", csr);
+        char url[CLUSTER_TEXT_SIZE];
+        json_t *addresses;
 
-        return o ? json_dumps(o, JSON_COMPACT) : NULL;
+        if (!o)
+                return NULL;
+        if (controller) {
+                addresses = json_array();
+                for (size_t i = 0; controller->addresses[i]; i++)
+                        json_array_append_new(addresses, json_string(controller->addresses[i]));
+                cluster_url(controller->addresses[0], controller->port, url);
+                json_object_set_new(o, "addresses", addresses);
+                json_object_set_new(o, "url", json_string(url));
+                json_object_set_new(o, "store_csr", json_string(controller->store_csr));
+        }
+        return json_dumps(o, JSON_COMPACT);
 }
 
 void join_request_done(struct join_request *q)
 {
         token_done(&q->token);
         free(TAKE_PTR(q->csr));
+        json_decref(TAKE_PTR(q->json));
 }
 
 /* ---- answering ---- */
@@ -129,6 +194,37 @@ static int check_controllers(const json_t *list, struct error *e)
                         return fail(e, -EBADMSG, &kind_fetch, "the controller names a controller that has no URL");
         }
         return n > 0 && n <= ASK_URLS ? 0 : fail(e, -EBADMSG, &kind_fetch, "the controller names %zu controllers", n);
+}
+
+/* "NAME=URL,NAME=URL" for a file that is read line by line. */
+static bool members_valid(const char *text)
+{
+        return *text && !strpbrk(text, " \n\"\\'$`") && strlen(text) < ETCD_MEMBERS_MAX * CLUSTER_TEXT_SIZE;
+}
+
+static int read_answer_to_controller(const json_t *o, struct join_answer *a, struct error *e)
+{
+        json_t *store = NULL, *endpoints = NULL;
+        int r = json_get_string(o, "ca_key", &a->ca_key, e);
+
+        if (r >= 0)
+                r = json_get_object(o, "store", &store, e);
+        if (r >= 0)
+                r = json_get_string(store, "ca", &a->store_ca, e);
+        if (r >= 0)
+                r = json_get_string(store, "ca_key", &a->store_ca_key, e);
+        if (r >= 0)
+                r = json_get_string(store, "certificate", &a->store_certificate, e);
+        if (r >= 0)
+                r = json_get_string(store, "members", &a->members, e);
+        if (r >= 0)
+                r = json_get_array(store, "endpoints", &endpoints, e);
+        if (r >= 0 && !members_valid(a->members))
+                r = fail(e, -EBADMSG, &kind_fetch, "the controller names members of the store that are none");
+        if (r >= 0)
+                r = check_controllers(endpoints, e);
+        a->endpoints = endpoints;
+        return r;
 }
 
 int join_answer_from_json(const json_t *o, struct join_answer *ret, struct error *e)
@@ -151,6 +247,10 @@ int join_answer_from_json(const json_t *o, struct join_answer *ret, struct error
                 r = fail(e, -EBADMSG, &kind_fetch, "the controller answers to no node");
         if (r >= 0)
                 r = check_controllers(controllers, e);
+        if (r < 0)
+                return r;
+        if (a.role == ROLE_CONTROLLER)
+                r = read_answer_to_controller(o, &a, e);
         if (r < 0)
                 return r;
         strcpy(a.name, name);

@@ -31,12 +31,12 @@ said() { # NAME ROLE EPOCH SETTLED VERSION
 said c1 controller 3 true 1
 said e1 engine 3 true 2
 said e2 engine 3 false 2
-c show nodes --json >nodes
+c show nodes --json >nodes.json
 states() { json '" ".join(n["name"] + "=" + n["state"] for n in j["nodes"])'; }
-is "how the nodes stand" "c1=up e1=behind e2=switching e3=silent" "$(states <nodes)"
-is "and which it is itself" "3 c1" "$(json '"%d %s" % (j["epoch"], " ".join(n["name"] for n in j["nodes"] if n["self"]))' <nodes)"
-is "what a node has said" "1 7 True 3 0" "$(json '" ".join(str(j["nodes"][0][k]) for k in ("version", "generation", "confirmed", "epoch", "joined"))' <nodes)"
-is "nothing is known of one that was silent" "[null, null, null, null]" "$(json '[j["nodes"][3][k] for k in ("version", "generation", "confirmed", "epoch")]' <nodes)"
+is "how the nodes stand" "c1=up e1=behind e2=switching e3=silent" "$(states <nodes.json)"
+is "and which it is itself" "3 c1" "$(json '"%d %s" % (j["epoch"], " ".join(n["name"] for n in j["nodes"] if n["self"]))' <nodes.json)"
+is "what a node has said" "1 7 True 3 0" "$(json '" ".join(str(j["nodes"][0][k]) for k in ("version", "generation", "confirmed", "epoch", "joined"))' <nodes.json)"
+is "nothing is known of one that was silent" "[null, null, null, null]" "$(json '[j["nodes"][3][k] for k in ("version", "generation", "confirmed", "epoch")]' <nodes.json)"
 has "as a table" 'e1 +engine +behind +2 +7' "$(c show nodes)"
 cluster_record c1 3 '{"from":3,"to":3}'
 is "one that joined after the snapshot" "True fenced" "$(c show nodes --json | json '"%s %s" % (j["nodes"][3]["fenced"], j["nodes"][3]["state"])')"
@@ -158,7 +158,8 @@ fails 2 usage "no controller" joins e3 "$good"
 fails 2 usage "an address that is none" joins e3 "http://127.0.0.1:$port" "$good"
 secret=$(echo "$good" | cut -d- -f4)
 fails 3 token-refused "another secret" joins e3 "$url" "$(echo "$good" | sed "s/$secret/$(echo "$secret" | tr 0-9a-f 1-9a-f0)/")"
-fails 3 token-refused "another role" joins e3 "$url" "$(echo "$good" | sed s/engine/controller/)"
+fails 3 token-refused "another role" joins e3 "$url" "$(echo "$good" | sed s/engine/controller/)" --address 127.0.0.1
+fails 2 usage "a controller must say where it is" joins e3 "$url" "$(new_token --role controller)"
 short=$(new_token --ttl 1s)
 sleep 1.1
 fails 3 token-refused "one that has expired" joins e3 "$url" "$short"

@@ -34,7 +34,7 @@ start_etcd() {
 # DATA PATH BODY
 ask_store() {
         curl -sS --max-time 20 --cacert "$1/cluster/store-ca.pem" --cert "$1/cluster/store.pem" --key "$1/cluster/store.key" \
-                -d "$3" "$(tail -n 1 "$1/cluster/store.endpoints")$2"
+                -d "$3" "$(head -n 1 "$1/cluster/store.endpoints")$2"
 }
 store_put() { ask_store "$1" /v3/kv/put "{\"key\":\"$(printf %s "$2" | base64 -w0)\",\"value\":\"$(printf %s "$3" | base64 -w0)\"}" >/dev/null; }
 store_get() {

@@ -4,6 +4,7 @@
 #include "fuzz.h"
 
 #include "cluster/ask.h"
+#include "cluster/etcd_members.h"
 #include "cluster/join.h"
 
 static void try_request(const char *text, size_t n)
@@ -17,6 +18,7 @@ static void try_request(const char *text, size_t n)
         }
         must(node_name_valid(q.name) && (q.token.role == ROLE_ENGINE || q.token.role == ROLE_CONTROLLER));
         must(q.csr && strlen(q.csr) <= PEM_MAX);
+        must((q.token.role == ROLE_CONTROLLER) == (q.store_csr && q.addresses[0] && *q.url));
         join_request_done(&q);
 }
 
@@ -33,6 +35,8 @@ static void try_answer(const char *text, size_t n)
                 return;
         }
         must(node_name_valid(a.name) && (a.role == ROLE_ENGINE || a.role == ROLE_CONTROLLER) && a.certificate);
+        must((a.role == ROLE_CONTROLLER) == (a.ca_key && a.store_ca && a.store_certificate && a.members && a.endpoints));
+        must(!a.members || !strpbrk(a.members, "\n\"' "));
         must(json_array_size(a.controllers) > 0 && json_array_size(a.controllers) <= ASK_URLS);
 }
 
@@ -46,10 +50,23 @@ static void try_url(const char *text)
         must(controller_url(url, again) >= 0 && streq(url, again));
 }
 
+static void try_members(const char *text, size_t n)
+{
+        struct etcd_members m;
+
+        if (etcd_members_parse(text, n, &m, NULL) < 0)
+                return;
+        must(m.n > 0 && m.n <= ETCD_MEMBERS_MAX);
+        for (size_t i = 0; i < m.n; i++) {
+                must((!*m.list[i].name || node_name_valid(m.list[i].name)) && startswith(m.list[i].peer, "https://"));
+                must(etcd_members_find(&m, m.list[i].peer) && !strpbrk(m.list[i].client, "\n ,="));
+        }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct input in = { data, size };
-        uint8_t what = take_byte(&in) % 3;
+        uint8_t what = take_byte(&in) % 4;
         size_t n;
         _cleanup_free_ char *text = take_bytes(&in, in.size, what == 2, &n);
 
@@ -57,7 +74,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 try_request(text, n);
         else if (what == 1)
                 try_answer(text, n);
-        else
+        else if (what == 2)
                 try_url(text);
+        else
+                try_members(text, n);
         return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a machine that wants to become a node and a controller say to each other. */
 #include "cluster/ask.h"
+#include "cluster/etcd_members.h"
 #include "cluster/join.h"
 #include "slot/kinds.h"
 #include "suite.h"
@@ -79,7 +80,7 @@ static void teardown(void)
 
 START_TEST(a_request_goes_round)
 {
-        _cleanup_free_ char *text = join_request_format(token, "e1", csr);
+        _cleanup_free_ char *text = join_request_format(token, "e1", csr, NULL);
         _cleanup_join_request_ struct join_request q = {};
 
         ck_assert_int_eq(join_request_parse(text, strlen(text), &q, NULL), 0);
@@ -113,7 +114,7 @@ static const struct {
 
 START_TEST(a_wrong_request_is_refused)
 {
-        _cleanup_free_ char *good = join_request_format(token, "e1", csr), *text = NULL;
+        _cleanup_free_ char *good = join_request_format(token, "e1", csr, NULL), *text = NULL;
         _cleanup_json_ json_t *o = json_loads(good, 0, NULL);
         _cleanup_error_ struct error e = {};
         struct join_request q, before;
@@ -134,7 +135,7 @@ END_TEST
 
 START_TEST(what_is_too_large_is_refused)
 {
-        _cleanup_free_ char *text = calloc(1, JOIN_REQUEST_MAX + 2), *good = join_request_format(token, "e1", csr);
+        _cleanup_free_ char *text = calloc(1, JOIN_REQUEST_MAX + 2), *good = join_request_format(token, "e1", csr, NULL);
         struct join_request q;
 
         memset(text, ' ', JOIN_REQUEST_MAX + 1);
@@ -151,12 +152,27 @@ END_TEST
         "\"https://a:1\",\"https://b:1\",\"https://c:1\",\"https://d:1\",\"https://e:1\",\"https://f:1\",\"https://g:1\","  \
         "\"https://h:1\",\"https://i:1\""
 
+#define STORE(members, endpoint)                                                                                            \
+        "{\"ca\":\"x\",\"ca_key\":\"x\",\"certificate\":\"x\",\"members\":\"" members "\",\"endpoints\":[\"" endpoint "\"]" \
+                                                                                                                      "}"
+#define CONTROLLER(more)                                                                                                    \
+        "{\"name\":\"c2\",\"role\":\"controller\",\"epoch\":3,\"certificate\":\"x\",\"controllers\":[\"https://"            \
+        "c1:8443\"]," more "}"
+
 static const struct {
         const char *text;
         bool good;
 } answers[] = {
         { ANSWER("engine", "\"https://c1:8443\""), true },
-        { ANSWER("controller", "\"https://c1:8443\",\"https://c2:8443\""), true },
+        { ANSWER("engine", "\"https://c1:8443\",\"https://c2:8443\""), true },
+        { ANSWER("controller", "\"https://c1:8443\""), false },
+        { CONTROLLER("\"ca_key\":\"x\",\"store\":" STORE("c1=https://c1:2380", "https://c1:2379")), true },
+        { CONTROLLER("\"store\":" STORE("c1=https://c1:2380", "https://c1:2379")), false },
+        { CONTROLLER("\"ca_key\":\"x\",\"store\":[]"), false },
+        { CONTROLLER("\"ca_key\":\"x\",\"store\":" STORE("", "https://c1:2379")), false },
+        { CONTROLLER("\"ca_key\":\"x\",\"store\":" STORE("c1=https://c1:2380\\nETCD_DATA_DIR=/etc", "https://c1:2379")),
+          false },
+        { CONTROLLER("\"ca_key\":\"x\",\"store\":" STORE("c1=https://c1:2380", "c1:2379")), false },
         { ANSWER("operator", "\"https://c1:8443\""), false },
         { ANSWER("standalone", "\"https://c1:8443\""), false },
         { ANSWER("engine", ""), false },
@@ -185,6 +201,69 @@ START_TEST(an_answer_is_checked)
 }
 END_TEST
 
+/* A controller says more; an engine may not. */
+START_TEST(a_controller_says_where_it_is)
+{
+        static const char *const addresses[] = { "192.0.2.1", "c2", "2001:db8::1", NULL };
+        const struct controller_setup controller = { .addresses = addresses, .port = 1, .store_csr = csr };
+        _cleanup_free_ char *of_engine = join_request_format(token, "e1", csr, &controller), *text;
+        _cleanup_join_request_ struct join_request q = {};
+        struct join_request none;
+
+        ck_assert_int_eq(join_request_parse(of_engine, strlen(of_engine), &none, NULL), -EINVAL);
+        text = join_request_format("bootmgr-controller-0a0a0a0a0a0a0a0a-1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b-"
+                                   "2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c",
+                                   "e1", csr, &controller);
+        ck_assert_int_eq(join_request_parse(text, strlen(text), &q, NULL), 0);
+        ck_assert_str_eq(q.url, "https://192.0.2.1:1");
+        ck_assert_str_eq(q.store_csr, csr);
+        ck_assert(streq(q.addresses[0], addresses[0]) && streq(q.addresses[2], addresses[2]) && !q.addresses[3]);
+        for (size_t n = 0; n < 3; n++) {
+                static const char *const bad[] = { "a b", "", "x,DNS:evil" };
+                const char *const wrong_addresses[] = { bad[n], NULL };
+                const struct controller_setup wrong_one = { .addresses = wrong_addresses, .port = 1, .store_csr = csr };
+                _cleanup_free_ char *body = join_request_format(
+                        "bootmgr-controller-0a0a0a0a0a0a0a0a-1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b-"
+                        "2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c2c",
+                        "e1", csr, &wrong_one);
+
+                ck_assert_int_lt(join_request_parse(body, strlen(body), &none, NULL), 0);
+        }
+}
+END_TEST
+
+#define MEMBER "{\"ID\":\"7\",\"name\":\"c1\",\"peerURLs\":[\"https://c1:2380\"],\"clientURLs\":[\"https://c1:2379\"]}"
+
+/* What etcd 3.4 has answered, and what it has not. */
+START_TEST(members_of_etcd_are_checked)
+{
+        static const char *const bad[] = {
+                "",
+                "[]",
+                "{}",
+                "{\"members\":[]}",
+                "{\"members\":[1]}",
+                "{\"members\":[{\"ID\":\"x\",\"peerURLs\":[\"https://c1:2380\"]}]}",
+                "{\"members\":[{\"ID\":\"7\"}]}",
+                "{\"members\":[{\"ID\":\"7\",\"peerURLs\":[\"http://c1:2380\"]}]}",
+                "{\"members\":[{\"ID\":\"7\",\"peerURLs\":[\"https://c1:2380,c9=https://evil:1\"]}]}",
+                "{\"members\":[{\"ID\":\"7\",\"name\":\"../x\",\"peerURLs\":[\"https://c1:2380\"]}]}",
+        };
+        static const char good[] = "{\"header\":{\"cluster_id\":\"1\"},\"members\":[" MEMBER
+                                   ",{\"ID\":\"18446744073709551615\","
+                                   "\"peerURLs\":[\"https://c2:2380\"],\"isLearner\":true}]}";
+        struct etcd_members m;
+
+        ck_assert_int_eq(etcd_members_parse(good, strlen(good), &m, NULL), 0);
+        ck_assert(m.n == 2 && m.list[0].id == 7 && !m.list[0].learner && m.list[1].id == UINT64_MAX && m.list[1].learner);
+        ck_assert(streq(m.list[0].name, "c1") && streq(m.list[0].client, "https://c1:2379") && !*m.list[1].name);
+        ck_assert_ptr_eq(etcd_members_find(&m, "https://c2:2380"), &m.list[1]);
+        ck_assert_ptr_null(etcd_members_find(&m, "https://c3:2380"));
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+                ck_assert_int_eq(etcd_members_parse(bad[i], strlen(bad[i]), &m, NULL), -EBADMSG);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("join");
@@ -196,6 +275,8 @@ int main(void)
         tcase_add_test(t, a_request_goes_round);
         tcase_add_loop_test(t, a_wrong_request_is_refused, 0, ARRAY_SIZE(wrong));
         tcase_add_test(t, what_is_too_large_is_refused);
+        tcase_add_test(t, a_controller_says_where_it_is);
+        tcase_add_test(t, members_of_etcd_are_checked);
         tcase_add_loop_test(t, an_answer_is_checked, 0, ARRAY_SIZE(answers));
         suite_add_tcase(s, t);
         return suite_run(s);
