@@ -14,8 +14,10 @@
 #include "cluster/change.h"
 #include "cluster/home.h"
 #include "cluster/nodes.h"
+#include "cluster/renew.h"
 #include "slot/kinds.h"
 
+#define REQUEST_MAX      KIB(256) /* a body of 64 KiB, and its escapes */
 #define PROMOTE_PATIENCE (60 * USEC_PER_SEC)
 
 static const struct column columns[] = {
@@ -245,7 +247,14 @@ int verb_node_join(struct verb_args *args, struct error *e)
         return r < 0 ? r : join_as_configured(cli, args, text, n, e);
 }
 
-/* What bootmgrd was asked. */
+/* What bootmgrd hands over on standard input. */
+static int read_request(char **ret, size_t *ret_size, struct error *e)
+{
+        int r = file_read(AT_FDCWD, "/dev/stdin", REQUEST_MAX, ret, ret_size);
+
+        return r < 0 ? fail(e, r, &kind_usage, "cannot read what is asked: %s", error_text(r)) : 0;
+}
+
 int verb_cluster_admit(struct verb_args *args, struct error *e)
 {
         struct cli *cli = cli_from(args);
@@ -257,11 +266,8 @@ int verb_cluster_admit(struct verb_args *args, struct error *e)
         size_t size;
         int r = cluster_load(args, &config, &data, e);
 
-        if (r >= 0) {
-                r = file_read(AT_FDCWD, "/dev/stdin", JOIN_REQUEST_MAX, &text, &size);
-                if (r < 0)
-                        fail(e, r, &kind_usage, "cannot read what is asked: %s", error_text(r));
-        }
+        if (r >= 0)
+                r = read_request(&text, &size, e);
         if (r >= 0)
                 r = cluster_must_control(data, e);
         if (r >= 0)
@@ -269,6 +275,51 @@ int verb_cluster_admit(struct verb_args *args, struct error *e)
         if (r >= 0)
                 r = cluster_admit(data, &request, now_realtime(), &answer, e);
         return r < 0 ? r : cli_print_json(cli, json_incref(answer));
+}
+
+int verb_cluster_renew(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_config_ struct config config = {};
+        _cleanup_renew_request_ struct renew_request request = {};
+        _cleanup_free_ char *text = NULL;
+        _cleanup_json_ json_t *answer = NULL;
+        const char *data;
+        size_t size;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r >= 0)
+                r = read_request(&text, &size, e);
+        if (r >= 0)
+                r = cluster_must_control(data, e);
+        if (r >= 0)
+                r = renew_request_parse(text, size, &request, e);
+        if (r >= 0)
+                r = cluster_renew(data, &request, now_realtime(), &answer, e);
+        return r < 0 ? r : cli_print_json(cli, json_incref(answer));
+}
+
+int verb_node_renew(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_config_ struct config config = {};
+        char when[TIME_TEXT_SIZE];
+        uint64_t expires;
+        bool renewed;
+        const char *data;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r >= 0)
+                r = node_renew(data, verb_has(args, "force"), now_realtime(), &expires, &renewed, e);
+        if (r < 0)
+                return r;
+        format_time(expires, when);
+        if (cli->json)
+                return cli_print_json(cli,
+                                      json_pack("{s:s, s:b, s:s}", "result", "done", "renewed", renewed, "expires", when));
+        return cli_done(cli,
+                        renewed ? "a new certificate, valid until %s" : "nothing is due: the certificate is valid until %s",
+                        when);
 }
 
 /* Of bootmgr-etcd.service, once etcd runs. */

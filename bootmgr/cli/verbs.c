@@ -159,6 +159,11 @@ static const struct verb_option join_options[] = {
         {},
 };
 
+static const struct verb_option renew_options[] = {
+        { "force", NULL, "also when it is not due" },
+        {},
+};
+
 const struct verb cli_verbs[] = {
         { "status", NULL, 0, 0, NULL, "what runs, what boots next, what can be gone back to", .run = verb_status },
         { "upgrade system", "FILE|URL", 1, 1, upgrade_options, "install a bundle into the other slot and boot it on trial",
@@ -205,6 +210,7 @@ const struct verb cli_verbs[] = {
         { "node join", "[URL]... [TOKEN]", 0, -1, join_options, "make this machine a node of a cluster",
           .run = verb_node_join },
         { "node delete", "NAME", 1, 1, NULL, "take a node out of the cluster, on a controller", .run = verb_node_delete },
+        { "node renew", NULL, 0, 0, renew_options, "renew this node's certificate, when it is due", .run = verb_node_renew },
         { "shell", NULL, 0, 0, NULL, "a prompt for the same words", .run = verb_shell },
         { "completion bash", NULL, 0, 0, NULL, "print the completion for bash", .run = verb_completion_bash },
         { "help", "[WORD]...", 0, -1, NULL, "show help", .run = verb_show_help },
@@ -215,6 +221,8 @@ const struct verb cli_verbs[] = {
         { "check-health", NULL, 0, 0, NULL, "run the health checks", true, verb_check_health },
         { "wait-confirmed", NULL, 0, 0, NULL, "wait for the confirmation, else roll back", true, verb_wait_confirmed },
         { "cluster admit", NULL, 0, 0, NULL, "let a machine in that asks on standard input", true, verb_cluster_admit },
+        { "cluster renew", NULL, 0, 0, NULL, "renew the certificate of the node on standard input", true,
+          verb_cluster_renew },
         { "cluster promote", NULL, 0, 0, NULL, "let this controller's etcd count", true, verb_cluster_promote },
         { "confirm", NULL, 0, 0, NULL, "confirm the running slot", true, verb_confirm },
         { "cluster found", NULL, 0, 0, NULL, "write the first record of a cluster", true, verb_cluster_found },

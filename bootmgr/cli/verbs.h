@@ -38,6 +38,7 @@ int verb_cluster_token(struct verb_args *args, struct error *e);
 int verb_cluster_found(struct verb_args *args, struct error *e);
 int verb_cluster_step(struct verb_args *args, struct error *e);
 int verb_node_join(struct verb_args *args, struct error *e);
+int verb_node_renew(struct verb_args *args, struct error *e);
 int verb_node_delete(struct verb_args *args, struct error *e);
 int verb_show_nodes(struct verb_args *args, struct error *e);
 int verb_shell(struct verb_args *args, struct error *e);
@@ -50,6 +51,7 @@ int verb_switch_at_shutdown(struct verb_args *args, struct error *e);
 int verb_check_health(struct verb_args *args, struct error *e);
 int verb_wait_confirmed(struct verb_args *args, struct error *e);
 int verb_cluster_admit(struct verb_args *args, struct error *e);
+int verb_cluster_renew(struct verb_args *args, struct error *e);
 int verb_cluster_promote(struct verb_args *args, struct error *e);
 int verb_confirm(struct verb_args *args, struct error *e);
 

@@ -385,6 +385,47 @@ int certificate_fingerprint(const char *certificate, uint8_t fingerprint[static 
         return fingerprint_of(x, fingerprint);
 }
 
+/* What every controller's has is left out: its name, and this host. */
+static void add_alternative(struct buf *b, const GENERAL_NAME *name, const char *own)
+{
+        char text[INET6_ADDRSTRLEN + NODE_NAME_SIZE] = "";
+        const unsigned char *data;
+        int n;
+
+        if (name->type == GEN_DNS) {
+                data = ASN1_STRING_get0_data(name->d.dNSName);
+                n = ASN1_STRING_length(name->d.dNSName);
+                if (n > 0 && n < NODE_NAME_SIZE)
+                        memcpy(text, data, (size_t)n);
+        } else if (name->type == GEN_IPADD) {
+                data = ASN1_STRING_get0_data(name->d.iPAddress);
+                n = ASN1_STRING_length(name->d.iPAddress);
+                if (n == 4 || n == 16)
+                        inet_ntop(n == 4 ? AF_INET : AF_INET6, data, text, sizeof(text));
+        }
+        if (*text && !streq(text, own) && !streq(text, "localhost") && !streq(text, "127.0.0.1") && !streq(text, "::1"))
+                buf_printf(b, "%s\n", text);
+}
+
+int certificate_addresses(const char *certificate, char **ret, struct error *e)
+{
+        _cleanup_x509_ X509 *x = read_certificate(certificate);
+        GENERAL_NAMES *names = x ? X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL) : NULL;
+        struct certificate c = {};
+        struct buf b = {};
+
+        if (!x || !read_subject(x, &c)) {
+                GENERAL_NAMES_free(names);
+                return fail(e, -EBADMSG, &kind_certificate, "the certificate names no node and role");
+        }
+        buf_puts(&b, "");
+        for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+                add_alternative(&b, sk_GENERAL_NAME_value(names, i), c.name);
+        GENERAL_NAMES_free(names);
+        *ret = buf_take(&b);
+        return *ret ? 0 : -ENOMEM;
+}
+
 static int digest_of_key(EVP_PKEY *key, uint8_t digest[static SHA256_SIZE], struct error *e)
 {
         unsigned char *der = NULL;

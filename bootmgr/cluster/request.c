@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cluster/request.h"
 
+#include "base/buf.h"
 #include "base/text.h"
 #include "cluster/coordinator.h"
 #include "slot/kinds.h"
@@ -220,6 +221,20 @@ int request_admit(const struct cluster_view *view, const char *name, const struc
                      name);
                 return fail_hint(e, "an operator deletes it (bootmgr node delete %s), then it may join anew", name);
         }
+        *ret = n;
+        return 0;
+}
+
+int request_admit_key(const struct cluster_view *view, const char *name, const uint8_t key[static DIGEST_SIZE],
+                      const struct cluster_node **ret, struct error *e)
+{
+        const struct cluster_node *n;
+        int r = request_admit(view, name, &n, e);
+
+        if (r < 0)
+                return r;
+        if (!is_all_zero(n->member.key, DIGEST_SIZE) && memcmp(n->member.key, key, DIGEST_SIZE) != 0)
+                return fail(e, -ENOENT, &kind_not_authorized, "this certificate is not that of the member %s", name);
         *ret = n;
         return 0;
 }

@@ -38,6 +38,10 @@ int request_delete(const struct cluster_view *view, const char *name, struct pla
 
 /* From a node that was let in by its certificate as `name`. -ENOENT: no member; kind joined-after-snapshot: refused. */
 int request_admit(const struct cluster_view *view, const char *name, const struct cluster_node **ret, struct error *e);
+/* The same, where the public key of its certificate is known: that of a node that was deleted is not that of another one
+ * which has its name now. kind_not_authorized. */
+int request_admit_key(const struct cluster_view *view, const char *name, const uint8_t key[static DIGEST_SIZE],
+                      const struct cluster_node **ret, struct error *e);
 /* A vote is written once. For another operation than the open one: success, and nothing is written. */
 int request_vote(const struct cluster_view *view, const char *name, const uint8_t id[static CLUSTER_ID_SIZE],
                  const struct vote *vote, struct plan *plan, struct error *e);

@@ -121,6 +121,7 @@ static const struct route routes[] = {
         { "/api/cluster/node/vote", "POST", RIGHT_READ, handle_node_vote },
         { "/api/cluster/node/status", "POST", RIGHT_READ, handle_node_status },
         { BUNDLES_PATH, "GET", RIGHT_READ, handle_bundle },
+        { "/api/cluster/renew", "POST", RIGHT_READ, handle_node, { "cluster", "renew" }, .view = view_printed },
         { "/api/events", "GET", RIGHT_READ, handle_events },
         { "/metrics", "GET", RIGHT_READ, handle_metrics },
         { "/healthz", "GET", RIGHT_NONE, handle_health },

@@ -53,13 +53,15 @@ void api_forget(struct api *api, struct http_request *r);
 /* Runs `bootmgr` for the request and whoever asks the same with the same id; its body moves in. */
 void api_call(struct api *api, struct http_request *r, struct api_body *body);
 
-/* The same, which reads the request's body. */
-void api_call_with_body(struct api *api, struct http_request *r);
+/* The same, which reads `input`: the request's body, or who asks and the body. */
+void api_call_with(struct api *api, struct http_request *r, const char *input, size_t size);
 /* How many wait for that route. */
 unsigned api_count_calls(const struct api *api, const struct route *route);
 
 void handle_ca(struct api *api, struct http_request *r);
 void handle_join(struct api *api, struct http_request *r);
+/* A node asks as itself: its certificate says which. `bootmgr` reads {"name", "role", "key", "body"}. */
+void handle_node(struct api *api, struct http_request *r);
 
 void api_calls_done(struct api *api); /* no task is looked at any more */
 

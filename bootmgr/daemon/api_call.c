@@ -269,10 +269,10 @@ void api_call(struct api *api, struct http_request *r, struct api_body *body)
                 begin(api, r, body, -1);
 }
 
-void api_call_with_body(struct api *api, struct http_request *r)
+void api_call_with(struct api *api, struct http_request *r, const char *input, size_t size)
 {
         struct api_body none = {};
-        int fd = task_input(r->body.data ?: "", r->body.size);
+        int fd = task_input(input, size);
 
         if (fd < 0) {
                 http_answer_json(r, 500, NULL);

@@ -201,6 +201,9 @@ static int read_subject(const gnutls_datum_t *der, struct identity *ret, struct 
                 r = get_name(certificate, OID_CN, identity.name, sizeof(identity.name));
         if (r >= 0)
                 r = get_name(certificate, OID_OU, identity.role, sizeof(identity.role));
+        if (r >= 0 && gnutls.x509_crt_get_key_id(certificate, GNUTLS_KEYID_USE_SHA256, identity.key,
+                                                 &(size_t){ sizeof(identity.key) }) < 0)
+                r = -EINVAL;
         gnutls.x509_crt_deinit(certificate);
         if (r < 0 || !is_name(identity.name))
                 return fail(e, -EACCES, &kind_not_authenticated,

@@ -15,6 +15,7 @@ struct identity {
         char name[IDENTITY_NAME_SIZE];
         char role[16]; /* "operator", "controller", "engine", "token" */
         enum right right;
+        uint8_t key[32]; /* SHA-256 of the public key of the certificate (SubjectPublicKeyInfo); zeros: a token */
 };
 
 struct bearer {

@@ -17,7 +17,7 @@
         X(resume_connection) X(run) X(start_daemon) X(stop_daemon) X(suspend_connection)
 #define GNUTLS_FUNCTIONS(X)                                                                                            \
         X(certificate_get_peers) X(certificate_verify_peers) X(hash_fast) X(memcmp) X(x509_crt_deinit)                 \
-        X(x509_crt_get_dn_by_oid) X(x509_crt_import) X(x509_crt_init)
+        X(x509_crt_get_dn_by_oid) X(x509_crt_get_key_id) X(x509_crt_import) X(x509_crt_init)
 /* clang-format on */
 
 struct microhttpd {

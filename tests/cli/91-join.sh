@@ -145,6 +145,7 @@ has "is told so" 'already, as e1' "$(cat out)"
 fails 2 usage "under another name, too" on e1 node join "$url" "$(new_token)" --name e7
 ok "deleted" c node delete e1
 before=$(key e1)
+cp -r e1 former
 ok "it joins anew" joins e1 "$url" "$(new_token)"
 is "with a new key" 1 "$([ "$before" = "$(key e1)" ]; echo $?)"
 fails 2 usage "a name that is taken" joins e2 "$url" "$(new_token)"
@@ -238,6 +239,40 @@ is "by hand, with a token" 200 "$(ask_to_join <first)"
 is "the same request again" 200 "$(ask_to_join <first)"
 request "$good" e4 "$(csr e4)" | refused "the same token for another key" 409 token-refused
 is "and no key, and no secret, is in any answer" "ca certificate controllers epoch name role" "$(ask_to_join <first >/dev/null; json '" ".join(sorted(j))' <answer)"
+
+# ---- renewing ----
+
+is "nothing is due" "False" "$(on e1 node renew --json | json 'str(j["renewed"])')"
+before=$(key e1) old=$(openssl x509 -in e1/cluster/node.pem -noout -serial)
+is "but it can be had" "True" "$(on e1 node renew --force --json | json 'str(j["renewed"])')"
+is "a new certificate" 1 "$([ "$old" = "$(openssl x509 -in e1/cluster/node.pem -noout -serial)" ]; echo $?)"
+is "for the old key" "$before" "$(openssl x509 -in e1/cluster/node.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum | cut -d' ' -f1)"
+ok "that is one of the cluster" openssl verify -x509_strict -purpose sslclient -CAfile ca e1/cluster/node.pem
+has "for the same engine" 'OU = engine, CN = e1' "$(openssl x509 -in e1/cluster/node.pem -noout -subject)"
+ok "with which it goes on" on e1 show nodes
+fails 3 not-authorized "who had the name before is told nothing new" on former node renew --force
+renew() { # WHAT STATUS KIND WHO, body on stdin
+        found="$(curl -s -o answer -w '%{http_code}' --cacert ca --cert "$4/cluster/node.pem" --key "$4/cluster/node.key" --data-binary @- "$url/api/cluster/renew") $(json 'j["kind"]' <answer)"
+        is "$1" "$2 $3" "$found"
+}
+asked() { python3 -c 'import json, sys; print(json.dumps({"csr": sys.argv[1]}))' "$1"; }
+asked "$(csr e2)" | renew "an engine that says it is another" 403 not-authorized e3
+asked "$(csr e3)" | renew "another key" 400 usage e3
+asked nonsense | renew "no request" 409 certificate-refused e3
+printf '\377' | renew "no text" 400 usage e3
+printf '{"csr":"","name":"e2"}' | renew "what nobody knows" 400 usage e3
+asked "$(openssl req -new -key c1/cluster/node.key -subj /CN=c1)" | renew "a controller does that itself" 400 usage c1
+is "nobody asks without a certificate" 401 "$(asked "$(csr e3)" | curl -s -o answer -w '%{http_code}' --cacert ca --data-binary @- "$url/api/cluster/renew")"
+store_get c1 bootmgr/nodes/e3 | sed 's/"joined":4/"joined":3/' >fenced
+store_put c1 bootmgr/nodes/e3 "$(cat fenced)"
+fails 3 joined-after-snapshot "one that is fenced" on e3 node renew --force
+ok "deleted" c node delete e3
+fails 3 not-authorized "has no certificate any more that can be renewed" on e3 node renew --force
+is "a controller renews its own" "True" "$(c node renew --force --json | json 'str(j["renewed"])')"
+ok "the node's" openssl verify -x509_strict -purpose sslserver -CAfile ca c1/cluster/node.pem
+ok "and the store's" c show nodes
+has "at the same addresses" 'IP Address:127.0.0.1' "$(openssl x509 -in c1/cluster/node.pem -noout -ext subjectAltName)"
+fails 2 usage "a machine that is no node has none" a node renew
 
 # A rack that is switched on
 for i in $(seq 12); do new_token >"rack$i.token"; done

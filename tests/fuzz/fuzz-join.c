@@ -6,6 +6,7 @@
 #include "cluster/ask.h"
 #include "cluster/etcd_members.h"
 #include "cluster/join.h"
+#include "cluster/renew.h"
 
 static void try_request(const char *text, size_t n)
 {
@@ -63,10 +64,23 @@ static void try_members(const char *text, size_t n)
         }
 }
 
+static void try_renewal(const char *text, size_t n)
+{
+        _cleanup_error_ struct error e = {};
+        struct renew_request q;
+
+        if (renew_request_parse(text, n, &q, &e) < 0) {
+                must(e.message && e.kind && e.kind->exit_status != 1);
+                return;
+        }
+        must(node_name_valid(q.name) && q.csr);
+        renew_request_done(&q);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct input in = { data, size };
-        uint8_t what = take_byte(&in) % 4;
+        uint8_t what = take_byte(&in) % 5;
         size_t n;
         _cleanup_free_ char *text = take_bytes(&in, in.size, what == 2, &n);
 
@@ -76,7 +90,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 try_answer(text, n);
         else if (what == 2)
                 try_url(text);
-        else
+        else if (what == 3)
                 try_members(text, n);
+        else
+                try_renewal(text, n);
         return 0;
 }

@@ -261,6 +261,35 @@ START_TEST(serials_and_fingerprints_differ)
 }
 END_TEST
 
+START_TEST(what_a_certificate_is_for_can_be_read_again)
+{
+        static const char *const addresses[] = { "192.0.2.7", "c1.example.com", "2001:db8::1", NULL };
+        _cleanup_free_ char *certificate = issue("c1", ROLE_CONTROLLER, addresses, NOW), *csr = NULL, *of_engine,
+                            *found = NULL;
+        _cleanup_pem_ char *key = NULL;
+        uint8_t of_csr[SHA256_SIZE], of_certificate[SHA256_SIZE], of_ca[SHA256_SIZE];
+        char *again;
+
+        ck_assert_int_eq(certificate_addresses(certificate, &found, NULL), 0);
+        ck_assert_str_eq(found, "192.0.2.7\nc1.example.com\n2001:db8::1\n");
+        of_engine = issue("e1", ROLE_ENGINE, NULL, NOW);
+        free(TAKE_PTR(found));
+        ck_assert_int_eq(certificate_addresses(of_engine, &found, NULL), 0);
+        ck_assert_str_eq(found, "");
+        ck_assert_int_eq(certificate_addresses("no certificate", &again, NULL), -EBADMSG);
+        ck_assert_int_eq(key_make(&key, NULL), 0);
+        ck_assert_int_eq(csr_make(key, "c1", &csr, NULL), 0);
+        ck_assert_int_eq(ca_issue(ca_key, ca, csr, "c1", ROLE_CONTROLLER, NULL, NOW, &again, NULL), 0);
+        ck_assert_int_eq(csr_key_digest(csr, of_csr, NULL), 0);
+        ck_assert_int_eq(certificate_key_digest(again, of_certificate, NULL), 0);
+        ck_assert_int_eq(certificate_key_digest(ca, of_ca, NULL), 0);
+        ck_assert_mem_eq(of_csr, of_certificate, sizeof(of_csr));
+        ck_assert(memcmp(of_csr, of_ca, sizeof(of_csr)) != 0);
+        ck_assert_int_eq(csr_key_digest("no request", of_csr, NULL), -EBADMSG);
+        free(again);
+}
+END_TEST
+
 static void make_token(enum node_role role, struct token *t, struct token_record *record)
 {
         uint8_t fingerprint[SHA256_SIZE];
@@ -287,6 +316,7 @@ START_TEST(tokens_go_through_text)
         dump = json_dumps(j, 0);
         ck_assert_int_eq(token_record_from_json(j, &read, NULL), 0);
         ck_assert_int_eq(token_check(&again, &read, NOW - 1, NULL), 0);
+        ck_assert_str_eq(read.used_by, "");
         ck_assert_int_eq(token_check(&again, &read, NOW, NULL), -EKEYEXPIRED);
         text[strlen(PREFIX_AND_ROLE(_i)) + 17 + 32] = '\0'; /* what is kept must not hold the secret */
         ck_assert_ptr_null(strstr(dump, text + strlen(PREFIX_AND_ROLE(_i)) + 17));
@@ -367,6 +397,7 @@ int main(void)
         tcase_add_loop_test(t, requests_are_checked, 0, 13);
         tcase_add_test(t, a_request_decides_nothing);
         tcase_add_test(t, serials_and_fingerprints_differ);
+        tcase_add_test(t, what_a_certificate_is_for_can_be_read_again);
         tcase_add_loop_test(t, tokens_go_through_text, 0, 2);
         tcase_add_test(t, other_tokens_are_refused);
         tcase_add_test(t, base64_there_and_back);

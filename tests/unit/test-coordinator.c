@@ -534,6 +534,22 @@ START_TEST(a_name_belongs_to_a_key)
 }
 END_TEST
 
+START_TEST(a_node_is_let_in_by_its_key)
+{
+        const uint8_t key[DIGEST_SIZE] = { 7 }, other[DIGEST_SIZE] = { 8 };
+        const struct cluster_node *n = NULL;
+        _cleanup_error_ struct error e = {};
+
+        ck_assert_int_eq(request_admit_key(&view, "e4", other, &n, NULL), 0); /* it was made by hand: no key is known */
+        memcpy(view.nodes[4].member.key, key, sizeof(key));
+        ck_assert_int_eq(request_admit_key(&view, "e4", key, &n, NULL), 0);
+        ck_assert_ptr_eq(n, &view.nodes[4]);
+        ck_assert_int_lt(request_admit_key(&view, "e4", other, &n, &e), 0);
+        ck_assert_ptr_eq(e.kind, &kind_not_authorized);
+        ck_assert_int_lt(request_admit_key(&view, "nobody", key, &n, NULL), 0);
+}
+END_TEST
+
 START_TEST(a_fenced_node_is_told_so)
 {
         const struct vote yes = { .yes = true };
@@ -594,6 +610,7 @@ int main(void)
         tcase_add_test(t, opening_is_idempotent_by_its_id);
         tcase_add_test(t, membership_is_frozen_while_an_operation_is_open);
         tcase_add_test(t, a_name_belongs_to_a_key);
+        tcase_add_test(t, a_node_is_let_in_by_its_key);
         tcase_add_test(t, a_fenced_node_is_told_so);
         tcase_add_test(t, a_vote_is_written_once_and_only_in_time);
         suite_add_tcase(s, t);

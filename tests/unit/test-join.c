@@ -3,6 +3,7 @@
 #include "cluster/ask.h"
 #include "cluster/etcd_members.h"
 #include "cluster/join.h"
+#include "cluster/renew.h"
 #include "slot/kinds.h"
 #include "suite.h"
 
@@ -154,7 +155,7 @@ END_TEST
 
 #define STORE(members, endpoint)                                                                                            \
         "{\"ca\":\"x\",\"ca_key\":\"x\",\"certificate\":\"x\",\"members\":\"" members "\",\"endpoints\":[\"" endpoint "\"]" \
-                                                                                                                      "}"
+        "}"
 #define CONTROLLER(more)                                                                                                    \
         "{\"name\":\"c2\",\"role\":\"controller\",\"epoch\":3,\"certificate\":\"x\",\"controllers\":[\"https://"            \
         "c1:8443\"]," more "}"
@@ -264,6 +265,30 @@ START_TEST(members_of_etcd_are_checked)
 }
 END_TEST
 
+/* What bootmgrd hands over is its own; the body is not. */
+START_TEST(a_renewal_is_asked_for_by_its_node)
+{
+        static const char *const bodies[] = { "", "[]", "{}", "{\"csr\":1}", "{\"csr\":\"x\"}", "{\"csr\":\"\",\"x\":1}" };
+        _cleanup_json_ json_t *body = json_pack("{s:s}", "csr", csr);
+        _cleanup_free_ char *text = json_dumps(body, 0);
+        _cleanup_renew_request_ struct renew_request q = {};
+
+        for (size_t i = 0; i <= ARRAY_SIZE(bodies) + 1; i++) {
+                bool good = i == ARRAY_SIZE(bodies);
+                _cleanup_json_ json_t *o = json_pack("{s:s, s:s, s:s, s:s}", "name", i <= ARRAY_SIZE(bodies) ? "e1" : "e2",
+                                                     "role", "engine", "key", strrchr(token, '-') + 1, "body",
+                                                     i < ARRAY_SIZE(bodies) ? bodies[i] : text);
+                _cleanup_free_ char *request = NULL;
+                _cleanup_error_ struct error e = {};
+
+                request = json_dumps(o, 0);
+                ck_assert_int_eq(renew_request_parse(request, strlen(request), &q, &e) >= 0, good);
+                ck_assert(good || (e.message && e.kind != &kind_failed));
+                ck_assert(!good || (streq(q.name, "e1") && streq(q.csr, csr) && q.key[31] == 0x2c));
+        }
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("join");
@@ -277,6 +302,7 @@ int main(void)
         tcase_add_test(t, what_is_too_large_is_refused);
         tcase_add_test(t, a_controller_says_where_it_is);
         tcase_add_test(t, members_of_etcd_are_checked);
+        tcase_add_test(t, a_renewal_is_asked_for_by_its_node);
         tcase_add_loop_test(t, an_answer_is_checked, 0, ARRAY_SIZE(answers));
         suite_add_tcase(s, t);
         return suite_run(s);
