@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/cluster.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/parse.h"
 #include "cli/verbs.h"
+#include "cluster/ask.h"
 #include "cluster/bundles.h"
 #include "cluster/change.h"
 #include "cluster/node.h"
@@ -16,6 +18,7 @@
 #define ROLLBACK_PREPARE_LIMIT (60 * USEC_PER_SEC)
 #define SWITCH_LIMIT           (10 * 60 * USEC_PER_SEC)
 #define LEAD                   (15 * USEC_PER_SEC)
+#define STATUS_PATH            "/api/cluster/upgrade/status"
 #define LIMIT_MAX              USEC_PER_DAY
 
 bool is_member(const struct machine *m)
@@ -113,6 +116,36 @@ static int load_over(struct store *store, const uint8_t *id, struct cluster_oper
         return record_decode(RECORD_OPERATION, newest->value, newest->size, ret, e);
 }
 
+/* As a controller has printed it. */
+static char *laggards_of(const json_t *printed)
+{
+        _cleanup_buf_ struct buf b = {};
+        const json_t *node;
+        size_t i;
+
+        buf_puts(&b, "");
+        json_array_foreach(json_object_get(printed, "nodes_failed"), i, node)
+                buf_printf(&b, "%s: %s\n", json_string_value(json_object_get(node, "name")) ?: "?",
+                           json_string_value(json_object_get(node, "reason")) ?: "it gave no reason");
+        return buf_take(&b);
+}
+
+/* An engine asks a controller. */
+static int ask_current(struct machine *m, struct operation *ret, json_t **ret_json, char **ret_laggards, struct error *e)
+{
+        _cleanup_close_ int home = cluster_home(m->data_path, false, e);
+        _cleanup_json_ json_t *j = NULL;
+        int r = home < 0 ? home : ask_as_node(home, NULL, STATUS_PATH, NULL, &j, e);
+
+        if (r >= 0)
+                r = operation_from_json(j, ret, e);
+        if (r < 0)
+                return r;
+        *ret_json = TAKE_PTR(j);
+        *ret_laggards = laggards_of(*ret_json);
+        return *ret_laggards ? 0 : -ENOMEM;
+}
+
 int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_json, char **ret_laggards, struct error *e)
 {
         _cleanup_cluster_view_ struct cluster_view view = {};
@@ -121,6 +154,8 @@ int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_
         const struct cluster_operation *op = &view.operation;
         int r;
 
+        if (cluster_role(m->data_path) == ROLE_ENGINE)
+                return ask_current(m, ret, ret_json, ret_laggards, e);
         r = open_store(m, &store, e);
         if (r >= 0)
                 r = cluster_read(store, &view, e);

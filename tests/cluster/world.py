@@ -8,6 +8,7 @@ Everything lies below one directory; ports are found free; nothing but loopback 
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -37,9 +38,9 @@ def free_port():
         return s.getsockname()[1]
 
 
-def is_open(port):
+def is_open(address, port):
     with socket.socket() as s:
-        return s.connect_ex(('127.0.0.1', port)) == 0
+        return s.connect_ex((address, port)) == 0
 
 
 def run(*words, check=True, **more):
@@ -74,8 +75,8 @@ class Factory:
 
 
 class Node:
-    def __init__(self, world, name, program=None):
-        self.world, self.name = world, name
+    def __init__(self, world, name, address='127.0.0.1', program=None):
+        self.world, self.name, self.address = world, name, address
         self.directory = world.directory / name
         self.data = self.directory / 'data'
         self.port = free_port()
@@ -95,7 +96,7 @@ class Node:
                  '[Trust]', 'Directory=%s' % (self.world.factory.directory / 'trust'), '[Cluster]', 'Name=%s' % self.name]
         if role == 'controller':
             home = self.data / 'cluster'
-            lines += ['[API]', 'Listen=127.0.0.1:%d' % self.port, 'Certificate=%s' % (home / 'node.pem'), 'Key=%s' % (home / 'node.key'),
+            lines += ['[API]', 'Listen=%s:%d' % (self.address, self.port), 'Certificate=%s' % (home / 'node.pem'), 'Key=%s' % (home / 'node.key'),
                       'ClientCA=%s' % (home / 'ca.pem')]
         (self.directory / 'conf').write_text('\n'.join(lines) + '\n')
         program = self.directory / 'bootmgr'
@@ -183,8 +184,21 @@ class Node:
             self.end(self.daemon, how)
             self.daemon = None
 
+    def cut(self):
+        """What a reset ends: the daemon, and what works for it. Etcd has a machine of its own here, so to say."""
+        with self.lock:
+            self.stop(signal.SIGKILL)
+            for process in Path('/proc').iterdir():
+                try:
+                    if process.name.isdigit() and os.readlink(process / 'cwd') == str(self.directory):
+                        os.kill(int(process.name), signal.SIGKILL)
+                        while process.exists() and os.readlink(process / 'cwd') == str(self.directory):
+                            time.sleep(0.01)
+                except OSError:
+                    pass                # it has ended
+
     def stop_all(self):
-        self.stop()
+        self.cut()
         self.end(self.etcd)
         self.end(self.bus)
         self.etcd = self.bus = None
@@ -197,7 +211,7 @@ class Node:
     def reboot_if_wanted(self):
         with self.lock:
             if self.daemon and self.wants_reboot():
-                self.stop(signal.SIGKILL)
+                self.cut()
                 self.boot()
                 self.start()
                 return True
@@ -209,7 +223,7 @@ class Node:
         home = (certificate or self).data / 'cluster'
         context = ssl.create_default_context(cafile=home / 'ca.pem')
         context.load_cert_chain(home / 'node.pem', home / 'node.key')
-        c = http.client.HTTPSConnection('127.0.0.1', self.port, context=context, timeout=20)
+        c = http.client.HTTPSConnection(self.address, self.port, context=context, timeout=20)
         c.request(method, path, json.dumps(body) if body is not None else None)
         answer = c.getresponse()
         text = answer.read()
@@ -223,6 +237,7 @@ class World:
         self.directory.mkdir(parents=True)
         self.factory = Factory(self.directory / 'factory')
         self.nodes = {}
+        self.network, self.n_addresses = (random.randrange(1, 255), random.randrange(0, 255)), 0
         self.stopping = threading.Event()
         self.rebooter = threading.Thread(target=self.reboot_nodes, daemon=True)
         self.troubles = []
@@ -244,21 +259,34 @@ class World:
                 except (Failure, OSError, IndexError) as e:
                     self.troubles.append('%s does not come up: %s' % (node.name, e))
 
-    def controller(self, name, version):
-        node = Node(self, name)
+    def address(self):
+        """One of loopback for each controller: their stores listen on the usual ports."""
+        self.n_addresses += 1
+        return '127.%d.%d.%d' % (self.network[0], self.network[1], self.n_addresses)
+
+    def controller(self, name, version, first=None):
+        node = Node(self, name, self.address())
         node.install(version)
         node.configure('controller')
-        node.bootmgr('cluster', 'init', 'test', '--name', name, '--address', '127.0.0.1')
-        client, peer = free_port(), free_port()
-        for file in ('etcd.env', 'store.endpoints'):
-            path = node.data / 'cluster' / file
-            text = path.read_text().replace(':2379', ':%d' % client).replace(':2380', ':%d' % peer)
-            path.write_text(text.replace('0.0.0.0', '127.0.0.1'))
+        if first:
+            self.join(node, first, 'controller', '--address', node.address)
+        else:
+            node.bootmgr('cluster', 'init', 'test', '--name', name, '--address', node.address)
+        for name in ('etcd.env', 'store.endpoints'):
+            path = node.data / 'cluster' / name
+            path.write_text(re.sub(r'0\.0\.0\.0|127\.0\.0\.1', node.address, path.read_text()))
         node.start_etcd()
+        if first:
+            node.bootmgr('cluster', 'promote')
         node.start()
-        self.wait('the interface of ' + name, lambda: is_open(node.port))
-        self.nodes[name] = node
+        self.nodes[node.name] = node
+        self.wait('the interface of ' + node.name, lambda: is_open(node.address, node.port) and self.is_up(node))
         return node
+
+    @staticmethod
+    def is_up(node):
+        p = node.bootmgr('--json', 'show', 'nodes', check=False)
+        return p.returncode == 0 and any(n['name'] == node.name and n['state'] == 'up' for n in json.loads(p.stdout)['nodes'])
 
     def engine(self, name, version, controller):
         node = Node(self, name)
@@ -268,9 +296,9 @@ class World:
         self.nodes[name] = node
         return node
 
-    def join(self, node, controller):
-        token = controller.bootmgr('cluster', 'token').stdout.decode().strip()
-        node.bootmgr('node', 'join', 'https://127.0.0.1:%d' % controller.port, token, '--name', node.name)
+    def join(self, node, controller, role='engine', *words):
+        token = controller.bootmgr('cluster', 'token', '--role', role).stdout.decode().strip()
+        node.bootmgr('node', 'join', 'https://%s:%d' % (controller.address, controller.port), token, '--name', node.name, *words)
 
     def __enter__(self):
         self.rebooter.start()
