@@ -46,3 +46,15 @@ int curl_load(const struct error_kind *kind, struct error *e)
         pthread_mutex_unlock(&loading);
         return r;
 }
+
+CURLcode curl_set(CURL *easy, const struct curl_number *numbers, size_t n_numbers, const struct curl_pointer *pointers,
+                  size_t n_pointers)
+{
+        CURLcode r = CURLE_OK;
+
+        for (size_t i = 0; i < n_numbers && r == CURLE_OK; i++)
+                r = curl.easy_setopt(easy, numbers[i].option, numbers[i].value);
+        for (size_t i = 0; i < n_pointers && r == CURLE_OK; i++)
+                r = curl.easy_setopt(easy, pointers[i].option, pointers[i].value);
+        return r;
+}

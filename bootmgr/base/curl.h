@@ -24,5 +24,17 @@ struct curl_functions {
 /* curl.easy_init() and so on, after curl_load(). */
 extern struct curl_functions curl;
 
+struct curl_number {
+        CURLoption option;
+        long value;
+};
+struct curl_pointer {
+        CURLoption option;
+        const void *value;
+};
+/* Sets all of them, up to the first that cannot be. */
+CURLcode curl_set(CURL *easy, const struct curl_number *numbers, size_t n_numbers, const struct curl_pointer *pointers,
+                  size_t n_pointers);
+
 /* -ENOPKG when it is not there. From any thread. */
 int curl_load(const struct error_kind *kind, struct error *e);

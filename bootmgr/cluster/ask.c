@@ -41,10 +41,7 @@ static CURLcode set_blob(CURL *easy, CURLoption option, const char *pem)
 
 static CURLcode configure(CURL *easy, const struct ask *ask, const char *url, struct curl_slist *headers, struct answer *a)
 {
-        const struct {
-                CURLoption option;
-                long value;
-        } numbers[] = {
+        const struct curl_number numbers[] = {
                 { CURLOPT_NOSIGNAL, 1 },
                 { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1 },
                 { CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MSEC },
@@ -52,26 +49,21 @@ static CURLcode configure(CURL *easy, const struct ask *ask, const char *url, st
                 { CURLOPT_SSL_VERIFYPEER, ask->ca ? 1 : 0 },
                 { CURLOPT_SSL_VERIFYHOST, ask->ca ? 2 : 0 },
         };
-        const struct {
-                CURLoption option;
-                const void *value;
-        } pointers[] = {
+        const struct curl_pointer pointers[] = {
                 { CURLOPT_URL, url },
                 { CURLOPT_PROTOCOLS_STR, "https" },
                 { CURLOPT_PROXY, "" }, /* whatever the environment says */
                 { CURLOPT_USERAGENT, "bootmgr/" BOOTMGR_VERSION },
                 { CURLOPT_HTTPHEADER, headers },
-                { CURLOPT_POSTFIELDS, ask->body },
                 { CURLOPT_ERRORBUFFER, a->message },
                 { CURLOPT_WRITEDATA, a },
         };
         CURLcode r = curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
 
-        for (size_t i = 0; i < ARRAY_SIZE(numbers) && r == CURLE_OK; i++)
-                r = curl.easy_setopt(easy, numbers[i].option, numbers[i].value);
-        for (size_t i = 0; i < ARRAY_SIZE(pointers) && r == CURLE_OK; i++)
-                if (pointers[i].value)
-                        r = curl.easy_setopt(easy, pointers[i].option, pointers[i].value);
+        if (r == CURLE_OK)
+                r = curl_set(easy, numbers, ARRAY_SIZE(numbers), pointers, ARRAY_SIZE(pointers));
+        if (r == CURLE_OK && ask->body)
+                r = curl.easy_setopt(easy, CURLOPT_POSTFIELDS, ask->body);
         if (r == CURLE_OK && ask->ca)
                 r = set_blob(easy, CURLOPT_CAINFO_BLOB, ask->ca);
         if (r == CURLE_OK && ask->certificate)
@@ -135,37 +127,39 @@ static int ask_one(const struct ask *ask, const char *url, struct answer *a, str
         return judge(ask, url, code, a, e);
 }
 
-int ask_text(const struct ask *question, char **ret, struct error *e)
+static int ask_all(const struct ask *ask, char **ret, struct error *e)
 {
-        struct ask with_kind = *question;
-        const struct ask *ask = &with_kind;
-        int r = curl_load(&kind_fetch, e);
+        int r = fail(NULL, -EDESTADDRREQ, NULL, "no server");
 
-        with_kind.kind = question->kind ?: &kind_fetch;
+        for (size_t i = 0; ask->urls[i]; i++) {
+                struct answer a = { .max = ask->max };
+
+                error_done(e);
+                r = ask_one(ask, ask->urls[i], &a, e);
+                *ret = r >= 0 ? buf_take(&a.body) : NULL;
+                buf_done(&a.body);
+                if (r != -EAGAIN)
+                        break;
+        }
+        if (r >= 0)
+                return *ret ? 0 : -ENOMEM;
+        return r == -EDESTADDRREQ ? fail(e, r, &kind_usage, "no server is named") : r;
+}
+
+int ask_text(const struct ask *ask, char **ret, struct error *e)
+{
+        struct ask with_kind = *ask;
+        struct error why = {};
+        int r = curl_load(&kind_fetch, e);
 
         if (r < 0)
                 return fail_hint(e, "install it (Debian: libcurl4)");
-        r = fail(NULL, -EDESTADDRREQ, NULL, "no controller");
-        for (size_t i = 0; ask->urls[i]; i++) {
-                struct answer a = { .max = ask->max };
-                struct error why = {};
-
-                r = ask_one(ask, ask->urls[i], &a, &why);
-                if (r >= 0)
-                        *ret = buf_take(&a.body);
-                buf_done(&a.body);
-                if (r == -EAGAIN && ask->urls[i + 1]) {
-                        error_done(&why);
-                        continue;
-                }
-                if (r >= 0)
-                        return *ret ? 0 : -ENOMEM;
-                if (e && !e->code)
-                        *e = TAKE(why, (struct error){});
-                error_done(&why);
-                return r;
-        }
-        return fail(e, r, &kind_usage, "no controller is named");
+        with_kind.kind = ask->kind ?: &kind_fetch;
+        r = ask_all(&with_kind, ret, &why);
+        if (e && !e->code)
+                *e = TAKE(why, (struct error){});
+        error_done(&why);
+        return r;
 }
 
 int ask_json(const struct ask *ask, json_t **ret, struct error *e)
@@ -173,7 +167,7 @@ int ask_json(const struct ask *ask, json_t **ret, struct error *e)
         _cleanup_free_ char *text = NULL;
         int r = ask_text(ask, &text, e);
 
-        if (r < 0)
+        if (r < 0 || !text)
                 return r;
         r = json_parse_strict(text, strlen(text), "the answer of a controller", ret, e);
         if (r >= 0 && !json_is_object(*ret)) {

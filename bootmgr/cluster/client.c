@@ -166,10 +166,7 @@ static int configure(struct client_request *q, const char *url)
 {
         const struct client *c = q->client;
         long msec = (long)(q->ask.timeout / USEC_PER_MSEC);
-        const struct {
-                CURLoption option;
-                long value;
-        } numbers[] = {
+        const struct curl_number numbers[] = {
                 { q->ask.body ? CURLOPT_POST : CURLOPT_HTTPGET, 1 },
                 { CURLOPT_NOSIGNAL, 1 },
                 { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1 },
@@ -181,10 +178,7 @@ static int configure(struct client_request *q, const char *url)
                 { CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE },
                 { CURLOPT_TCP_KEEPINTVL, KEEPALIVE_IDLE },
         };
-        const struct {
-                CURLoption option;
-                const void *value;
-        } pointers[] = {
+        const struct curl_pointer pointers[] = {
                 { CURLOPT_URL, url },
                 { CURLOPT_PROTOCOLS_STR, "https" },
                 { CURLOPT_PROXY, "" }, /* whatever the environment says */
@@ -199,12 +193,8 @@ static int configure(struct client_request *q, const char *url)
                 { CURLOPT_SEEKDATA, q },
                 { CURLOPT_WRITEDATA, q },
         };
-        CURLcode r = CURLE_OK;
+        CURLcode r = curl_set(q->easy, numbers, ARRAY_SIZE(numbers), pointers, ARRAY_SIZE(pointers));
 
-        for (size_t i = 0; i < ARRAY_SIZE(numbers) && r == CURLE_OK; i++)
-                r = curl.easy_setopt(q->easy, numbers[i].option, numbers[i].value);
-        for (size_t i = 0; i < ARRAY_SIZE(pointers) && r == CURLE_OK; i++)
-                r = curl.easy_setopt(q->easy, pointers[i].option, pointers[i].value);
         if (r == CURLE_OK)
                 r = curl.easy_setopt(q->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->size);
         if (r == CURLE_OK)

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/io.h"
 #include "slot/kinds.h"
 
 #define DIRECTORY CLUSTER_HOME
@@ -38,7 +39,7 @@ int cluster_self(const char *data, struct member *ret, struct error *e)
         _cleanup_close_ int home = cluster_home(data, false, e);
         _cleanup_free_ char *ca = NULL, *certificate = NULL;
         struct member self = {};
-        struct certificate c;
+        struct certificate c = {};
         int r = home;
 
         if (r >= 0)

@@ -53,6 +53,7 @@ int cluster_open_store(const char *data, sd_event *event, struct store **ret, st
 int cluster_home(const char *data, bool make, struct error *e);
 int cluster_get(int home, const char *name, char **ret, struct error *e);
 int cluster_put(int home, const char *name, const char *text, struct error *e);
+int cluster_drop(int home, const char *name, struct error *e); /* durably; 0: it was not there */
 enum node_role cluster_home_role(int home);
 /* The lines of a file in it, each an URL, which lie in *ret_text (malloc'ed). */
 int cluster_endpoints(int home, const char *name, char **ret_text, const char *ret[static CLIENT_ENDPOINTS + 1],

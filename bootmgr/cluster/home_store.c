@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/io.h"
 #include "cluster/home.h"
 
 #define DIRECTORY     CLUSTER_HOME
@@ -32,6 +33,15 @@ int cluster_get(int home, const char *name, char **ret, struct error *e)
         int r = file_read(home, name, PEM_MAX, ret, NULL);
 
         return r < 0 ? fail_errno(e, r, "cannot read " DIRECTORY "/%s", name) : 0;
+}
+
+int cluster_drop(int home, const char *name, struct error *e)
+{
+        int r = io_unlink(home, name, 0);
+
+        if (r >= 0 || r == -ENOENT)
+                r = io_fsync_dir(home, ".");
+        return r < 0 ? fail_errno(e, r, "cannot remove " DIRECTORY "/%s", name) : 0;
 }
 
 enum node_role cluster_home_role(int home)

@@ -59,8 +59,8 @@ static int forget(int home, struct error *e)
         int r;
 
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
-                if ((unlinkat(home, files[i], 0) < 0 && errno != ENOENT) || fsync(home) < 0)
-                        return fail_errno(e, -errno, "cannot remove cluster/%s", files[i]);
+                if ((r = cluster_drop(home, files[i], e)) < 0)
+                        return r;
         r = remove_tree(home, "etcd");
         return r < 0 ? fail_errno(e, r, "cannot remove cluster/etcd") : 0;
 }

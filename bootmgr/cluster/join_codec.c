@@ -8,6 +8,8 @@
 #include "cluster/join.h"
 #include "slot/kinds.h"
 
+#define HOST_SIZE (NODE_NAME_SIZE + sizeof(":65535"))
+
 /* A name, an address of IPv4, or one of IPv6 in brackets. */
 static bool host_valid(const char *host)
 {
@@ -34,13 +36,13 @@ static bool address_valid(const char *text)
 int controller_url(const char *text, char ret[static CLUSTER_TEXT_SIZE])
 {
         const char *rest = startswith(text, "https://") ?: text;
-        char host[CLUSTER_TEXT_SIZE], *bracket, *colon;
+        char host[HOST_SIZE], *bracket, *colon;
         size_t n = strlen(rest);
         uint32_t port = API_PORT;
 
         if (n > 0 && rest[n - 1] == '/' && rest != text)
                 n--;
-        if (n >= sizeof(host) - sizeof("https://:65535"))
+        if (n >= sizeof(host))
                 return -EINVAL;
         memcpy(host, rest, n);
         host[n] = '\0';

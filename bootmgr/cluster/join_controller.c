@@ -84,7 +84,5 @@ int controller_promote(const char *data, uint64_t patience, struct error *e)
                 r = cluster_get(home, "learner", &peer, e);
         if (r >= 0)
                 r = etcd_members_promote(home, peer, now_monotonic() + patience, e);
-        if (r >= 0 && (unlinkat(home, "learner", 0) < 0 || fsync(home) < 0))
-                r = fail_errno(e, -errno, "cannot remove cluster/learner");
-        return r;
+        return r < 0 ? r : cluster_drop(home, "learner", e);
 }

@@ -191,6 +191,7 @@ static int get_name(gnutls_x509_crt_t certificate, const char *oid, char *ret, s
 static int read_subject(const gnutls_datum_t *der, struct identity *ret, struct error *e)
 {
         struct identity identity = {};
+        size_t key_size = sizeof(identity.key);
         gnutls_x509_crt_t certificate;
         int r;
 
@@ -201,8 +202,7 @@ static int read_subject(const gnutls_datum_t *der, struct identity *ret, struct 
                 r = get_name(certificate, OID_CN, identity.name, sizeof(identity.name));
         if (r >= 0)
                 r = get_name(certificate, OID_OU, identity.role, sizeof(identity.role));
-        if (r >= 0 && gnutls.x509_crt_get_key_id(certificate, GNUTLS_KEYID_USE_SHA256, identity.key,
-                                                 &(size_t){ sizeof(identity.key) }) < 0)
+        if (r >= 0 && gnutls.x509_crt_get_key_id(certificate, GNUTLS_KEYID_USE_SHA256, identity.key, &key_size) < 0)
                 r = -EINVAL;
         gnutls.x509_crt_deinit(certificate);
         if (r < 0 || !is_name(identity.name))
