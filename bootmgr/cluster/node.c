@@ -255,6 +255,15 @@ static void say(struct step_of_node *s, const struct error *why)
                 text_format(a->status.message, sizeof(a->status.message), "%s", why->message);
 }
 
+/* Its worker was cut off with the machine: the record goes on saying that it runs, until the next operation. */
+static void forget_orphan(struct machine *m)
+{
+        struct slot_set *set = &m->state.set; /* in memory: the next one reads it again */
+
+        if (set->operation_state == OPERATION_RUNNING && set->phase == SWITCH_NONE && !machine_is_locked_by_other(m))
+                set->operation_state = OPERATION_FAILED;
+}
+
 int node_step(const struct node_context *c, const struct told *told, struct node_answer *ret, struct error *e)
 {
         _cleanup_journal_ struct journal j = {};
@@ -265,6 +274,7 @@ int node_step(const struct node_context *c, const struct told *told, struct node
 
         if (r < 0)
                 return r;
+        forget_orphan(m);
         s.in = (struct participant_input){
                 .member = told->member,
                 .fenced = told->fenced,
