@@ -16,7 +16,7 @@ void header_encode(const struct header *h, uint8_t bytes[static HEADER_SIZE])
 {
         memset(bytes, 0, HEADER_SIZE);
         memcpy(bytes + H_MAGIC, BUNDLE_MAGIC, 8);
-        put_le16(bytes + H_MAJOR, BUNDLE_MAJOR);
+        put_le16(bytes + H_MAJOR, (uint16_t)h->major);
         put_le16(bytes + H_MINOR, BUNDLE_MINOR);
         put_le32(bytes + H_MANIFEST, h->manifest);
         put_le32(bytes + H_SIGNATURES, h->signatures);
@@ -28,6 +28,7 @@ void header_encode(const struct header *h, uint8_t bytes[static HEADER_SIZE])
 int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, struct error *e)
 {
         struct header h = {
+                .major = get_le16(bytes + H_MAJOR),
                 .manifest = get_le32(bytes + H_MANIFEST),
                 .signatures = get_le32(bytes + H_SIGNATURES),
                 .index = get_le64(bytes + H_INDEX),
@@ -39,11 +40,11 @@ int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, s
                             BUNDLE_MAGIC);
         if (crc32c(0, bytes, H_CRC) != get_le32(bytes + H_CRC))
                 return bundle_damaged(e, "header is damaged");
-        if (get_le16(bytes + H_MAJOR) != BUNDLE_MAJOR)
+        if (h.major != BUNDLE_FIXED && h.major != BUNDLE_CUT)
                 return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
-                            "the bundle has format %u, this bootmgr knows %d", get_le16(bytes + H_MAJOR), BUNDLE_MAJOR);
+                            "the bundle has format %u, this bootmgr knows %d and %d", h.major, BUNDLE_FIXED, BUNDLE_CUT);
         if (h.manifest == 0 || h.manifest > BUNDLE_MAX_MANIFEST || h.signatures > SIGNATURES_MAX_SIZE ||
-            h.index > INDEX_MAX || h.index % INDEX_ENTRY || h.total > (UINT64_C(1) << 60) ||
+            h.index > INDEX_MAX || h.index % index_entry_size(h.major) || h.total > (UINT64_C(1) << 60) ||
             h.total < HEADER_SIZE + h.manifest + h.signatures + h.index)
                 return bundle_damaged(e, "header has lengths that cannot be");
         *ret = h;
@@ -99,9 +100,11 @@ int bundle_open(struct source *source, const struct trust *trust, struct bundle 
         }
         b->source = source;
         r = read_head(b, trust, e);
+        if (r >= 0 && b->manifest.format != b->header.major)
+                r = bundle_damaged(e, "header gives another format than the manifest");
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
                 chunks += b->manifest.images[i].n_chunks;
-        if (r >= 0 && chunks * INDEX_ENTRY != b->header.index)
+        if (r >= 0 && chunks * index_entry_size(b->header.major) != b->header.index)
                 r = bundle_damaged(e, "index has not as many chunks as the manifest says");
         if (r < 0) {
                 bundle_free(b);
@@ -146,12 +149,12 @@ static const uint8_t *image_index(const struct bundle *b, size_t image)
         const uint8_t *p = b->index;
 
         for (size_t i = 0; i < image; i++)
-                p += b->manifest.images[i].n_chunks * INDEX_ENTRY;
+                p += b->manifest.images[i].n_chunks * b->manifest.images[i].entry_size;
         return p;
 }
 
 const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t *ret_size)
 {
-        *ret_size = b->manifest.images[image].n_chunks * INDEX_ENTRY;
+        *ret_size = b->manifest.images[image].n_chunks * b->manifest.images[image].entry_size;
         return b->index ? image_index(b, image) : NULL;
 }

@@ -16,7 +16,8 @@ struct bundle_image {
         uint64_t size;               /* bytes */
         uint8_t digest[DIGEST_SIZE]; /* SHA-256 of the whole content: kernel and initrd, which are named by it on the
                                       * ESP; zeros for others: their chunks' digests say the same */
-        uint32_t chunk_size;
+        uint32_t chunk_size;         /* the largest; format 1: all but the last have it */
+        uint32_t entry_size;         /* bytes of one entry in the index */
         uint64_t n_chunks;
         uint8_t index_digest[DIGEST_SIZE]; /* SHA-256 of its part of the index */
 };
@@ -87,11 +88,13 @@ const struct manifest *bundle_manifest(const struct bundle *b);
 const char *bundle_manifest_bytes(const struct bundle *b, size_t *ret_size);
 const struct bundle_signature *bundle_signatures(const struct bundle *b, size_t *ret_n);
 
-/* Where verified content of one image goes; zeros come as data NULL, many chunks of them at once. Called from several
- * threads, each part of the image once, nearly in order of offset. */
+/* Where verified content of one image goes, several chunks at once; zeros come as data NULL. Called from several threads,
+ * each part of the image once, nearly in order of offset. `data` lies in whole blocks of memory as `offset` lies in those of
+ * the image; what is before and behind it in its first and last block is the sink's to write on. */
+#define SINK_BLOCK 4096
 struct chunk_sink {
         const uint8_t *present; /* of each chunk: 1, it is in its place and need not come; NULL: all come */
-        int (*write)(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e);
+        int (*write)(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e);
 };
 /* Reads the chunk index, verified against the manifest. bundle_extract() does it where it was not done before. */
 int bundle_read_index(struct bundle *b, struct error *e);
@@ -120,7 +123,12 @@ struct bundle_spec {
         size_t n_images;
         const char *const *key_files; /* private keys, PEM; at least one */
         size_t n_keys;
-        uint32_t chunk_size; /* 0: the default */
+        enum {
+                CHUNKING_DEFAULT,
+                CHUNKING_FIXED,   /* what every bootmgr reads */
+                CHUNKING_CONTENT, /* where the content says so: an update fetches less */
+        } chunking;
+        uint32_t chunk_size; /* by content: on average; 0: the default */
         int level;           /* zstd; 0: the default */
 };
 /* Reproducible to the byte for the same input (Ed25519 and RSA keys). `path` must not exist. */

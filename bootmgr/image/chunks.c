@@ -12,17 +12,17 @@ size_t chunk_stored_max(uint32_t chunk_size)
         return ZSTD_compressBound(chunk_size);
 }
 
-struct chunk_codec *chunk_codec_new(uint32_t chunk_size)
+struct chunk_codec *chunk_codec_new(uint32_t chunk_size, uint32_t entry_size)
 {
         struct chunk_codec *c = calloc(1, sizeof(*c));
 
         if (!c)
                 return NULL;
         c->chunk_size = chunk_size;
+        c->entry_size = entry_size;
         c->pack = ZSTD_createCCtx();
         c->unpack = ZSTD_createDCtx();
-        c->content = aligned_alloc(4096, chunk_size);
-        if (!c->pack || !c->unpack || !c->content)
+        if (!c->pack || !c->unpack)
                 return chunk_codec_free(c);
         return c;
 }
@@ -33,18 +33,28 @@ struct chunk_codec *chunk_codec_free(struct chunk_codec *c)
                 return NULL;
         ZSTD_freeCCtx(c->pack);
         ZSTD_freeDCtx(c->unpack);
-        free(c->content);
         free(c);
         return NULL;
+}
+
+static int hash_zeros(uint32_t size, uint8_t digest[static DIGEST_SIZE])
+{
+        static const uint8_t zeros[4096];
+        _cleanup_sha256_ struct sha256 *h = sha256_new();
+        int r = h ? 0 : -ENOMEM;
+
+        for (uint32_t n; r >= 0 && size > 0; size -= n) {
+                n = MIN(size, (uint32_t)sizeof(zeros));
+                r = sha256_update(h, zeros, n);
+        }
+        return r < 0 ? r : sha256_final(h, digest);
 }
 
 static int zero_digest(struct chunk_codec *c, uint32_t size, uint8_t digest[static DIGEST_SIZE])
 {
         if (c->zero_size != size) {
-                int r;
+                int r = hash_zeros(size, c->zero_digest);
 
-                memset(c->content, 0, size);
-                r = sha256_data(c->content, size, c->zero_digest);
                 if (r < 0)
                         return r;
                 c->zero_size = size;
@@ -53,15 +63,16 @@ static int zero_digest(struct chunk_codec *c, uint32_t size, uint8_t digest[stat
         return 0;
 }
 
-int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t entry[static INDEX_ENTRY])
+int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t *entry)
 {
-        put_le32(entry + I_STORED, 0);
-        put_le32(entry + I_CRC, 0);
-        return zero_digest(c, size, entry + I_DIGEST);
+        memset(entry, 0, c->entry_size);
+        if (c->entry_size == INDEX_ENTRY)
+                return zero_digest(c, size, entry + I_DIGEST);
+        put_le32(entry + I_LENGTH, size); /* which says everything */
+        return 0;
 }
 
-int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t entry[static INDEX_ENTRY],
-               uint8_t *stored)
+int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level, uint8_t *entry, uint8_t *stored)
 {
         size_t n;
         int r;
@@ -77,40 +88,54 @@ int chunk_pack(struct chunk_codec *c, const void *data, uint32_t size, int level
                 return -EIO;
         put_le32(entry + I_STORED, (uint32_t)n);
         put_le32(entry + I_CRC, crc32c(0, stored, n));
+        if (c->entry_size != INDEX_ENTRY)
+                put_le32(entry + I_LENGTH, size);
         return 0;
 }
 
-static int decode(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored)
+static int decode(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content)
 {
         uint32_t n = get_le32(entry + I_STORED);
-        size_t content;
+        size_t found;
 
         if (n > chunk_stored_max(c->chunk_size) || crc32c(0, stored, n) != get_le32(entry + I_CRC))
                 return -EBADMSG;
-        content = ZSTD_decompressDCtx(c->unpack, c->content, c->chunk_size, stored, n);
-        return ZSTD_isError(content) || content != size ? -EBADMSG : 0;
+        found = ZSTD_decompressDCtx(c->unpack, content, size, stored, n);
+        return ZSTD_isError(found) || found != size ? -EBADMSG : 0;
 }
 
-int chunk_unpack(struct chunk_codec *c, const uint8_t entry[static INDEX_ENTRY], uint32_t size, const uint8_t *stored,
-                 const void **data)
+/* Of zeros the digest is that of zeros; where each chunk has a length of its own there is none (index.c). */
+static int check_zeros(struct chunk_codec *c, const uint8_t *entry, uint32_t size)
 {
-        uint64_t start = now_monotonic(), decoded = start;
         uint8_t digest[DIGEST_SIZE];
-        int r;
+        int r = c->entry_size == INDEX_ENTRY ? zero_digest(c, size, digest) : 0;
 
-        if (get_le32(entry + I_STORED) == 0) {
-                r = zero_digest(c, size, digest);
-                *data = NULL;
-        } else {
-                r = decode(c, entry, size, stored);
-                decoded = now_monotonic();
-                if (r >= 0)
-                        r = sha256_data(c->content, size, digest);
-                *data = c->content;
-        }
-        c->decode += decoded - start;
-        c->check += now_monotonic() - decoded;
-        if (r < 0)
+        if (r < 0 || c->entry_size != INDEX_ENTRY)
                 return r;
         return memcmp(digest, entry + I_DIGEST, DIGEST_SIZE) == 0 ? 0 : -EBADMSG;
+}
+
+int chunk_unpack(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content)
+{
+        uint64_t start = now_monotonic(), decoded;
+        int r;
+
+        if (entry_is_zeros(entry))
+                return check_zeros(c, entry, size);
+        r = decode(c, entry, size, stored, content);
+        decoded = now_monotonic();
+        if (r >= 0 && !chunk_matches(entry, content, size))
+                r = -EBADMSG;
+        c->decode += decoded - start;
+        c->check += now_monotonic() - decoded;
+        return r;
+}
+
+bool chunk_matches(const uint8_t *entry, const uint8_t *data, uint32_t size)
+{
+        uint8_t digest[DIGEST_SIZE];
+
+        if (entry_is_zeros(entry))
+                return is_all_zero(data, size);
+        return sha256_data(data, size, digest) >= 0 && memcmp(digest, entry + I_DIGEST, DIGEST_SIZE) == 0;
 }

@@ -11,6 +11,7 @@
 #include "base/sha256.h"
 #include "base/version.h"
 #include "image/format.h"
+#include "image/split.h"
 #include "slot/kinds.h"
 
 #define LEVEL_DEFAULT 9
@@ -20,8 +21,10 @@
 
 /* A chunk on its way through a thread. */
 struct packed {
-        uint64_t number;
-        uint8_t entry[INDEX_ENTRY];
+        uint64_t offset;
+        uint32_t size;
+        bool zeros;
+        uint8_t entry[INDEX_ENTRY_CUT];
         uint8_t *stored;
 };
 
@@ -31,23 +34,24 @@ struct maker {
         struct buf index;
         int chunks; /* unnamed file */
         uint64_t chunks_size;
-        uint64_t n_chunks;
+        uint64_t n_fixed; /* chunks, if all have one length */
         uint64_t done, all;
         struct progress *progress;
 
         unsigned threads, n_packed;
         struct packed *packed;
-        struct chunk_codec **codecs; /* their content: what was read */
-        const struct bundle_image *image;
+        struct chunk_codec **codecs;
+        uint8_t **content; /* of each thread: what it read */
+        struct cut cut;
+        struct bundle_image *image;
         int fd; /* of its file */
 };
 
-/* Whether [offset, offset + size) is a hole: zeros without reading them. */
-static bool is_hole(int fd, uint64_t offset, uint32_t size)
+static int too_many_chunks(const struct maker *m, const char *name, struct error *e)
 {
-        off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
-
-        return data < 0 ? errno == ENXIO : (uint64_t)data >= offset + size;
+        fail(e, -EFBIG, &kind_usage, "up to the image %s there are more than the %llu chunks that a bundle can hold", name,
+             (unsigned long long)(INDEX_MAX / index_entry_size(m->manifest.format)));
+        return fail_hint(e, "give a larger --chunk-size");
 }
 
 static int pack_chunk(void *userdata, unsigned worker, unsigned slot, struct error *e)
@@ -55,14 +59,13 @@ static int pack_chunk(void *userdata, unsigned worker, unsigned slot, struct err
         struct maker *m = userdata;
         struct packed *p = &m->packed[slot];
         struct chunk_codec *codec = m->codecs[worker];
-        uint64_t offset = p->number * m->image->chunk_size;
-        uint32_t size = chunk_length(m->image, p->number);
         int r;
 
-        if (is_hole(m->fd, offset, size))
-                return chunk_zero_entry(codec, size, p->entry);
-        r = io_pread(m->fd, codec->content, size, offset);
-        return r < 0 ? r : chunk_pack(codec, codec->content, size, m->spec->level ?: LEVEL_DEFAULT, p->entry, p->stored);
+        if (p->zeros)
+                return chunk_zero_entry(codec, p->size, p->entry);
+        r = io_pread(m->fd, m->content[worker], p->size, p->offset);
+        return r < 0 ? r
+                     : chunk_pack(codec, m->content[worker], p->size, m->spec->level ?: LEVEL_DEFAULT, p->entry, p->stored);
 }
 
 static int keep_chunk(void *userdata, unsigned slot, struct error *e)
@@ -75,28 +78,47 @@ static int keep_chunk(void *userdata, unsigned slot, struct error *e)
         if (r < 0)
                 return r;
         m->chunks_size += stored;
-        buf_append(&m->index, p->entry, INDEX_ENTRY);
-        m->done += chunk_length(m->image, p->number);
+        buf_append(&m->index, p->entry, m->image->entry_size);
+        m->image->n_chunks++;
+        m->done += p->size;
         return progress_report(m->progress, m->done, m->all, m->image->name);
 }
 
 static const struct crew_ops pack_ops = { .work = pack_chunk, .done = keep_chunk };
 
+static int hand_chunk(struct maker *m, struct crew *crew, const struct split *s, struct error *e)
+{
+        unsigned slot;
+        int r;
+
+        if (m->index.size + (uint64_t)m->n_packed * m->image->entry_size > INDEX_MAX)
+                return too_many_chunks(m, m->image->name, e);
+        r = crew_next(crew, &slot, e);
+        if (r < 0)
+                return r;
+        m->packed[slot].offset = s->offset;
+        m->packed[slot].size = (uint32_t)s->size;
+        m->packed[slot].zeros = s->zeros;
+        return crew_hand(crew, e);
+}
+
 static int pack_chunks(struct maker *m, struct error *e)
 {
         _cleanup_crew_ struct crew *crew = NULL;
-        int r = crew_new(&pack_ops, m, m->threads, m->n_packed, &crew);
+        struct split s;
+        int r = split_begin(&s, m->fd, m->image, m->manifest.format == BUNDLE_CUT ? &m->cut : NULL);
 
-        for (uint64_t i = 0; i < m->image->n_chunks && r >= 0; i++) {
-                unsigned slot;
-
-                r = crew_next(crew, &slot, e);
-                if (r < 0)
-                        break;
-                m->packed[slot].number = i;
-                r = crew_hand(crew, e);
+        if (r >= 0)
+                r = crew_new(&pack_ops, m, m->threads, m->n_packed, &crew);
+        while (r >= 0 && s.size > 0) {
+                r = hand_chunk(m, crew, &s, e);
+                if (r >= 0)
+                        r = split_next(&s);
         }
-        return r < 0 ? r : crew_finish(crew, e);
+        if (r >= 0)
+                r = crew_finish(crew, e);
+        split_end(&s);
+        return r;
 }
 
 static int pack_image(struct maker *m, struct bundle_image *image, const char *path, struct error *e)
@@ -122,17 +144,20 @@ static int pack_image(struct maker *m, struct bundle_image *image, const char *p
 
 static int packed_begin(struct maker *m, uint32_t chunk_size)
 {
-        m->threads = io_is_system() && m->n_chunks > 1 ? crew_processors(THREADS_MAX) : 0;
+        uint32_t entry_size = (uint32_t)index_entry_size(m->manifest.format);
+
+        m->threads = io_is_system() && m->all > chunk_size ? crew_processors(THREADS_MAX) : 0;
         m->n_packed = m->threads ? SLOTS * m->threads : 1;
         m->packed = calloc(m->n_packed, sizeof(*m->packed));
         m->codecs = calloc(MAX(m->threads, 1U), sizeof(*m->codecs));
-        if (!m->packed || !m->codecs)
+        m->content = calloc(MAX(m->threads, 1U), sizeof(*m->content));
+        if (!m->packed || !m->codecs || !m->content)
                 return -ENOMEM;
         for (unsigned i = 0; i < m->n_packed; i++)
                 if (!(m->packed[i].stored = malloc(chunk_stored_max(chunk_size))))
                         return -ENOMEM;
         for (unsigned i = 0; i < MAX(m->threads, 1U); i++)
-                if (!(m->codecs[i] = chunk_codec_new(chunk_size)))
+                if (!(m->codecs[i] = chunk_codec_new(chunk_size, entry_size)) || !(m->content[i] = malloc(chunk_size)))
                         return -ENOMEM;
         return 0;
 }
@@ -143,8 +168,11 @@ static void packed_end(struct maker *m)
                 free(m->packed[i].stored);
         for (unsigned i = 0; m->codecs && i < MAX(m->threads, 1U); i++)
                 chunk_codec_free(m->codecs[i]);
+        for (unsigned i = 0; m->content && i < MAX(m->threads, 1U); i++)
+                free(m->content[i]);
         free(m->packed);
         free(m->codecs);
+        free(m->content);
 }
 
 /* Kernel and initrd first: an install learns early that they do not fit; the root is the last. */
@@ -170,14 +198,10 @@ static int add_image(struct maker *m, const char *name, const char *path, uint32
         strcpy(image->name, name);
         image->size = (uint64_t)st.st_size;
         image->chunk_size = chunk_size;
-        image->n_chunks = (image->size + chunk_size - 1) / chunk_size;
-        m->n_chunks += image->n_chunks;
-        if (m->n_chunks > INDEX_MAX / INDEX_ENTRY) {
-                fail(e, -EFBIG, &kind_usage,
-                     "up to the image %s there are %llu chunks, more than the %llu that a bundle can hold", name,
-                     (unsigned long long)m->n_chunks, (unsigned long long)(INDEX_MAX / INDEX_ENTRY));
-                return fail_hint(e, "give a larger --chunk-size");
-        }
+        image->entry_size = (uint32_t)index_entry_size(m->manifest.format);
+        m->n_fixed += (image->size + chunk_size - 1) / chunk_size;
+        if (m->manifest.format == BUNDLE_FIXED && m->n_fixed > INDEX_MAX / INDEX_ENTRY)
+                return too_many_chunks(m, name, e);
         m->all += image->size;
         m->manifest.n_images++;
         return 0;
@@ -210,7 +234,7 @@ static int fill_manifest(struct maker *m, struct error *e)
         if (spec->security_version > INT64_MAX)
                 return fail(e, -ERANGE, &kind_usage, "the security version %llu is too large",
                             (unsigned long long)spec->security_version);
-        to->format = BUNDLE_MAJOR;
+        to->format = spec->chunking == CHUNKING_CONTENT ? BUNDLE_CUT : BUNDLE_FIXED;
         strcpy(to->version, spec->version);
         strcpy(to->compatible, spec->compatible ?: "");
         strcpy(to->min_bootmgr, spec->min_bootmgr ?: "");
@@ -232,15 +256,30 @@ static int name_build(struct maker *m)
         return r;
 }
 
+/* Of the largest chunk. */
+static int choose_chunk_size(struct maker *m, uint32_t *ret, struct error *e)
+{
+        bool by_content = m->manifest.format == BUNDLE_CUT;
+        uint32_t size = m->spec->chunk_size ?: by_content ? CUT_DEFAULT : CHUNK_DEFAULT;
+        uint32_t max = by_content ? CHUNK_MAX / 4 : CHUNK_MAX;
+
+        if (size < CHUNK_MIN || size > max || (size & (size - 1)))
+                return fail(e, -EINVAL, &kind_usage, "the chunk size %u is not a power of two from %u to %u", size,
+                            CHUNK_MIN, max);
+        if (by_content)
+                cut_init(&m->cut, size);
+        *ret = by_content ? m->cut.max : size;
+        return 0;
+}
+
 static int pack_images(struct maker *m, struct error *e)
 {
         const struct bundle_spec *spec = m->spec;
-        uint32_t chunk_size = spec->chunk_size ?: CHUNK_DEFAULT;
-        int r = 0;
+        uint32_t chunk_size = 0;
+        int r = choose_chunk_size(m, &chunk_size, e);
 
-        if (chunk_size < CHUNK_MIN || chunk_size > CHUNK_MAX || (chunk_size & (chunk_size - 1)))
-                return fail(e, -EINVAL, &kind_usage, "the chunk size %u is not a power of two from %u to %u", chunk_size,
-                            CHUNK_MIN, CHUNK_MAX);
+        if (r < 0)
+                return r;
         if (spec->n_images == 0 || spec->n_images > BUNDLE_MAX_IMAGES)
                 return fail(e, -EINVAL, &kind_usage, "%zu images: 1 to %d are possible", spec->n_images, BUNDLE_MAX_IMAGES);
         for (int place = 0; place <= 3; place++)
@@ -301,7 +340,7 @@ static int write_file(struct maker *m, const char *path, struct error *e)
         _cleanup_free_ char *manifest = manifest_format(&m->manifest), *name = NULL;
         _cleanup_buf_ struct buf signatures = {};
         _cleanup_close_ int fd = -1;
-        struct header h = { .index = m->index.size };
+        struct header h = { .major = m->manifest.format, .index = m->index.size };
         int r;
 
         if (!manifest)

@@ -15,19 +15,20 @@
 #include "slot/kinds.h"
 
 #define THREADS_MAX 8
-#define SLOTS       2       /* buffers of stored bytes for each thread: one that it works on, one that is filled */
-#define MEMORY_MAX  MIB(24) /* of all buffers; with large chunks there are fewer threads */
-#define CHUNKS_MIN  32      /* fewer are not worth a thread */
-#define ZEROS_MAX   MIB(64) /* in one call of a sink, so that the progress moves */
+#define SLOTS       2        /* buffers of stored bytes for each thread: one that it works on, one that is filled */
+#define MEMORY_MAX  MIB(24)  /* of all buffers; with large chunks there are fewer threads */
+#define CHUNKS_MIN  32       /* fewer are not worth a thread */
+#define PART_SIZE   KIB(256) /* of content that is decoded and written as one */
+#define GAP_MAX     512      /* stored bytes that are fetched in vain sooner than to ask once more */
 
-/* One stored chunk, or a run of chunks of zeros. */
+/* Stored chunks one behind the other, or a run of chunks of zeros. */
 struct part {
-        const struct bundle_image *image;
         struct chunk_sink *sink;
-        const uint8_t *entry; /* of its first chunk */
-        uint64_t number, n_chunks;
+        struct chunk_walk first; /* its first chunk */
+        uint64_t n_chunks;
         uint64_t size; /* of the content */
         uint8_t *stored;
+        size_t stored_size;
 };
 
 struct extraction {
@@ -35,17 +36,39 @@ struct extraction {
         struct progress *progress;
         uint64_t done, all;
         uint32_t chunk_size; /* the largest of all images */
+        size_t part_size;    /* of content, at most */
         unsigned threads, n_parts;
         struct part *parts;
         struct chunk_codec **codecs;
+        uint8_t **content; /* of each thread */
         uint64_t *write_time;
 };
 
-static int bad_chunk(const struct bundle_image *image, uint64_t number, struct error *e)
+static int bad_chunk(const struct chunk_walk *at, struct error *e)
 {
         fail(e, -EBADMSG, &kind_content, "chunk %llu of image %s (offset %llu) does not match its digest",
-             (unsigned long long)number, image->name, (unsigned long long)(number * image->chunk_size));
+             (unsigned long long)at->number, at->image->name, (unsigned long long)at->offset);
         return fail_hint(e, "fetch or copy the bundle again");
+}
+
+static int check_index(const struct bundle *b, size_t number, struct error *e)
+{
+        const struct bundle_image *image = &b->manifest.images[number];
+        uint8_t digest[DIGEST_SIZE];
+        uint64_t size, bad;
+        const uint8_t *index = bundle_chunk_index(b, number, &size);
+        int r = sha256_data(index, size, digest);
+
+        if (r < 0)
+                return r;
+        if (memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
+                return fail(e, -EBADMSG, &kind_bundle_invalid,
+                            "the bundle's chunk index of image %s does not match the manifest", image->name);
+        if (!index_is_complete(image, index, &bad))
+                return fail(e, -EBADMSG, &kind_bundle_invalid,
+                            "the bundle's chunk index of image %s has lengths that cannot be, first in chunk %llu",
+                            image->name, (unsigned long long)bad);
+        return 0;
 }
 
 int bundle_read_index(struct bundle *b, struct error *e)
@@ -58,17 +81,8 @@ int bundle_read_index(struct bundle *b, struct error *e)
         if (!b->index)
                 return -ENOMEM;
         r = bundle_read_part(b, b->index, b->header.index, "index is missing", e);
-        for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++) {
-                const struct bundle_image *image = &b->manifest.images[i];
-                uint8_t digest[DIGEST_SIZE];
-                uint64_t size;
-                const uint8_t *index = bundle_chunk_index(b, i, &size);
-
-                r = sha256_data(index, size, digest);
-                if (r >= 0 && memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
-                        r = fail(e, -EBADMSG, &kind_bundle_invalid,
-                                 "the bundle's chunk index of image %s does not match the manifest", image->name);
-        }
+        for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
+                r = check_index(b, i, e);
         return r;
 }
 
@@ -76,20 +90,24 @@ static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct er
 {
         struct extraction *x = userdata;
         struct part *p = &x->parts[slot];
-        const void *data = NULL;
-        uint64_t start;
+        struct chunk_walk w = p->first;
+        bool zeros = entry_is_zeros(w.entry);
+        uint64_t start, n = p->n_chunks;
+        uint8_t *content = x->content[worker] + w.offset % SINK_BLOCK, *at = content;
+        const uint8_t *stored = p->stored;
         int r = 0;
 
-        for (uint64_t i = 0; r >= 0 && i < p->n_chunks; i++) {
-                r = chunk_unpack(x->codecs[worker], p->entry + i * INDEX_ENTRY, chunk_length(p->image, p->number + i),
-                                 p->stored, &data);
+        for (; r >= 0 && n > 0; n--, chunk_walk_next(&w)) {
+                r = chunk_unpack(x->codecs[worker], w.entry, w.size, stored, at);
                 if (r == -EBADMSG)
-                        bad_chunk(p->image, p->number + i, e);
+                        return bad_chunk(&w, e);
+                stored += get_le32(w.entry + I_STORED);
+                at += zeros ? 0 : w.size;
         }
         if (r < 0 || !p->sink)
                 return r;
         start = now_monotonic();
-        r = p->sink->write(p->sink, p->number * p->image->chunk_size, data, p->size, e);
+        r = p->sink->write(p->sink, p->first.offset, zeros ? NULL : content, p->size, e);
         x->write_time[worker] += now_monotonic() - start;
         return r;
 }
@@ -102,7 +120,7 @@ static int part_done(void *userdata, unsigned slot, struct error *e)
         x->done += p->size;
         if (x->progress) {
                 x->progress->transfer.total = x->all;
-                x->progress->transfer.fetched += get_le32(p->entry + I_STORED);
+                x->progress->transfer.fetched += p->stored_size;
         }
         return progress_report(x->progress, x->done, x->all, NULL);
 }
@@ -114,65 +132,69 @@ static bool is_present(const struct chunk_sink *sink, uint64_t number)
         return sink && sink->present && sink->present[number];
 }
 
-/* Those chunks from `number` on that need not come. */
-static int skip_present(struct extraction *x, const struct part *p, uint64_t *number, struct error *e)
+/* Those chunks that need not come. */
+static int skip_present(struct extraction *x, const struct chunk_sink *sink, struct chunk_walk *w, struct error *e)
 {
-        const struct bundle_image *image = p->image;
         uint64_t stored = 0;
 
-        for (; *number < image->n_chunks && is_present(p->sink, *number); (*number)++)
-                stored += get_le32(p->entry + *number * INDEX_ENTRY + I_STORED);
+        for (; w->entry && is_present(sink, w->number); chunk_walk_next(w))
+                stored += get_le32(w->entry + I_STORED);
         return stored ? source_skip(x->b->source, stored, e) : 0;
 }
 
-/* The chunk `number`, or the zeros that begin with it. */
-static int read_part(struct extraction *x, struct part *p, struct error *e)
+/* Whether the chunk goes into the part that has begun. */
+static bool goes_on(const struct extraction *x, const struct part *p, const struct chunk_walk *w)
 {
-        const struct bundle_image *image = p->image;
-        uint32_t stored = get_le32(p->entry + I_STORED);
+        if (!w->entry || is_present(p->sink, w->number) || entry_is_zeros(w->entry) != entry_is_zeros(p->first.entry))
+                return false;
+        if (entry_is_zeros(w->entry))
+                return p->size + w->size <= ZEROS_MAX;
+        return p->size + w->size <= x->part_size &&
+               p->stored_size + get_le32(w->entry + I_STORED) <= chunk_stored_max((uint32_t)x->part_size);
+}
+
+/* The chunk where `w` stands, and what goes with it. */
+static int read_part(struct extraction *x, struct part *p, struct chunk_walk *w, struct error *e)
+{
         uint64_t start = now_monotonic();
         int r;
 
-        p->n_chunks = 1;
-        p->size = chunk_length(image, p->number);
-        while (stored == 0 && p->number + p->n_chunks < image->n_chunks && p->size < ZEROS_MAX &&
-               get_le32(p->entry + p->n_chunks * INDEX_ENTRY + I_STORED) == 0 &&
-               !is_present(p->sink, p->number + p->n_chunks))
-                p->size += chunk_length(image, p->number + p->n_chunks++);
-        if (stored == 0)
+        p->first = *w;
+        p->n_chunks = p->size = p->stored_size = 0;
+        do {
+                if (get_le32(w->entry + I_STORED) > chunk_stored_max(w->image->chunk_size))
+                        return bad_chunk(w, e);
+                p->size += w->size;
+                p->stored_size += get_le32(w->entry + I_STORED);
+                p->n_chunks++;
+                chunk_walk_next(w);
+        } while (goes_on(x, p, w));
+        if (p->stored_size == 0)
                 return 0;
-        if (stored > chunk_stored_max(image->chunk_size))
-                return bad_chunk(image, p->number, e);
-        r = bundle_read_part(x->b, p->stored, stored, "chunks are cut off", e);
+        r = bundle_read_part(x->b, p->stored, p->stored_size, "chunks are cut off", e);
         x->b->times.fetch += now_monotonic() - start;
         return r;
 }
 
 static int extract_image(struct extraction *x, struct crew *crew, size_t number, struct chunk_sink *sink, struct error *e)
 {
-        const struct bundle_image *image = &x->b->manifest.images[number];
-        uint64_t size, next = 0;
-        const uint8_t *index = bundle_chunk_index(x->b, number, &size);
+        struct chunk_walk w;
+        uint64_t size;
 
+        chunk_walk_begin(&w, &x->b->manifest.images[number], bundle_chunk_index(x->b, number, &size));
         for (;;) {
                 unsigned slot;
-                struct part *p;
-                int r = skip_present(x, &(struct part){ .image = image, .sink = sink, .entry = index }, &next, e);
+                int r = skip_present(x, sink, &w, e);
 
-                if (r < 0 || next >= image->n_chunks)
+                if (r < 0 || !w.entry)
                         return r;
                 r = crew_next(crew, &slot, e);
                 if (r < 0)
                         return r;
-                p = &x->parts[slot];
-                p->image = image;
-                p->sink = sink;
-                p->number = next;
-                p->entry = index + next * INDEX_ENTRY;
-                r = read_part(x, p, e);
+                x->parts[slot].sink = sink;
+                r = read_part(x, &x->parts[slot], &w, e);
                 if (r < 0)
                         return r;
-                next += p->n_chunks;
                 r = crew_hand(crew, e);
                 if (r < 0)
                         return r;
@@ -182,10 +204,10 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
 /* Nothing is gained by threads where there is little to do, and a test that records writes wants them in order. */
 static unsigned choose_threads(const struct extraction *x)
 {
-        uint64_t slot = chunk_stored_max(x->chunk_size), each = SLOTS * slot + x->chunk_size;
+        uint64_t slot = chunk_stored_max((uint32_t)x->part_size), each = SLOTS * slot + x->part_size;
         uint64_t fit = MEMORY_MAX / each;
 
-        if (!io_is_system() || x->b->header.index / INDEX_ENTRY < CHUNKS_MIN)
+        if (!io_is_system() || x->b->header.index / index_entry_size(x->b->header.major) < CHUNKS_MIN)
                 return 0;
         return MIN(2 * crew_processors(THREADS_MAX), (unsigned)MIN(fit, (uint64_t)THREADS_MAX));
 }
@@ -196,19 +218,24 @@ static int extraction_begin(struct extraction *x)
                 x->all += x->b->manifest.images[i].size;
                 x->chunk_size = MAX(x->chunk_size, x->b->manifest.images[i].chunk_size);
         }
+        x->part_size = MAX(x->chunk_size, (uint32_t)PART_SIZE);
         x->threads = choose_threads(x);
         x->n_parts = x->threads ? SLOTS * x->threads : 1;
         x->parts = calloc(x->n_parts, sizeof(*x->parts));
         x->codecs = calloc(MAX(x->threads, 1U), sizeof(*x->codecs));
+        x->content = calloc(MAX(x->threads, 1U), sizeof(*x->content));
         x->write_time = calloc(MAX(x->threads, 1U), sizeof(*x->write_time));
-        if (!x->parts || !x->codecs || !x->write_time)
+        if (!x->parts || !x->codecs || !x->content || !x->write_time)
                 return -ENOMEM;
         for (unsigned i = 0; i < x->n_parts; i++)
-                if (!(x->parts[i].stored = malloc(chunk_stored_max(x->chunk_size))))
+                if (!(x->parts[i].stored = malloc(chunk_stored_max((uint32_t)x->part_size))))
                         return -ENOMEM;
-        for (unsigned i = 0; i < MAX(x->threads, 1U); i++)
-                if (!(x->codecs[i] = chunk_codec_new(x->chunk_size)))
+        for (unsigned i = 0; i < MAX(x->threads, 1U); i++) {
+                x->codecs[i] = chunk_codec_new(x->chunk_size, (uint32_t)index_entry_size(x->b->header.major));
+                x->content[i] = aligned_alloc(SINK_BLOCK, x->part_size + 2 * SINK_BLOCK);
+                if (!x->codecs[i] || !x->content[i])
                         return -ENOMEM;
+        }
         return 0;
 }
 
@@ -225,28 +252,34 @@ static void extraction_end(struct extraction *x)
                 t->write += x->write_time[i];
                 chunk_codec_free(x->codecs[i]);
         }
+        for (unsigned i = 0; x->content && i < MAX(x->threads, 1U); i++)
+                free(x->content[i]);
         for (unsigned i = 0; x->parts && i < x->n_parts; i++)
                 free(x->parts[i].stored);
         free(x->write_time);
+        free(x->content);
         free(x->codecs);
         free(x->parts);
 }
 
 /* They count as done from the beginning. */
-static uint64_t present_bytes(const struct bundle_image *image, const struct chunk_sink *sink)
+static uint64_t present_bytes(const struct bundle *b, size_t number, const struct chunk_sink *sink)
 {
-        uint64_t sum = 0;
+        struct chunk_walk w;
+        uint64_t size, sum = 0;
 
-        for (uint64_t i = 0; i < image->n_chunks; i++)
-                sum += is_present(sink, i) ? chunk_length(image, i) : 0;
+        for (chunk_walk_begin(&w, &b->manifest.images[number], bundle_chunk_index(b, number, &size)); w.entry;
+             chunk_walk_next(&w))
+                sum += is_present(sink, w.number) ? w.size : 0;
         return sum;
 }
 
 /* Tells the source which stored bytes will be read, so that it fetches no others ahead. */
 static int announce(struct bundle *b, struct chunk_sink *const *sinks)
 {
-        uint64_t offset = b->source->done;
-        struct source_range *ranges = calloc(b->header.index / INDEX_ENTRY + 1, sizeof(*ranges));
+        uint64_t offset = b->source->done, end = 0;
+        struct source_range *ranges = calloc(b->header.index / index_entry_size(b->header.major) + 1, sizeof(*ranges));
+        struct chunk_walk w;
         size_t n = 0;
         int r;
 
@@ -254,15 +287,16 @@ static int announce(struct bundle *b, struct chunk_sink *const *sinks)
                 return -ENOMEM;
         for (size_t i = 0; i < b->manifest.n_images; i++) {
                 uint64_t size;
-                const uint8_t *index = bundle_chunk_index(b, i, &size);
 
-                for (uint64_t number = 0; number < b->manifest.images[i].n_chunks; number++) {
-                        uint32_t stored = get_le32(index + number * INDEX_ENTRY + I_STORED);
+                for (chunk_walk_begin(&w, &b->manifest.images[i], bundle_chunk_index(b, i, &size)); w.entry;
+                     chunk_walk_next(&w)) {
+                        uint32_t stored = get_le32(w.entry + I_STORED);
 
-                        if (stored > 0 && !is_present(sinks ? sinks[i] : NULL, number)) {
-                                if (n == 0 || ranges[n - 1].offset + ranges[n - 1].size != offset)
+                        if (stored > 0 && !is_present(sinks ? sinks[i] : NULL, w.number)) {
+                                if (n == 0 || offset - end > GAP_MAX)
                                         ranges[n++] = (struct source_range){ .offset = offset };
-                                ranges[n - 1].size += stored;
+                                end = offset + stored;
+                                ranges[n - 1].size = end - ranges[n - 1].offset;
                         }
                         offset += stored;
                 }
@@ -279,7 +313,7 @@ static int extract_images(struct bundle *b, struct chunk_sink *const *sinks, str
         int r = extraction_begin(&x);
 
         for (size_t i = 0; sinks && i < b->manifest.n_images; i++)
-                x.done += present_bytes(&b->manifest.images[i], sinks[i]);
+                x.done += present_bytes(b, i, sinks[i]);
         if (r >= 0)
                 r = announce(b, sinks);
         if (r >= 0)

@@ -63,7 +63,7 @@ struct file_sink {
         int fd;
 };
 
-static int write_unnamed(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e)
+static int write_unnamed(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
 {
         struct file_sink *s = (struct file_sink *)sink;
         int r = data ? io_pwrite(s->fd, data, size, offset) : 0; /* it was made with its length: zeros are there */
@@ -195,7 +195,7 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         if (r >= 0)
                 r = announce_slot(b, t, number, e);
         if (r >= 0)
-                r = root_begin(root, t->root, reuse_has_hints(reuse), e);
+                r = root_begin(root, t->root, m->images[number].size, reuse_has_hints(reuse), e);
         if (r >= 0)
                 r = reuse_chunks(reuse, root, &m->images[number], bundle_chunk_index(b, number, &size), progress, e);
         if (r >= 0)
@@ -210,7 +210,7 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
 int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
 {
         struct root_sink root = { .direct = -1 };
-        struct reuse reuse = {};
+        struct reuse reuse = { .target.index = -1, .running.index = -1 };
         struct file_sink files[BUNDLE_MAX_IMAGES];
         int r;
 

@@ -17,13 +17,6 @@ static int invalid(struct error *e, const char *what, const char *value)
         return fail(e, -EBADMSG, &kind_bundle_invalid, "the manifest's %s '%s' is not valid", what, value);
 }
 
-uint32_t chunk_length(const struct bundle_image *image, uint64_t number)
-{
-        uint64_t left = image->size - number * image->chunk_size;
-
-        return (uint32_t)MIN(left, (uint64_t)image->chunk_size);
-}
-
 static int parse_digest(const json_t *j, const char *name, uint8_t digest[static DIGEST_SIZE], bool needed, struct error *e)
 {
         const char *hex = NULL;
@@ -35,9 +28,26 @@ static int parse_digest(const json_t *j, const char *name, uint8_t digest[static
         return hex_decode(hex, digest, DIGEST_SIZE) < 0 ? invalid(e, name, hex) : 0;
 }
 
-static int parse_image(const json_t *j, struct bundle_image *image, struct error *e)
+/* How many chunks there are follows from their length, where that is one. */
+static int parse_chunks(const json_t *j, struct bundle_image *image, unsigned format, struct error *e)
 {
-        static const char *const known[] = { "name", "size", "chunk_size", "index_digest", "sha256", NULL };
+        int r;
+
+        image->entry_size = (uint32_t)index_entry_size(format);
+        if (format == BUNDLE_FIXED) {
+                image->n_chunks = (image->size + image->chunk_size - 1) / image->chunk_size;
+                return 0;
+        }
+        r = json_get_u64(j, "chunks", &image->n_chunks, e);
+        if (r >= 0 && (image->n_chunks == 0 || image->n_chunks > image->size))
+                return invalid(e, "number of chunks of image", image->name);
+        return r;
+}
+
+static int parse_image(const json_t *j, struct bundle_image *image, unsigned format, struct error *e)
+{
+        static const char *const fixed[] = { "name", "size", "chunk_size", "index_digest", "sha256", NULL };
+        static const char *const cut[] = { "name", "size", "chunk_size", "chunks", "index_digest", "sha256", NULL };
         const char *name = "";
         uint64_t chunk = 0;
         bool boot_file;
@@ -45,7 +55,7 @@ static int parse_image(const json_t *j, struct bundle_image *image, struct error
 
         if (!json_is_object(j))
                 return invalid(e, "image", "?");
-        r = json_check_members(j, known, "an image of the manifest", e);
+        r = json_check_members(j, format == BUNDLE_FIXED ? fixed : cut, "an image of the manifest", e);
         if (r >= 0)
                 r = json_get_string(j, "name", &name, e);
         if (r >= 0 && !valid_name(name))
@@ -60,8 +70,9 @@ static int parse_image(const json_t *j, struct bundle_image *image, struct error
         if (chunk < CHUNK_MIN || chunk > CHUNK_MAX || (chunk & (chunk - 1)) || image->size == 0 || image->size > IMAGE_MAX)
                 return invalid(e, "size or chunk size of image", name);
         image->chunk_size = (uint32_t)chunk;
-        image->n_chunks = (image->size + chunk - 1) / chunk;
-        r = parse_digest(j, "index_digest", image->index_digest, true, e);
+        r = parse_chunks(j, image, format, e);
+        if (r >= 0)
+                r = parse_digest(j, "index_digest", image->index_digest, true, e);
         boot_file = streq(name, "kernel") || streq(name, "initrd");
         return r < 0 ? r : parse_digest(j, "sha256", image->digest, boot_file, e);
 }
@@ -80,14 +91,14 @@ static int parse_images(const json_t *j, struct manifest *m, struct error *e)
         for (size_t i = 0; i < json_array_size(images); i++) {
                 struct bundle_image *image = &m->images[i];
 
-                r = parse_image(json_array_get(images, i), image, e);
+                r = parse_image(json_array_get(images, i), image, m->format, e);
                 if (r < 0)
                         return r;
                 if (manifest_image(m, image->name))
                         return invalid(e, "image, named twice,", image->name);
                 m->n_images++;
-                chunks += image->n_chunks;
-                if (chunks > INDEX_MAX / INDEX_ENTRY)
+                chunks += MIN(image->n_chunks, INDEX_MAX);
+                if (chunks > INDEX_MAX / image->entry_size)
                         return invalid(e, "number of chunks, up to image", image->name);
         }
         return 0;
@@ -115,9 +126,10 @@ static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
         r = json_check_members(j, known, "the manifest", e);
         if (r >= 0)
                 r = json_get_u64(j, "format", &format, e);
-        if (r >= 0 && format != BUNDLE_MAJOR)
+        if (r >= 0 && format != BUNDLE_FIXED && format != BUNDLE_CUT)
                 return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
-                            "the manifest has format %llu, this bootmgr knows %d", (unsigned long long)format, BUNDLE_MAJOR);
+                            "the manifest has format %llu, this bootmgr knows %d and %d", (unsigned long long)format,
+                            BUNDLE_FIXED, BUNDLE_CUT);
         if (r >= 0)
                 r = json_get_string(j, "compatible", &compatible, e);
         if (r >= 0)
@@ -193,12 +205,14 @@ char *manifest_format(const struct manifest *m)
                                         "chunk_size", (json_int_t)image->chunk_size, "index_digest",
                                         hex_json(image->index_digest));
 
+                if (m->format != BUNDLE_FIXED)
+                        json_object_set_new(one, "chunks", json_integer((json_int_t)image->n_chunks));
                 if (!is_all_zero(image->digest, DIGEST_SIZE))
                         json_object_set_new(one, "sha256", hex_json(image->digest));
                 json_array_append_new(images, one);
         }
-        j = json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:o}", "format", BUNDLE_MAJOR, "compatible", m->compatible, "version",
-                      m->version, "security_version", (json_int_t)m->security_version, "min_bootmgr", m->min_bootmgr,
-                      "build_id", m->build_id, "images", images);
+        j = json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:o}", "format", (int)m->format, "compatible", m->compatible,
+                      "version", m->version, "security_version", (json_int_t)m->security_version, "min_bootmgr",
+                      m->min_bootmgr, "build_id", m->build_id, "images", images);
         return j ? json_dumps(j, JSON_INDENT(1)) : NULL;
 }

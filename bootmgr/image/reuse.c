@@ -2,47 +2,51 @@
 #include "image/reuse.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "base/crew.h"
 #include "base/file.h"
 #include "base/io.h"
-#include "base/sha256.h"
 #include "image/format.h"
+#include "image/places.h"
 
 #define THREADS_MAX  8
 #define BUFFERS_MAX  MIB(16)
-#define COMPARE_FROM 8 /* of so many chunks one is the same in its place: then blocks of the others are compared */
+#define GROUP_SIZE   KIB(256) /* that is read and written as one */
+#define GROUP_CHUNKS 64
+#define COMPARE_FROM 8 /* of so many bytes one is the same in its place: then blocks of the others are compared */
+#define IN_PLACE     UINT64_MAX
 
-/* A chunk of which a hint says that it is somewhere. */
-struct candidate {
-        uint64_t number;
-        uint64_t source; /* chunk of the running slot, or IN_PLACE */
-        bool found;
+/* Chunks one behind the other, of which hints say that they are somewhere, one behind the other too. */
+struct group {
+        struct chunk_walk first;
+        unsigned n_chunks;
+        uint64_t size;
+        uint64_t source; /* offset in the running slot, or IN_PLACE */
+        uint64_t found;  /* bit by bit */
 };
-#define IN_PLACE UINT64_MAX
 
 struct search {
         struct reuse *u;
         struct root_sink *root;
         const struct bundle_image *image;
         const uint8_t *index;
-        struct candidate *candidates;
+        struct chunk_walk target; /* goes along */
+        struct group *groups;
         uint8_t **buffers; /* of each thread */
+        size_t buffer_size;
         unsigned threads, slots;
         int direct; /* of the running slot; negative: none */
         struct progress *progress;
 };
 
-static const uint8_t *entry_of(const uint8_t *index, uint64_t number)
-{
-        return index + number * INDEX_ENTRY;
-}
-
 static void load_hint(int data, int slot, const char *suffix, struct hint *ret)
 {
-        _cleanup_free_ char *text = NULL, *index = NULL;
+        _cleanup_free_ char *text = NULL;
+        _cleanup_close_ int index = -1;
         const struct bundle_image *root;
         struct manifest m;
+        struct stat st;
         char path[32];
         size_t size;
 
@@ -51,177 +55,275 @@ static void load_hint(int data, int slot, const char *suffix, struct hint *ret)
                 return;
         root = manifest_image(&m, "root");
         snprintf(path, sizeof(path), "slots/%c%s/chunks", slot_name(slot), suffix);
-        if (!root || file_read(data, path, INDEX_MAX, &index, &size) < 0 || size != root->n_chunks * INDEX_ENTRY)
+        index = io_open(data, path, O_RDONLY, 0);
+        if (!root || index < 0 || fstat(index, &st) < 0 || (uint64_t)st.st_size != root->n_chunks * root->entry_size)
                 return;
         ret->image = *root;
-        ret->index = (uint8_t *)TAKE_PTR(index);
-}
-
-static int by_digest(const void *a, const void *b, void *userdata)
-{
-        const struct hint *h = userdata;
-
-        return memcmp(entry_of(h->index, *(const uint64_t *)a), entry_of(h->index, *(const uint64_t *)b), DIGEST_SIZE);
-}
-
-/* By digest, so that a chunk is found wherever it lies. */
-static int sort_hint(struct hint *h)
-{
-        h->order = calloc(h->image.n_chunks, sizeof(*h->order));
-        if (!h->order)
-                return -ENOMEM;
-        for (uint64_t i = 0; i < h->image.n_chunks; i++)
-                h->order[i] = i;
-        qsort_r(h->order, h->image.n_chunks, sizeof(*h->order), by_digest, h);
-        return 0;
-}
-
-/* A chunk of this digest, or IN_PLACE for none. */
-static uint64_t find_digest(const struct hint *h, const uint8_t *digest)
-{
-        uint64_t low = 0, high = h->order ? h->image.n_chunks : 0;
-
-        while (low < high) {
-                uint64_t middle = low + (high - low) / 2;
-                int order = memcmp(entry_of(h->index, h->order[middle]), digest, DIGEST_SIZE);
-
-                if (order == 0)
-                        return h->order[middle];
-                if (order < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return IN_PLACE;
+        ret->index = TAKE(index, -1);
 }
 
 int reuse_look(struct reuse *u, int data, int slot, const struct range *running, int running_slot)
 {
-        *u = (struct reuse){};
+        int r;
+
+        *u = (struct reuse){ .target.index = -1, .running.index = -1 };
         if (data < 0)
                 return 0;
         load_hint(data, slot, "", &u->target);
-        if (!u->target.index)
+        if (u->target.index < 0)
                 load_hint(data, slot, SLOT_PART, &u->target);
         if (!running || running_slot == SLOT_NONE)
                 return 0;
         load_hint(data, running_slot, "", &u->running);
-        if (!u->running.index || u->running.image.size > running->size)
+        if (u->running.index < 0 || u->running.image.size > running->size)
                 return 0;
-        u->from = running;
-        return sort_hint(&u->running);
+        r = places_read(&u->running.image, u->running.index, &u->places);
+        u->from = u->places ? running : NULL;
+        return r;
 }
 
 bool reuse_has_hints(const struct reuse *u)
 {
-        return u->target.index || u->from;
+        return u->target.index >= 0 || u->from;
 }
 
-static bool matches(const uint8_t *entry, const uint8_t *data, uint32_t size)
-{
-        uint8_t digest[DIGEST_SIZE];
+/* --- a group, in any thread */
 
-        if (get_le32(entry + I_STORED) == 0)
-                return is_all_zero(data, size);
-        return sha256_data(data, size, digest) >= 0 && memcmp(digest, entry + I_DIGEST, DIGEST_SIZE) == 0;
+static uint64_t block_end(uint64_t offset)
+{
+        return (offset + SINK_BLOCK - 1) / SINK_BLOCK * SINK_BLOCK;
 }
 
-static int read_running(const struct search *s, uint64_t number, uint8_t *buffer, uint32_t size)
+/* Into the buffer, where it lies as `offset` does in its block; *ret: its first byte. */
+static int read_running(const struct search *s, uint64_t offset, uint8_t *buffer, size_t size, uint8_t **ret)
 {
-        uint64_t at = s->u->from->offset + number * s->image->chunk_size;
-        bool aligned = ((at | size) & (DIRECT_ALIGNMENT - 1)) == 0;
+        const struct range *from = s->u->from;
+        size_t before = offset % SINK_BLOCK;
+        uint64_t start = offset - before, end = MIN(block_end(offset + size), from->size);
+        bool aligned = ((from->offset | end) & (DIRECT_ALIGNMENT - 1)) == 0;
 
-        return io_pread(aligned && s->direct >= 0 ? s->direct : s->u->from->fd, buffer, size, at);
+        *ret = buffer + before;
+        return io_pread(aligned && s->direct >= 0 ? s->direct : from->fd, buffer, (size_t)(end - start),
+                        from->offset + start);
+}
+
+static int read_target(const struct search *s, uint64_t offset, uint8_t *buffer, size_t size, uint8_t **ret)
+{
+        size_t before = offset % SINK_BLOCK;
+        uint64_t start = offset - before, end = MIN(block_end(offset + size), s->root->range->size);
+
+        *ret = buffer + before;
+        return root_read(s->root, start, buffer, (size_t)(end - start));
+}
+
+/* They may be more than a buffer holds. */
+static bool zeros_are_there(const struct search *s, const struct group *g, uint8_t *buffer)
+{
+        for (uint64_t done = 0, n; done < g->size; done += n) {
+                uint8_t *at;
+
+                n = MIN(g->size - done, (uint64_t)GROUP_SIZE);
+                if (read_target(s, g->first.offset + done, buffer, (size_t)n, &at) < 0 || !is_all_zero(at, (size_t)n))
+                        return false;
+                if (g->first.offset + done < FIRST_BLOCK)
+                        root_keep(s->root, g->first.offset + done, at, (size_t)n);
+        }
+        return true;
+}
+
+static uint64_t find_matches(const struct group *g, const uint8_t *content)
+{
+        struct chunk_walk w = g->first;
+        uint64_t found = 0;
+
+        for (unsigned i = 0; i < g->n_chunks; i++, chunk_walk_next(&w))
+                if (chunk_matches(w.entry, content + (w.offset - g->first.offset), w.size))
+                        found |= UINT64_C(1) << i;
+        return found;
+}
+
+/* What was found in the running slot, as far as it is in one piece. The sink writes on what lies in the same block behind
+ * such a piece: a chunk that begins there comes from the bundle. */
+static int copy_found(const struct search *s, struct group *g, uint8_t *content, struct error *e)
+{
+        struct chunk_walk w = g->first;
+        uint64_t start = 0, end = 0; /* of the piece, of the one before */
+        size_t size = 0;
+        int r = 0;
+
+        for (unsigned i = 0; r >= 0 && i <= g->n_chunks; i++) {
+                uint64_t bit = i < g->n_chunks ? UINT64_C(1) << i : 0;
+
+                if (g->found & bit && size == 0 && end > 0 && w.offset - end < SINK_BLOCK)
+                        g->found &= ~bit;
+                if (g->found & bit) {
+                        start = size == 0 ? w.offset : start;
+                        size += w.size;
+                } else if (size > 0) {
+                        r = s->root->sink.write(&s->root->sink, start, content + (start - g->first.offset), size, e);
+                        end = start + size;
+                        size = 0;
+                }
+                if (i < g->n_chunks)
+                        chunk_walk_next(&w);
+        }
+        return r;
 }
 
 /* What cannot be read, or is something else than its hint says, comes from the bundle: only a failed write is an error. */
-static int try_candidate(void *userdata, unsigned worker, unsigned slot, struct error *e)
+static int try_group(void *userdata, unsigned worker, unsigned slot, struct error *e)
 {
         struct search *s = userdata;
-        struct candidate *c = &s->candidates[slot];
-        const uint8_t *entry = entry_of(s->index, c->number);
-        uint64_t offset = c->number * s->image->chunk_size;
-        uint32_t size = chunk_length(s->image, c->number);
-        uint8_t *buffer = s->buffers[worker];
-        int r;
+        struct group *g = &s->groups[slot];
+        uint8_t *buffer = s->buffers[worker], *content, *to = buffer + g->first.offset % SINK_BLOCK;
 
-        r = c->source == IN_PLACE ? root_read(s->root, offset, buffer, size) : read_running(s, c->source, buffer, size);
-        c->found = r >= 0 && matches(entry, buffer, size);
-        if (!c->found)
+        g->found = 0;
+        if (entry_is_zeros(g->first.entry)) {
+                g->found = zeros_are_there(s, g, buffer);
                 return 0;
-        if (c->source != IN_PLACE)
-                return s->root->sink.write(&s->root->sink, offset, buffer, size, e);
-        if (offset == 0) { /* it was zeroed, and comes back last */
-                s->root->first_size = MIN(size, (uint32_t)FIRST_BLOCK);
-                memcpy(s->root->first, buffer, s->root->first_size);
         }
-        return 0;
+        if (g->source == IN_PLACE) {
+                struct chunk_walk w = g->first;
+
+                if (read_target(s, g->first.offset, buffer, (size_t)g->size, &content) < 0)
+                        return 0;
+                g->found = find_matches(g, content);
+                for (unsigned i = 0; i < g->n_chunks && w.offset < FIRST_BLOCK; i++, chunk_walk_next(&w))
+                        if (g->found >> i & 1)
+                                root_keep(s->root, w.offset, content + (w.offset - g->first.offset), w.size);
+                return 0;
+        }
+        if (read_running(s, g->source, buffer, (size_t)g->size, &content) < 0)
+                return 0;
+        g->found = find_matches(g, content);
+        if (g->found)
+                memmove(to, content, (size_t)g->size);
+        return copy_found(s, g, to, e);
 }
 
-static int candidate_done(void *userdata, unsigned slot, struct error *e)
+static int group_done(void *userdata, unsigned slot, struct error *e)
 {
         struct search *s = userdata;
-        const struct candidate *c = &s->candidates[slot];
-        uint32_t size = chunk_length(s->image, c->number);
+        const struct group *g = &s->groups[slot];
+        struct chunk_walk w = g->first;
+        uint64_t *sum = g->source == IN_PLACE ? &s->u->kept : &s->u->copied, before = *sum;
 
-        if (!c->found)
-                return 0;
-        s->u->present[c->number] = 1;
-        *(c->source == IN_PLACE ? &s->u->kept : &s->u->copied) += size;
+        for (unsigned i = 0; i < g->n_chunks; i++, chunk_walk_next(&w))
+                if (g->found >> i & 1) {
+                        s->u->present[w.number] = 1;
+                        *sum += w.size;
+                }
         if (s->progress) {
                 s->progress->transfer.total = s->image->size;
-                s->progress->transfer.reused += size;
+                s->progress->transfer.reused += *sum - before;
         }
         return progress_report(s->progress, s->u->kept + s->u->copied, s->image->size, NULL);
 }
 
-static const struct crew_ops search_ops = { .work = try_candidate, .done = candidate_done };
+static const struct crew_ops search_ops = { .work = try_group, .done = group_done };
 
-static bool is_in_place(const struct search *s, uint64_t number)
+/* --- which they are */
+
+/* Both go forwards. */
+static bool is_in_place(struct chunk_walk *target, const struct chunk_walk *w)
 {
-        const struct hint *h = &s->u->target;
-
-        return h->index && number < h->image.n_chunks && h->image.chunk_size == s->image->chunk_size &&
-               memcmp(entry_of(h->index, number), entry_of(s->index, number), DIGEST_SIZE) == 0;
+        while (target->entry && target->offset < w->offset)
+                chunk_walk_next(target);
+        if (!target->entry || target->offset != w->offset || target->size != w->size)
+                return false;
+        if (entry_is_zeros(w->entry) || entry_is_zeros(target->entry))
+                return entry_is_zeros(w->entry) && entry_is_zeros(target->entry);
+        return memcmp(target->entry + I_DIGEST, w->entry + I_DIGEST, DIGEST_SIZE) == 0;
 }
 
 /* Whether a hint says where it is. Zeros are quicker made than copied. */
-static bool find_candidate(const struct search *s, uint64_t number, struct candidate *ret)
+static bool find_source(struct search *s, const struct chunk_walk *w, uint64_t *ret)
 {
-        *ret = (struct candidate){ .number = number, .source = IN_PLACE };
-        if (is_in_place(s, number))
+        *ret = IN_PLACE;
+        if (is_in_place(&s->target, w))
                 return true;
-        if (!s->u->from || s->u->running.image.chunk_size != s->image->chunk_size ||
-            get_le32(entry_of(s->index, number) + I_STORED) == 0)
+        if (!s->u->from || entry_is_zeros(w->entry))
                 return false;
-        ret->source = find_digest(&s->u->running, entry_of(s->index, number));
-        /* Its last chunk is shorter, and cannot be the same as a whole one. */
-        return ret->source != IN_PLACE && chunk_length(&s->u->running.image, ret->source) == chunk_length(s->image, number);
+        *ret = places_find(s->u->places, w->entry + I_DIGEST, w->size);
+        return *ret != IN_PLACE;
 }
 
-static bool is_like_before(const struct search *s)
+static bool goes_on(const struct search *s, const struct group *g, const struct chunk_walk *w, uint64_t source)
 {
-        uint64_t same = 0;
+        return g->n_chunks > 0 && g->n_chunks < GROUP_CHUNKS && g->first.number + g->n_chunks == w->number &&
+               !entry_is_zeros(g->first.entry) && !entry_is_zeros(w->entry) && g->size + w->size <= GROUP_SIZE &&
+               source == (g->source == IN_PLACE ? IN_PLACE : g->source + g->size);
+}
 
-        for (uint64_t i = 0; i < s->image->n_chunks; i++)
-                same += is_in_place(s, i) && get_le32(entry_of(s->index, i) + I_STORED) > 0;
-        return same * COMPARE_FROM >= s->image->n_chunks;
+static int hand_group(struct search *s, struct crew *crew, struct group *g, struct error *e)
+{
+        unsigned slot;
+        int r;
+
+        if (g->n_chunks == 0)
+                return 0;
+        r = crew_next(crew, &slot, e);
+        if (r < 0)
+                return r;
+        s->groups[slot] = *g;
+        g->n_chunks = 0;
+        return crew_hand(crew, e);
+}
+
+static int search_all(struct search *s, struct error *e)
+{
+        _cleanup_crew_ struct crew *crew = NULL;
+        struct group g = {};
+        struct chunk_walk w;
+        int r = crew_new(&search_ops, s, s->threads, s->slots, &crew);
+
+        for (chunk_walk_begin(&w, s->image, s->index); r >= 0 && w.entry; chunk_walk_next(&w)) {
+                uint64_t source;
+
+                if (!find_source(s, &w, &source))
+                        continue;
+                if (!goes_on(s, &g, &w, source)) {
+                        r = hand_group(s, crew, &g, e);
+                        g = (struct group){ .first = w, .source = source };
+                }
+                g.n_chunks++;
+                g.size += w.size;
+        }
+        if (r >= 0)
+                r = hand_group(s, crew, &g, e);
+        return r < 0 ? r : crew_finish(crew, e);
+}
+
+static int walk_target(struct search *s)
+{
+        chunk_walk_done(&s->target);
+        return s->u->target.index < 0 ? 0 : chunk_walk_begin_file(&s->target, &s->u->target.image, s->u->target.index);
 }
 
 static int search_begin(struct search *s)
 {
-        unsigned fit = (unsigned)MAX(BUFFERS_MAX / s->image->chunk_size, UINT64_C(1));
+        struct chunk_walk w;
+        uint64_t same = 0;
+        unsigned fit;
+        int r = walk_target(s);
 
+        if (r < 0)
+                return r;
+        for (chunk_walk_begin(&w, s->image, s->index); w.entry && s->target.entry; chunk_walk_next(&w))
+                same += is_in_place(&s->target, &w) && !entry_is_zeros(w.entry) ? w.size : 0;
+        s->root->compare = same * COMPARE_FROM >= s->image->size;
+        s->buffer_size = MAX(s->image->chunk_size, (uint32_t)GROUP_SIZE) + 2 * SINK_BLOCK;
+        fit = (unsigned)MAX(BUFFERS_MAX / s->buffer_size, UINT64_C(1));
         s->threads = io_is_system() ? MIN(2 * crew_processors(THREADS_MAX), MIN(fit, (unsigned)THREADS_MAX)) : 0;
         s->slots = MAX(2 * s->threads, 1U);
-        s->candidates = calloc(s->slots, sizeof(*s->candidates));
+        s->groups = calloc(s->slots, sizeof(*s->groups));
         s->buffers = calloc(MAX(s->threads, 1U), sizeof(*s->buffers));
-        if (!s->candidates || !s->buffers)
+        if (!s->groups || !s->buffers)
                 return -ENOMEM;
         for (unsigned i = 0; i < MAX(s->threads, 1U); i++)
-                if (!(s->buffers[i] = aligned_alloc(DIRECT_ALIGNMENT, s->image->chunk_size)))
+                if (!(s->buffers[i] = aligned_alloc(DIRECT_ALIGNMENT, s->buffer_size)))
                         return -ENOMEM;
-        return 0;
+        return walk_target(s);
 }
 
 static void search_end(struct search *s)
@@ -229,34 +331,17 @@ static void search_end(struct search *s)
         for (unsigned i = 0; s->buffers && i < MAX(s->threads, 1U); i++)
                 free(s->buffers[i]);
         free(s->buffers);
-        free(s->candidates);
-}
-
-static int search_all(struct search *s, struct error *e)
-{
-        _cleanup_crew_ struct crew *crew = NULL;
-        int r = crew_new(&search_ops, s, s->threads, s->slots, &crew);
-
-        for (uint64_t i = 0; r >= 0 && i < s->image->n_chunks; i++) {
-                struct candidate found;
-                unsigned slot;
-
-                if (!find_candidate(s, i, &found))
-                        continue;
-                r = crew_next(crew, &slot, e);
-                if (r < 0)
-                        break;
-                s->candidates[slot] = found;
-                r = crew_hand(crew, e);
-        }
-        return r < 0 ? r : crew_finish(crew, e);
+        free(s->groups);
+        chunk_walk_done(&s->target);
 }
 
 int reuse_chunks(struct reuse *u, struct root_sink *root, const struct bundle_image *image, const uint8_t *index,
                  struct progress *progress, struct error *e)
 {
         _cleanup_close_ int direct = u->from ? range_open_direct(u->from, O_RDONLY) : -1;
-        struct search s = { .u = u, .root = root, .image = image, .index = index, .direct = direct, .progress = progress };
+        struct search s = {
+                .u = u, .root = root, .image = image, .index = index, .target.fd = -1, .direct = direct, .progress = progress
+        };
         int r = 0;
 
         u->present = calloc(MAX(image->n_chunks, UINT64_C(1)), 1);
@@ -265,7 +350,6 @@ int reuse_chunks(struct reuse *u, struct root_sink *root, const struct bundle_im
         root->sink.present = u->present;
         if (!reuse_has_hints(u))
                 return 0;
-        root->compare = is_like_before(&s);
         r = search_begin(&s);
         if (r >= 0)
                 r = search_all(&s, e);
@@ -277,9 +361,9 @@ int reuse_chunks(struct reuse *u, struct root_sink *root, const struct bundle_im
 
 void reuse_done(struct reuse *u)
 {
-        free(u->target.index);
-        free(u->running.index);
-        free(u->running.order);
+        fd_close(u->target.index);
+        fd_close(u->running.index);
+        places_free(u->places);
         free(u->present);
-        *u = (struct reuse){};
+        *u = (struct reuse){ .target.index = -1, .running.index = -1 };
 }

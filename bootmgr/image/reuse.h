@@ -18,18 +18,19 @@
 /* What a slot held when it was installed, or was to hold when that was cut. */
 struct hint {
         struct bundle_image image;
-        uint8_t *index;  /* NULL: nothing is known */
-        uint64_t *order; /* chunks by their digests; NULL: not made */
+        int index; /* its file; negative: nothing is known */
 };
 
 struct reuse {
         struct hint target, running;
+        struct places *places;    /* of chunks in the running slot, by their digests */
         const struct range *from; /* the running slot's root; NULL: none */
         uint8_t *present;         /* of each chunk: 1, it is in its place */
         uint64_t kept, copied;    /* bytes of content */
 };
 
-/* data: the data directory, negative: none. Finds nothing rather than fail, but for want of memory. */
+/* data: the data directory, negative: none. Finds nothing rather than fail, but for want of memory. reuse_done() afterwards.
+ */
 int reuse_look(struct reuse *u, int data, int slot, const struct range *running, int running_slot);
 bool reuse_has_hints(const struct reuse *u);
 /* `index` of the image that is installed. */

@@ -96,37 +96,131 @@ static int compare_and_write(struct root_sink *s, const uint8_t *data, size_t si
         return r;
 }
 
-static int write_root(struct chunk_sink *sink, uint64_t offset, const void *data, size_t size, struct error *e)
+/* Bytes of one block, with a chunk that did not come through here (it was there already) or comes later than memory lasts.
+ */
+static int settle(struct root_sink *s, size_t max)
 {
-        struct root_sink *s = (struct root_sink *)sink;
-        const uint8_t *from = data;
-        size_t skip = 0;
+        _cleanup_free_ uint8_t *old = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK);
+        struct edge *edge;
+        int r = old ? 0 : -ENOMEM;
+
+        pthread_mutex_lock(&s->settling); /* of one block nobody reads what another is about to write */
+        while (r >= 0 && (edge = edges_take(&s->edges, max))) {
+                size_t n = (size_t)MIN(s->edges.size - edge->offset, (uint64_t)SINK_BLOCK);
+
+                r = root_read(s, edge->offset, old, n);
+                if (r >= 0) {
+                        edge_complete(edge, old);
+                        if (memcmp(old, edge->data, n) != 0) {
+                                memcpy(old, edge->data, n);
+                                r = write_data(s, old, n, s->range->offset + edge->offset);
+                        }
+                }
+                free(edge);
+        }
+        pthread_mutex_unlock(&s->settling);
+        return r;
+}
+
+/* A piece of the image as it is written: whole blocks, in `from` (NULL: zeros). */
+struct piece {
+        uint64_t start, end;
+        uint8_t *from;
+};
+
+static int write_piece(struct root_sink *s, const struct piece *p)
+{
+        if (p->start >= p->end)
+                return 0;
+        if (s->compare)
+                return compare_and_write(s, p->from, p->end - p->start, p->start);
+        return write_at(s, p->from, p->end - p->start, s->range->offset + p->start);
+}
+
+/* Of the block at one end of the piece there are n bytes from `offset` on. When others have brought the rest it is written
+ * with the piece; else it is taken off. */
+static int join_edge(struct root_sink *s, struct piece *p, uint64_t offset, size_t n)
+{
+        uint64_t block = offset - offset % SINK_BLOCK, end = MIN(block + SINK_BLOCK, s->edges.size);
+        _cleanup_free_ struct edge *whole = NULL;
+        struct piece alone = { block, end, NULL };
+        int r = edges_add(&s->edges, offset, p->from ? p->from + (offset - p->start) : NULL, n, &whole);
+
+        if (r >= 0 && whole && !p->from) {
+                _cleanup_free_ uint8_t *copy = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK);
+
+                if (!copy)
+                        return -ENOMEM;
+                memcpy(copy, whole->data, SINK_BLOCK);
+                alone.from = copy;
+                r = write_piece(s, &alone);
+        }
+        if (r >= 0 && whole && p->from) {
+                uint8_t *to = p->from - (p->start - block);
+
+                memcpy(to, whole->data, (size_t)(end - block));
+                if (block < p->start)
+                        *p = (struct piece){ block, MAX(p->end, end), to };
+                else
+                        p->end = end;
+        } else if (offset == p->start) {
+                p->from = p->from ? p->from + n : NULL;
+                p->start += n;
+        } else {
+                p->end = offset;
+        }
+        return r;
+}
+
+static int write_blocks(struct root_sink *s, struct piece p)
+{
+        uint64_t tail = p.end - p.end % SINK_BLOCK, size = p.end - p.start;
+        bool ends = p.end == s->edges.size; /* its last block is as short as the image */
         int r = 0;
 
-        if (offset == 0) {
-                skip = MIN(size, (size_t)FIRST_BLOCK);
-                if (data)
-                        memcpy(s->first, data, skip);
-                s->first_size = skip;
-        }
-        from = data ? from + skip : NULL;
-        if (size > skip && s->compare)
-                r = compare_and_write(s, from, size - skip, offset + skip);
-        else if (size > skip)
-                r = write_at(s, from, size - skip, s->range->offset + offset + skip);
+        if (p.start % SINK_BLOCK)
+                r = join_edge(s, &p, p.start, (size_t)MIN(size, SINK_BLOCK - p.start % SINK_BLOCK));
+        if (r >= 0 && tail >= p.start && tail < p.end && p.end % SINK_BLOCK && !ends)
+                r = join_edge(s, &p, tail, (size_t)(p.end - tail));
+        if (r >= 0)
+                r = write_piece(s, &p);
+        return r < 0 ? r : settle(s, EDGES_MAX);
+}
+
+void root_keep(struct root_sink *s, uint64_t offset, const uint8_t *data, size_t size)
+{
+        if (offset < FIRST_BLOCK)
+                memcpy(s->first + offset, data, MIN(size, (size_t)(FIRST_BLOCK - offset)));
+}
+
+static int write_root(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
+{
+        struct root_sink *s = (struct root_sink *)sink;
+        size_t skip = offset < FIRST_BLOCK ? MIN(size, (size_t)(FIRST_BLOCK - offset)) : 0;
+        int r = 0;
+
+        if (data)
+                root_keep(s, offset, data, skip);
+        if (size > skip)
+                r = write_blocks(s, (struct piece){ offset + skip, offset + size, data ? (uint8_t *)data + skip : NULL });
         return r < 0 ? fail_errno(e, r, "cannot write the root at offset %llu", (unsigned long long)offset) : 0;
 }
 
-int root_begin(struct root_sink *s, const struct range *range, bool keep, struct error *e)
+int root_begin(struct root_sink *s, const struct range *range, uint64_t size, bool keep, struct error *e)
 {
         static const uint8_t zeros[FIRST_BLOCK];
-        size_t size = MIN(range->size, (uint64_t)FIRST_BLOCK);
+        size_t n = MIN(range->size, (uint64_t)FIRST_BLOCK);
         int r;
 
-        *s = (struct root_sink){ .sink.write = write_root, .range = range, .direct = range_open_direct(range, O_RDWR) };
-        if (keep && io_pread(range->fd, s->old_first, size, range->offset) < 0)
+        *s = (struct root_sink){ .sink.write = write_root,
+                                 .range = range,
+                                 .direct = range_open_direct(range, O_RDWR),
+                                 .first_size = MIN(size, (uint64_t)FIRST_BLOCK) };
+        edges_begin(&s->edges, size);
+        pthread_mutex_init(&s->settling, NULL);
+        if (keep && io_pread(range->fd, s->old_first, n, range->offset) < 0)
                 memset(s->old_first, 0, sizeof(s->old_first));
-        r = io_pwrite(range->fd, zeros, size, range->offset);
+        r = io_pwrite(range->fd, zeros, n, range->offset);
         if (r >= 0)
                 r = io_fsync(range->fd);
         return r < 0 ? fail_errno(e, r, "cannot write the root") : 0;
@@ -146,8 +240,10 @@ int root_read(struct root_sink *s, uint64_t offset, void *data, size_t size)
 int root_finish(struct root_sink *s, struct error *e)
 {
         uint64_t start = now_monotonic();
-        int r = io_fsync(s->range->fd);
+        int r = settle(s, 0);
 
+        if (r >= 0)
+                r = io_fsync(s->range->fd);
         if (r >= 0)
                 r = io_pwrite(s->range->fd, s->first, s->first_size, s->range->offset);
         if (r >= 0)
@@ -158,5 +254,6 @@ int root_finish(struct root_sink *s, struct error *e)
 
 void root_done(struct root_sink *s)
 {
+        edges_end(&s->edges);
         s->direct = fd_close(s->direct);
 }

@@ -9,9 +9,10 @@
 #pragma once
 
 #include "image/bundle.h"
+#include "image/edges.h"
 #include "storage/disk.h"
 
-#define FIRST_BLOCK 4096
+#define FIRST_BLOCK SINK_BLOCK
 
 struct root_sink {
         struct chunk_sink sink;
@@ -21,12 +22,16 @@ struct root_sink {
         bool compare; /* what is there is like what comes: only blocks that differ are written */
         uint8_t first[FIRST_BLOCK], old_first[FIRST_BLOCK];
         size_t first_size;
+        struct edges edges;
+        pthread_mutex_t settling;
         uint64_t written, zeroed; /* bytes; atomic */
         uint64_t flush;           /* µs */
 };
 
-/* keep: what was there is of use, root_read() is going to be called. */
-int root_begin(struct root_sink *s, const struct range *range, bool keep, struct error *e);
+/* size: of the image. keep: what was there is of use, root_read() is going to be called. */
+int root_begin(struct root_sink *s, const struct range *range, uint64_t size, bool keep, struct error *e);
+/* These bytes of the image lie there already: what of them belongs into the first block is to come back with it. */
+void root_keep(struct root_sink *s, uint64_t offset, const uint8_t *data, size_t size);
 /* What lies there, the first block as it was. `data` is aligned for direct reads. */
 int root_read(struct root_sink *s, uint64_t offset, void *data, size_t size);
 int root_finish(struct root_sink *s, struct error *e);

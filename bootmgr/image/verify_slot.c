@@ -14,72 +14,116 @@
 
 #define THREADS_MAX 8
 
+#define PIECE_SIZE KIB(256) /* that is read as one; a chunk may be larger */
+
 struct check {
         const struct range *root;
         int direct; /* the same without the page cache, or negative: the file system has no such thing */
         const struct bundle_image *image;
-        const uint8_t *index;
-        uint64_t next;      /* chunk to be taken by the next free thread; atomic */
-        uint64_t done;      /* atomic */
-        uint64_t first_bad; /* UINT64_MAX: none; atomic */
-        int error;          /* of reading; atomic */
+        pthread_mutex_t lock;
+        struct chunk_walk next; /* chunk to be taken by the next free thread; with the lock */
+        uint64_t done;          /* bytes; atomic */
+        uint64_t first_bad;     /* offset of a chunk; UINT64_MAX: none; with the lock */
+        int error;              /* of reading; atomic */
         struct progress *progress;
 };
 
-/* The index says of a chunk of zeros that nothing is stored of it: then there is nothing to hash. */
-static int compare_chunk(const uint8_t *entry, const uint8_t *data, uint32_t size, bool *same)
-{
-        uint8_t digest[DIGEST_SIZE];
-        int r = 0;
+/* Chunks one behind the other, or one of zeros. */
+struct piece {
+        struct chunk_walk first;
+        uint64_t n_chunks, size;
+};
 
-        if (get_le32(entry + I_STORED) == 0) {
-                *same = is_all_zero(data, size);
-                return 0;
+static bool take_piece(struct check *c, struct piece *p)
+{
+        struct chunk_walk *w = &c->next;
+
+        pthread_mutex_lock(&c->lock);
+        *p = (struct piece){ .first = *w };
+        while (w->entry && c->first_bad == UINT64_MAX && (p->n_chunks == 0 || p->size + w->size <= PIECE_SIZE)) {
+                p->size += w->size;
+                p->n_chunks++;
+                chunk_walk_next(w);
         }
-        r = sha256_data(data, size, digest);
-        *same = r >= 0 && memcmp(digest, entry + I_DIGEST, DIGEST_SIZE) == 0;
-        return r;
+        pthread_mutex_unlock(&c->lock);
+        return p->n_chunks > 0;
 }
 
-static int check_chunk(struct check *c, uint64_t number, uint8_t *buffer)
+/* From the whole blocks that it lies in. */
+static int read_piece(const struct check *c, uint64_t offset, uint64_t size, uint8_t *buffer)
 {
-        uint32_t size = chunk_length(c->image, number);
-        uint64_t offset = c->root->offset + number * c->image->chunk_size;
-        bool aligned = ((offset | size) & (DIRECT_ALIGNMENT - 1)) == 0, same;
+        uint64_t start = offset - offset % DIRECT_ALIGNMENT, end = offset + size + DIRECT_ALIGNMENT - 1;
+        bool aligned;
+
+        end = MIN(end - end % DIRECT_ALIGNMENT, c->root->size);
+        aligned = ((c->root->offset | end) & (DIRECT_ALIGNMENT - 1)) == 0;
+        return io_pread(aligned && c->direct >= 0 ? c->direct : c->root->fd, buffer, (size_t)(end - start),
+                        c->root->offset + start);
+}
+
+static void found_bad(struct check *c, uint64_t offset)
+{
+        pthread_mutex_lock(&c->lock);
+        c->first_bad = MIN(c->first_bad, offset);
+        pthread_mutex_unlock(&c->lock);
+}
+
+/* There may be more of them than a buffer holds. */
+static int check_zeros(struct check *c, uint64_t offset, uint64_t size, uint8_t *buffer)
+{
+        for (uint64_t done = 0, n; done < size; done += n) {
+                int r;
+
+                n = MIN(size - done, PIECE_SIZE);
+                r = read_piece(c, offset + done, n, buffer);
+                if (r < 0)
+                        return r;
+                if (!is_all_zero(buffer + (offset + done) % DIRECT_ALIGNMENT, (size_t)n)) {
+                        found_bad(c, offset);
+                        return 0;
+                }
+        }
+        return 0;
+}
+
+static int check_piece(struct check *c, const struct piece *p, uint8_t *buffer)
+{
+        struct chunk_walk w = p->first;
+        const uint8_t *content = buffer + w.offset % DIRECT_ALIGNMENT;
         int r;
 
-        r = io_pread(aligned && c->direct >= 0 ? c->direct : c->root->fd, buffer, size, offset);
-        if (r >= 0)
-                r = compare_chunk(c->index + number * INDEX_ENTRY, buffer, size, &same);
+        if (p->n_chunks == 1 && entry_is_zeros(w.entry))
+                return check_zeros(c, w.offset, p->size, buffer);
+        r = read_piece(c, w.offset, p->size, buffer);
         if (r < 0)
                 return r;
-        if (!same && number < __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED))
-                __atomic_store_n(&c->first_bad, number, __ATOMIC_RELAXED);
+        for (uint64_t i = 0; i < p->n_chunks; i++, chunk_walk_next(&w))
+                if (!chunk_matches(w.entry, content + (w.offset - p->first.offset), w.size)) {
+                        found_bad(c, w.offset);
+                        break;
+                }
         return 0;
 }
 
 static int report_bytes(struct check *c)
 {
-        uint64_t done = __atomic_load_n(&c->done, __ATOMIC_RELAXED) * c->image->chunk_size;
+        uint64_t done = __atomic_load_n(&c->done, __ATOMIC_RELAXED);
 
         if (c->progress)
                 c->progress->transfer.total = c->image->size;
-        return progress_report(c->progress, MIN(done, c->image->size), c->image->size, NULL);
+        return progress_report(c->progress, done, c->image->size, NULL);
 }
 
 static int check_loop(struct check *c, bool report)
 {
-        _cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_ALIGNMENT, c->image->chunk_size);
+        size_t size = MAX(c->image->chunk_size, (uint32_t)PIECE_SIZE) + 2 * DIRECT_ALIGNMENT;
+        _cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_ALIGNMENT, size);
         int r = buffer ? 0 : -ENOMEM;
+        struct piece p;
 
-        while (r >= 0 && __atomic_load_n(&c->first_bad, __ATOMIC_RELAXED) == UINT64_MAX &&
-               __atomic_load_n(&c->error, __ATOMIC_RELAXED) == 0) {
-                uint64_t number = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED);
-
-                if (number >= c->image->n_chunks)
-                        break;
-                r = check_chunk(c, number, buffer);
-                __atomic_fetch_add(&c->done, 1, __ATOMIC_RELAXED);
+        while (r >= 0 && __atomic_load_n(&c->error, __ATOMIC_RELAXED) == 0 && take_piece(c, &p)) {
+                r = check_piece(c, &p, buffer);
+                __atomic_fetch_add(&c->done, p.size, __ATOMIC_RELAXED);
                 if (r >= 0 && report)
                         r = report_bytes(c);
         }
@@ -95,13 +139,15 @@ static void *check_thread(void *userdata)
 }
 
 /* The calling thread takes part, and is the only one that reports. */
-static int check_root(struct check *c)
+static int check_root(struct check *c, const uint8_t *index)
 {
         int processors = (int)crew_processors(THREADS_MAX);
         _cleanup_close_ int direct = range_open_direct(c->root, O_RDONLY);
         pthread_t threads[THREADS_MAX];
         int n = 0;
 
+        pthread_mutex_init(&c->lock, NULL);
+        chunk_walk_begin(&c->next, c->image, index);
         c->first_bad = UINT64_MAX;
         c->direct = direct;
         posix_fadvise(c->root->fd, (off_t)c->root->offset, (off_t)c->image->size, POSIX_FADV_DONTNEED);
@@ -110,6 +156,7 @@ static int check_root(struct check *c)
         check_loop(c, true);
         while (n > 0)
                 pthread_join(threads[--n], NULL);
+        pthread_mutex_destroy(&c->lock);
         /* The last chunk may have been another thread's. */
         return c->error < 0 || c->first_bad != UINT64_MAX ? c->error : report_bytes(c);
 }
@@ -125,13 +172,12 @@ int install_verify(const struct bundle *b, const struct install_target *t, struc
 
                 if (!streq(c.image->name, "root"))
                         continue;
-                c.index = bundle_chunk_index(b, i, &size);
-                r = check_root(&c);
+                r = check_root(&c, bundle_chunk_index(b, i, &size));
                 if (r < 0)
                         fail_errno(e, r, "cannot read the root back");
                 else if (c.first_bad != UINT64_MAX)
                         r = fail(e, -EBADMSG, &kind_content, "the root reads back other than written, first at offset %llu",
-                                 (unsigned long long)(c.first_bad * c.image->chunk_size));
+                                 (unsigned long long)c.first_bad);
         }
         return r;
 }
@@ -150,6 +196,7 @@ static int load_index(int data, int slot, const uint8_t digest[static DIGEST_SIZ
         const struct bundle_image *root;
         uint8_t found[DIGEST_SIZE];
         char path[32];
+        uint64_t bad;
         size_t size;
         int r;
 
@@ -163,8 +210,8 @@ static int load_index(int data, int slot, const uint8_t digest[static DIGEST_SIZ
         root = manifest_image(m, "root");
         snprintf(path, sizeof(path), "slots/%c/chunks", slot_name(slot));
         r = root ? file_read(data, path, INDEX_MAX, &index, &size) : -ENOENT;
-        if (r < 0 || size != root->n_chunks * INDEX_ENTRY || sha256_data(index, size, found) < 0 ||
-            memcmp(found, root->index_digest, DIGEST_SIZE) != 0)
+        if (r < 0 || size != root->n_chunks * root->entry_size || sha256_data(index, size, found) < 0 ||
+            memcmp(found, root->index_digest, DIGEST_SIZE) != 0 || !index_is_complete(root, (const uint8_t *)index, &bad))
                 return altered(e, slot, "the chunk index kept on data is missing or another one");
         *ret_index = TAKE_PTR(index);
         return 0;
@@ -183,15 +230,13 @@ int install_check_slot(const struct range *root, int data, int slot, const uint8
         if (r < 0)
                 return r;
         c.image = manifest_image(&m, "root");
-        c.index = (const uint8_t *)index;
         if (c.image->size > root->size)
                 return altered(e, slot, "its partition is smaller than its image");
-        r = check_root(&c);
+        r = check_root(&c, (const uint8_t *)index);
         if (r < 0)
                 return fail_errno(e, r, "cannot read slot %c", slot_name(slot));
         if (c.first_bad == UINT64_MAX)
                 return 0;
-        snprintf(where, sizeof(where), "its root differs, first at offset %llu",
-                 (unsigned long long)(c.first_bad * c.image->chunk_size));
+        snprintf(where, sizeof(where), "its root differs, first at offset %llu", (unsigned long long)c.first_bad);
         return altered(e, slot, where);
 }

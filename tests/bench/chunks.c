@@ -3,10 +3,9 @@
  *
  *      chunks OLD NEW fixed|content|blocks SIZE LEVEL
  *
- * fixed: every SIZE bytes. content: where a gear hash over the last 64 bytes says so, SIZE on average, from a quarter of it
- * to four times of it. blocks: the same, but only at multiples of 4096, by a hash of the block before. Each chunk is a zstd
- * frame of LEVEL; zeros are not stored, and what OLD holds anywhere in a chunk, or NEW twice, is fetched once or not at all.
- * One JSON object. */
+ * fixed: every SIZE bytes. content: as bundle create does it, with SIZE as the average (image/cut.h). blocks: by content
+ * too, but only at multiples of 4096, by a hash of the block before. Each chunk is a zstd frame of LEVEL; zeros are not
+ * stored, and what OLD holds anywhere in a chunk, or NEW twice, is fetched once or not at all. One JSON object. */
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -15,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/sha256.h"
+#include "image/cut.h"
 
 #define BLOCK 4096
 
@@ -38,8 +38,6 @@ struct set {
         const uint8_t **slots;
         size_t mask;
 };
-
-static uint64_t gear[256];
 
 static void die(const char *what)
 {
@@ -70,45 +68,22 @@ static struct bytes map(const char *path)
         return (struct bytes){ data, (size_t)st.st_size };
 }
 
-/* splitmix64, from a fixed seed: the same boundaries every time */
-static void fill_gear(void)
-{
-        uint64_t state = 1;
-
-        for (size_t i = 0; i < ARRAY_SIZE(gear); i++) {
-                uint64_t z = state += UINT64_C(0x9e3779b97f4a7c15);
-
-                z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-                z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-                gear[i] = z ^ (z >> 31);
-        }
-}
-
-static size_t cut_fixed(const uint8_t *data, size_t left, size_t size)
+static size_t cut_fixed(const uint8_t *data, size_t left, size_t size, size_t offset)
 {
         return MIN(size, left);
 }
 
-/* A boundary every `size - size / 4` bytes on average once the least size is behind. */
-static uint64_t threshold(size_t size)
+static struct cut cut;
+
+/* As bundle create does it: a run of zeros is one chunk, up to 64 MiB. */
+static size_t cut_content(const uint8_t *data, size_t left, size_t size, size_t offset)
 {
-        return UINT64_MAX / (size - size / 4);
+        bool zeros;
+
+        return cut_next(&cut, data, MIN(left, (size_t)MIB(64)), offset, &zeros);
 }
 
-static size_t cut_content(const uint8_t *data, size_t left, size_t size)
-{
-        size_t most = MIN(left, size * 4);
-        uint64_t hash = 0, limit = threshold(size);
-
-        for (size_t i = size / 4 - 64; i < most; i++) {
-                hash = (hash << 1) + gear[data[i]];
-                if (i >= size / 4 && hash < limit)
-                        return i + 1;
-        }
-        return most;
-}
-
-static size_t cut_blocks(const uint8_t *data, size_t left, size_t size)
+static size_t cut_blocks(const uint8_t *data, size_t left, size_t size, size_t offset)
 {
         size_t most = MIN(left, size * 4);
         uint64_t limit = UINT64_MAX / (MAX(size - size / 4, (size_t)BLOCK) / BLOCK);
@@ -124,7 +99,8 @@ static size_t cut_blocks(const uint8_t *data, size_t left, size_t size)
         return most;
 }
 
-static size_t (*const cuts[])(const uint8_t *data, size_t left, size_t size) = { cut_fixed, cut_content, cut_blocks };
+static size_t (*const cuts[])(const uint8_t *data, size_t left, size_t size, size_t offset) = { cut_fixed, cut_content,
+                                                                                                cut_blocks };
 static const char *const names[] = { "fixed", "content", "blocks" };
 
 static struct chunks split(struct bytes b, size_t way, size_t size)
@@ -138,7 +114,8 @@ static struct chunks split(struct bytes b, size_t way, size_t size)
                         if (!c.all)
                                 die("no memory");
                 }
-                c.all[c.n] = (struct chunk){ .offset = offset, .size = cuts[way](b.data + offset, b.size - offset, size) };
+                c.all[c.n] = (struct chunk){ .offset = offset,
+                                             .size = cuts[way](b.data + offset, b.size - offset, size, offset) };
         }
         return c;
 }
@@ -254,7 +231,7 @@ int main(int argc, char **argv)
         size = strtoul(argv[4], NULL, 10);
         if (way == ARRAY_SIZE(names) || size < BLOCK)
                 die("no such way of chunking");
-        fill_gear();
+        cut_init(&cut, (uint32_t)size);
         a = map(argv[1]);
         b = map(argv[2]);
         old = split(a, way, size);

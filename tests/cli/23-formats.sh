@@ -6,7 +6,7 @@ doc() { python3 "$top/tests/cli/formats.py" "$top/docs/formats.md" "$@"; }
 hex() { od -A n -t x1 -v -j "$2" -N "$3" "$1" | tr -d ' \n'; }
 
 is "the bundle header: its size" 64 "$(doc table "Bundle header")"
-is "an entry of the index" 40 "$(doc table "Chunk index")"
+is "an entry of the index" 44 "$(doc table "Chunk index")"
 is "a signature, before it begins" 36 "$(doc table Signatures)"
 is "the state header" 32 "$(doc table "State header")"
 is "the state payload" 1792 "$(doc table "State payload")"

@@ -62,7 +62,7 @@ def check_bundle(doc, path, out):
     with open(path, "rb") as f:
         data = f.read()
     h = doc.decode("Bundle header", data)
-    assert h["magic"] == "BOOTMGRB" and h["header crc"] == crc32c(data[:60]) and h["total length"] == len(data)
+    assert h["magic"] == "BOOTMGRB" and h["major"] in (1, 2) and h["header crc"] == crc32c(data[:60]) and h["total length"] == len(data)
     at = check_table(doc, "Bundle header")
     manifest = data[at:at + h["manifest length"]]
     at += len(manifest)
@@ -75,19 +75,24 @@ def check_bundle(doc, path, out):
     m = json.loads(manifest)
     end = at + h["index length"]
     for image in m["images"]:
-        n = -(-image["size"] // image["chunk_size"])
-        entries = data[at:at + 40 * n]
+        size = check_table(doc, "Chunk index") if h["major"] == 2 else 40
+        n = image["chunks"] if h["major"] == 2 else -(-image["size"] // image["chunk_size"])
+        entries = data[at:at + size * n]
+        offset = 0
         assert hashlib.sha256(entries).hexdigest() == image["index_digest"], image["name"]
         for i in range(n):
-            e = doc.decode("Chunk index", entries, 40 * i)
+            e = doc.decode("Chunk index", entries[size * i:size * (i + 1)])
+            length = e["length"] if h["major"] == 2 else min(image["chunk_size"], image["size"] - offset)
+            offset += length
             stored = data[end:end + e["stored length"]]
             end += len(stored)
             if stored:
                 assert stored[:4] == bytes.fromhex("28b52ffd") and crc32c(stored) == e["stored crc"]
             else:
-                size = min(image["chunk_size"], image["size"] - i * image["chunk_size"])
-                assert hashlib.sha256(bytes(size)).hexdigest() == e["content digest"] and e["stored crc"] == 0
-        at += 40 * n
+                digest = bytes(32) if h["major"] == 2 else hashlib.sha256(bytes(length)).digest()
+                assert digest.hex() == e["content digest"] and e["stored crc"] == 0
+        assert offset == image["size"], image["name"]
+        at += size * n
     assert end == len(data)
     for name, content in (("manifest", manifest), ("signature", block[start:-4])):
         with open(f"{out}/{name}", "wb") as f:

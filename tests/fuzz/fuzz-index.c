@@ -20,6 +20,13 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         return 0;
 }
 
+static uint64_t length_of(const struct bundle_image *image, const uint8_t *entry, uint64_t offset)
+{
+        if (image->entry_size == INDEX_ENTRY_CUT)
+                return get_le32(entry + I_LENGTH);
+        return offset < image->size ? MIN(image->size - offset, (uint64_t)image->chunk_size) : 0;
+}
+
 /* The chunks that the root really holds become the index, when bit 0 is set; its digest stands in the manifest. */
 static void repair(char *text, size_t text_size, uint8_t *index, size_t index_size, const char *root, size_t root_size)
 {
@@ -30,11 +37,13 @@ static void repair(char *text, size_t text_size, uint8_t *index, size_t index_si
 
         if (manifest_parse(text, text_size, &m, NULL) < 0 || !(image = manifest_image(&m, "root")))
                 return;
-        for (uint64_t i = 0; i < image->n_chunks && (i + 1) * INDEX_ENTRY <= index_size; i++) {
-                uint64_t offset = i * image->chunk_size;
+        for (uint64_t i = 0, offset = 0, length; i < image->n_chunks && (i + 1) * image->entry_size <= index_size; i++) {
+                uint8_t *entry = index + i * image->entry_size;
 
-                if (index[i * INDEX_ENTRY + I_CRC] & 1 && offset + chunk_length(image, i) <= root_size)
-                        must(sha256_data(root + offset, chunk_length(image, i), index + i * INDEX_ENTRY) >= 0);
+                length = length_of(image, entry, offset);
+                if (entry[I_CRC] & 1 && length <= root_size && offset <= root_size - length)
+                        must(sha256_data(root + offset, length, entry) >= 0);
+                offset += length;
         }
         hex_encode(image->index_digest, DIGEST_SIZE, before);
         must(sha256_data(index, index_size, digest) >= 0);
@@ -50,22 +59,26 @@ static bool is_whole(const struct manifest *m, const uint8_t *index, size_t inde
         const struct bundle_image *image = manifest_image(m, "root");
         uint8_t digest[DIGEST_SIZE];
 
-        if (!image || image->size > root_size || index_size != image->n_chunks * INDEX_ENTRY ||
+        uint64_t offset = 0;
+
+        if (!image || image->size > root_size || index_size != image->n_chunks * image->entry_size ||
             sha256_data(index, index_size, digest) < 0 || memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
                 return false;
-        for (uint64_t i = 0; i < image->n_chunks; i++) {
-                const char *content = root + i * image->chunk_size;
-                uint32_t length = chunk_length(image, i);
+        for (uint64_t i = 0, length; i < image->n_chunks; i++, offset += length) {
+                const uint8_t *entry = index + i * image->entry_size;
+                bool zeros = get_le32(entry + I_STORED) == 0; /* by definition */
 
-                if (get_le32(index + i * INDEX_ENTRY + I_STORED) == 0) { /* zeros, by definition */
-                        if (!is_all_zero(content, length))
-                                return false;
-                } else if (sha256_data(content, length, digest) < 0 ||
-                           memcmp(digest, index + i * INDEX_ENTRY, DIGEST_SIZE) != 0) {
+                length = length_of(image, entry, offset);
+                if (length == 0 || length > image->size - offset)
                         return false;
-                }
+                if (image->entry_size == INDEX_ENTRY_CUT &&
+                    (length > (zeros ? MIB(64) : image->chunk_size) || (zeros && !is_all_zero(entry, I_LENGTH))))
+                        return false;
+                if (zeros ? !is_all_zero(root + offset, length)
+                          : sha256_data(root + offset, length, digest) < 0 || memcmp(digest, entry, DIGEST_SIZE) != 0)
+                        return false;
         }
-        return true;
+        return offset == image->size;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

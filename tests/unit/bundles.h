@@ -54,7 +54,7 @@ static void put(const char *name, const void *data, size_t size)
         ck_assert_int_eq(fclose(f), 0);
 }
 
-static char *get(const char *name, size_t *ret_size)
+static _unused_ char *get(const char *name, size_t *ret_size)
 {
         char *data;
 
@@ -116,6 +116,7 @@ static void make_bundle(const char *name, const char *const *keys)
                 .image_files = image_files,
                 .n_images = 2,
                 .key_files = key_files,
+                .chunking = CHUNKING_FIXED,
                 .chunk_size = CHUNK,
         };
 
@@ -157,10 +158,11 @@ static _unused_ void seal_signatures(struct buf *block)
 }
 
 /* A bundle out of these parts, with a header that fits them. */
-static void put_together(const char *name, const char *manifest, const struct buf *signatures, const void *index,
-                         size_t index_size, const void *chunks, size_t chunks_size)
+static void put_together_as(unsigned major, const char *name, const char *manifest, const struct buf *signatures,
+                            const void *index, size_t index_size, const void *chunks, size_t chunks_size)
 {
-        struct header h = { .manifest = (uint32_t)strlen(manifest),
+        struct header h = { .major = major,
+                            .manifest = (uint32_t)strlen(manifest),
                             .signatures = (uint32_t)signatures->size,
                             .index = index_size };
         uint8_t header[HEADER_SIZE];
@@ -176,15 +178,27 @@ static void put_together(const char *name, const char *manifest, const struct bu
         put(name, b.data, b.size);
 }
 
+static _unused_ void put_together(const char *name, const char *manifest, const struct buf *signatures, const void *index,
+                                  size_t index_size, const void *chunks, size_t chunks_size)
+{
+        put_together_as(BUNDLE_FIXED, name, manifest, signatures, index, index_size, chunks, chunks_size);
+}
+
 /* A bundle of this manifest, whatever it says, signed by the key. */
-static _unused_ void put_signed(const char *name, const char *manifest, const char *key, const void *index,
-                                size_t index_size, const void *chunks, size_t chunks_size)
+static _unused_ void put_signed_as(unsigned major, const char *name, const char *manifest, const char *key,
+                                   const void *index, size_t index_size, const void *chunks, size_t chunks_size)
 {
         const char *const keys[] = { in_dir(key) };
         _cleanup_buf_ struct buf signatures = {};
 
         ck_ok(signatures_make(manifest, strlen(manifest), keys, 1, NULL, 0, &signatures, e));
-        put_together(name, manifest, &signatures, index, index_size, chunks, chunks_size);
+        put_together_as(major, name, manifest, &signatures, index, index_size, chunks, chunks_size);
+}
+
+static _unused_ void put_signed(const char *name, const char *manifest, const char *key, const void *index,
+                                size_t index_size, const void *chunks, size_t chunks_size)
+{
+        put_signed_as(BUNDLE_FIXED, name, manifest, key, index, index_size, chunks, chunks_size);
 }
 
 static int open_with(const char *name, const char *trust_directory, unsigned threshold, struct bundle **ret, struct error *e)
@@ -227,7 +241,7 @@ static _unused_ int verify_pipe(const char *data, size_t size, struct error *e)
 }
 
 /* Keys good (trusted in trust/) and stranger, the content, and "bundle" signed by good. */
-static void bundles_begin(void)
+static _unused_ void bundles_begin(void)
 {
         machine_begin();
         sh("mkdir trust empty");

@@ -35,6 +35,7 @@ static void pack_large(void)
                                     .n_images = 2,
                                     .key_files = keys,
                                     .n_keys = 1,
+                                    .chunking = CHUNKING_FIXED,
                                     .chunk_size = chunk_size };
 
         put("large.img", large, LARGE_SIZE);

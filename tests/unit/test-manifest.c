@@ -76,11 +76,8 @@ START_TEST(a_good_one_is_read)
         ck_assert_str_eq(m.build_id, "b77");
         ck_assert_uint_eq(m.n_images, 2);
         ck_assert_uint_eq(m.images[0].n_chunks, 2);
-        ck_assert_uint_eq(chunk_length(&m.images[0], 0), 4096);
-        ck_assert_uint_eq(chunk_length(&m.images[0], 1), 904);
         ck_assert_uint_eq(m.images[1].size, UINT64_C(4294967297));
         ck_assert_uint_eq(m.images[1].n_chunks, 16385);
-        ck_assert_uint_eq(chunk_length(&m.images[1], 16384), 1);
         ck_assert_uint_eq(m.images[0].digest[1], 0x11);
         ck_assert(is_all_zero(m.images[1].digest, DIGEST_SIZE));
         ck_assert_ptr_eq(manifest_image(&m, "root"), &m.images[1]);
@@ -252,7 +249,7 @@ END_TEST
 
 START_TEST(other_formats_are_another_refusal)
 {
-        static const char *const texts[] = { "{\"format\": 2}", "{\"format\": 0}", "{\"format\": 9223372036854775807}" };
+        static const char *const texts[] = { "{\"format\": 3}", "{\"format\": 0}", "{\"format\": 9223372036854775807}" };
 
         for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
                 ck_text_refused(texts[i], &kind_bundle_incompatible, "format");
