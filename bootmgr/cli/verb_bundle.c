@@ -119,6 +119,18 @@ static int collect_images(const struct verb_args *args, struct images *images, s
         return extra_images(args, images, e);
 }
 
+static int parse_chunking(const struct verb_args *args, struct bundle_spec *spec, struct error *e)
+{
+        const char *value = verb_value(args, "chunking");
+
+        if (!value)
+                return 0;
+        if (!streq(value, "fixed") && !streq(value, "content"))
+                return fail(e, -EINVAL, &kind_usage, "--chunking=%s is neither fixed nor content", value);
+        spec->chunking = streq(value, "fixed") ? CHUNKING_FIXED : CHUNKING_CONTENT;
+        return 0;
+}
+
 static int parse_spec(struct verb_args *args, struct bundle_spec *spec, struct error *e)
 {
         uint64_t chunk_size = 0, level = 0;
@@ -129,6 +141,8 @@ static int parse_spec(struct verb_args *args, struct bundle_spec *spec, struct e
                 r = need(args, "compatible", &spec->compatible, e);
         if (r >= 0)
                 r = number_option(args, "security-version", parse_u64, UINT64_MAX, &spec->security_version, e);
+        if (r >= 0)
+                r = parse_chunking(args, spec, e);
         if (r >= 0)
                 r = number_option(args, "chunk-size", parse_size, UINT32_MAX, &chunk_size, e);
         if (r >= 0)

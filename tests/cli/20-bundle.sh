@@ -23,6 +23,12 @@ has "says what it made" 'one.bundle: version 2.0 for test-box' "$(cat out)"
 ok "create again" create --image firmware=firmware --security-version 4 --min-bootmgr 0.1 --build-id 77 again.bundle
 ok "gives the same bytes" cmp one.bundle again.bundle
 ok "other sizes of chunks" create --chunk-size 64K --level 1 small-chunks.bundle
+ok "chunks by content" create --chunking content --level 1 content.bundle
+ok "again" create --chunking content --level 1 content-again.bundle
+ok "gives the same bytes too" cmp content.bundle content-again.bundle
+is "is format 2" 2 "$("$BOOTMGR" bundle inspect --json content.bundle | json 'j["format"]')"
+ok "verify it" "$BOOTMGR" bundle verify --trust trust content.bundle
+fails 2 usage "chunks by what" create --chunking whim whim.bundle
 status=$(create one.bundle >out 2>err; echo $?)
 is "a bundle is not overwritten" 2 "$status"
 

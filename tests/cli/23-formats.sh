@@ -24,6 +24,11 @@ is "gives its content" '["2.0", "test-box", 1, ["kernel", "root"], [7, 1048576]]
 is "its digest is the program's" "$("$BOOTMGR" bundle inspect --json example.bundle | json 'j["digest"]')" "$(json 'j["digest"]' <decoded)"
 is "its key id is the key's" "$(openssl pkey -pubin -in release.pem -outform DER | sha256sum | cut -d' ' -f1)" "$(json 'j["key"]' <decoded)"
 ok "openssl checks the signature" openssl pkeyutl -verify -pubin -inkey release.pem -rawin -in parts/manifest -sigfile parts/signature
+content "a root" 3000000 >large && truncate -s 5M large && content "an end" 100001 >>large
+"$BOOTMGR" bundle create -q --chunking content --version 2.0 --compatible test-box --root large --kernel kernel --key release.key content.bundle
+ok "one in chunks by content, too" doc bundle content.bundle parts
+cp out decoded
+is "is of format 2" '[2, [7, 5342881]]' "$(json '[j["format"], [i["size"] for i in j["images"]]]' <decoded)"
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key 2>/dev/null && openssl pkey -in ec.key -pubout -out ec.pem
 "$BOOTMGR" bundle create -q --version 2.0 --compatible test-box --root root --kernel kernel --key ec.key ec.bundle
 ok "an ECDSA one too" doc bundle ec.bundle parts
