@@ -234,7 +234,7 @@ static int fill_manifest(struct maker *m, struct error *e)
         if (spec->security_version > INT64_MAX)
                 return fail(e, -ERANGE, &kind_usage, "the security version %llu is too large",
                             (unsigned long long)spec->security_version);
-        to->format = spec->chunking == CHUNKING_CONTENT ? BUNDLE_CUT : BUNDLE_FIXED;
+        to->format = spec->chunking == CHUNKING_FIXED ? BUNDLE_FIXED : BUNDLE_CUT;
         strcpy(to->version, spec->version);
         strcpy(to->compatible, spec->compatible ?: "");
         strcpy(to->min_bootmgr, spec->min_bootmgr ?: "");

@@ -3,11 +3,11 @@
 # Bundles over HTTP: with and without ranges, connections that break, servers that lie, files that change meanwhile.
 . "$(dirname "$0")/lib.sh"
 
-bundle 1 && bundle 2 || exit 2
+bundle 1 --chunking fixed && bundle 2 --chunking fixed || exit 2 # all of one length
 make_machine
 # The same length and another content: what a server may hold a moment later
 content "root other" 1048576 >root-other
-"$BOOTMGR" bundle create -q --version 1 --compatible test-box --root root-other --kernel kernel-1 --initrd initrd-1 \
+"$BOOTMGR" bundle create -q --version 1 --compatible test-box --root root-other --kernel kernel-1 --initrd initrd-1 --chunking fixed \
         --key release.key other.bundle || exit 2
 cp other.bundle 1.bundle.new
 { cat 1.bundle && echo more; } >longer.bundle

@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Chunks by content: what moved within the root is not fetched again. Old bundles go on to be installed, and are gone back to.
+. "$(dirname "$0")/lib.sh"
+
+bundle 1 --chunking fixed && make_machine || exit 2
+"$BOOTMGR" init --dry-run --json --image-size 64M --esp-size 34M --root-size 4M other.img >layout
+offset() { json "[p['offset'] for p in j['partitions'] if p['label'] == '$1'][0]" <layout; }
+slot_is() { # SLOT FILE
+        cmp -n "$(stat -c %s "$2")" -i "$(offset root-"$1"):0" disk.img "$2"
+}
+moved() { m show upgrade status --json | json "[s for s in j['steps'] if s['name'] == 'WRITE_IMAGE'][0]['transfer']['$1']"; }
+
+create() { # VERSION ROOT [OPTION...]
+        v=$1 root=$2
+        shift 2
+        "$BOOTMGR" bundle create -q --version "$v" --compatible test-box --root "$root" --kernel kernel-1 --initrd initrd-1 \
+                --key release.key "$@" "$v.bundle"
+}
+content "a large root" 2000000 >root-2
+{ head -c 700001 root-2 && echo "put in between" && tail -c +700002 root-2; } >root-3
+{ head -c 1500000 root-3 && content "something new" 1000 && tail -c +1500001 root-3; } >root-4
+create 2 root-2 && create 3 root-3 && create 4 root-4 --chunking fixed && create 5 root-3 || exit 2
+
+ok "install an old bundle" m upgrade system 1.bundle
+boots || exit 2
+ok "over it one in chunks by content" m upgrade system 2.bundle
+boots || exit 2
+ok "b holds it" slot_is b root-2
+ok "the next version" m upgrade system 3.bundle
+ok "a holds it" slot_is a root-3
+boots || exit 2
+has "it fetched little" '^[0-9]{5}$' "$(moved fetched)" # kernel and initrd, and less than 50000 of the root
+has "most was there" '^19[0-9]{5}$' "$(moved reused)"
+ok "back" m rollback system
+boots || exit 2
+ok "b still holds it" slot_is b root-2
+ok "an old bundle again" m upgrade system 4.bundle
+ok "a holds it" slot_is a root-4
+boots || exit 2
+ok "and back to the one in b" m rollback system
+boots || exit 2
+ok "a new one over it" m upgrade system 5.bundle
+ok "a holds that" slot_is a root-3
+boots || exit 2
+printf X | dd of=disk.img bs=1 seek=$(($(offset root-b) + 1000000)) conv=notrunc status=none
+fails 3 previous-altered "a byte changed in b" m rollback system
+has "it is named by its chunk" 'first at offset 9[0-9]{5}$' "$(json 'j["message"]' <out)"
+
+finish
