@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reading a bundle, strictly forwards: header, signatures judged over the manifest's bytes, only then the
  * manifest. What follows is extract.c's. */
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "base/io.h"
 #include "base/sha256.h"
 #include "image/format.h"
 #include "image/source.h"
 #include "slot/kinds.h"
+
+#define INDEX_IN_MEMORY MIB(2) /* a larger one is better kept in a file */
 
 int bundle_damaged(struct error *e, const char *what)
 {
@@ -99,6 +105,7 @@ int bundle_open(struct source *source, const struct trust *trust, struct bundle 
                 return -ENOMEM;
         }
         b->source = source;
+        b->index_file = b->directory = -1;
         r = read_head(b, trust, e);
         if (r >= 0 && b->manifest.format != b->header.major)
                 r = bundle_damaged(e, "header gives another format than the manifest");
@@ -122,9 +129,59 @@ struct bundle *bundle_free(struct bundle *b)
         for (size_t i = 0; i < BUNDLE_MAX_SIGNATURES; i++)
                 free(b->key_names[i]);
         free(b->manifest_bytes);
-        free(b->index);
+        if (b->index_file >= 0)
+                munmap(b->index, b->header.index);
+        else
+                free(b->index);
+        fd_close(b->index_file);
         free(b);
         return NULL;
+}
+
+void bundle_keep_index(struct bundle *b, int directory)
+{
+        b->directory = directory;
+}
+
+static int map_index(struct bundle *b)
+{
+        _cleanup_close_ int fd = io_open(b->directory, ".", O_TMPFILE | O_RDWR, 0600);
+        void *index;
+        int r;
+
+        if (fd < 0)
+                return fd;
+        r = io_allocate(fd, b->header.index); /* a mapping that finds no room would be the end */
+        if (r >= 0)
+                r = io_truncate(fd, b->header.index);
+        if (r < 0)
+                return r;
+        index = mmap(NULL, b->header.index, PROT_READ, MAP_SHARED, fd, 0);
+        if (index == MAP_FAILED)
+                return -errno;
+        b->index = index;
+        b->index_file = TAKE_FD(fd);
+        for (size_t i = 0; i < b->manifest.n_images; i++)
+                b->manifest.images[i].index_mapped = true;
+        return 0;
+}
+
+int bundle_allocate_index(struct bundle *b)
+{
+        if (b->header.index > INDEX_IN_MEMORY && b->directory >= 0 && map_index(b) >= 0)
+                return 0;
+        b->index = malloc(MAX(b->header.index, UINT64_C(1)));
+        return b->index ? 0 : -ENOMEM;
+}
+
+int bundle_copy_index(const struct bundle *b, size_t image, int fd)
+{
+        uint64_t size;
+        const uint8_t *index = bundle_chunk_index(b, image, &size);
+
+        if (b->index_file < 0)
+                return io_pwrite(fd, index, size, 0);
+        return io_copy(b->index_file, (uint64_t)(index - b->index), fd, 0, size);
 }
 
 const struct manifest *bundle_manifest(const struct bundle *b)

@@ -19,6 +19,7 @@ struct bundle_image {
         uint32_t chunk_size;         /* the largest; format 1: all but the last have it */
         uint32_t entry_size;         /* bytes of one entry in the index */
         uint64_t n_chunks;
+        bool index_mapped;                 /* its index lies in a file that is mapped: who has read it lets the memory go */
         uint8_t index_digest[DIGEST_SIZE]; /* SHA-256 of its part of the index */
 };
 
@@ -96,6 +97,10 @@ struct chunk_sink {
         const uint8_t *present; /* of each chunk: 1, it is in its place and need not come; NULL: all come */
         int (*write)(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e);
 };
+/* A large chunk index is kept in an unnamed file in this directory, and not in memory. Before the index is read. */
+void bundle_keep_index(struct bundle *b, int directory);
+/* Copies the index of an image to the beginning of a file. */
+int bundle_copy_index(const struct bundle *b, size_t image, int fd);
 /* Reads the chunk index, verified against the manifest. bundle_extract() does it where it was not done before. */
 int bundle_read_index(struct bundle *b, struct error *e);
 /* After the chunk index, reads all images in manifest order into their

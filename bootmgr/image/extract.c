@@ -19,7 +19,8 @@
 #define MEMORY_MAX  MIB(24)  /* of all buffers; with large chunks there are fewer threads */
 #define CHUNKS_MIN  32       /* fewer are not worth a thread */
 #define PART_SIZE   KIB(256) /* of content that is decoded and written as one */
-#define GAP_MAX     512      /* stored bytes that are fetched in vain sooner than to ask once more */
+#define INDEX_PIECE KIB(64)
+#define GAP_MAX     512 /* stored bytes that are fetched in vain sooner than to ask once more */
 
 /* Stored chunks one behind the other, or a run of chunks of zeros. */
 struct part {
@@ -57,7 +58,8 @@ static int check_index(const struct bundle *b, size_t number, struct error *e)
         uint8_t digest[DIGEST_SIZE];
         uint64_t size, bad;
         const uint8_t *index = bundle_chunk_index(b, number, &size);
-        int r = sha256_data(index, size, digest);
+        int r = b->index_file >= 0 ? sha256_fd(b->index_file, (uint64_t)(index - b->index), size, digest)
+                                   : sha256_data(index, size, digest);
 
         if (r < 0)
                 return r;
@@ -71,16 +73,34 @@ static int check_index(const struct bundle *b, size_t number, struct error *e)
         return 0;
 }
 
+/* Into its file, by and by. */
+static int fill_index(struct bundle *b, struct error *e)
+{
+        _cleanup_free_ uint8_t *piece = malloc(INDEX_PIECE);
+        int r = piece ? 0 : -ENOMEM;
+
+        for (uint64_t done = 0, n; r >= 0 && done < b->header.index; done += n) {
+                n = MIN(b->header.index - done, INDEX_PIECE);
+                r = bundle_read_part(b, piece, (size_t)n, "index is missing", e);
+                if (r >= 0) {
+                        r = io_pwrite(b->index_file, piece, (size_t)n, done);
+                        if (r < 0)
+                                fail_errno(e, r, "cannot keep the chunk index");
+                }
+        }
+        return r;
+}
+
 int bundle_read_index(struct bundle *b, struct error *e)
 {
         int r;
 
         if (b->index)
                 return 0;
-        b->index = malloc(MAX(b->header.index, UINT64_C(1)));
-        if (!b->index)
-                return -ENOMEM;
-        r = bundle_read_part(b, b->index, b->header.index, "index is missing", e);
+        r = bundle_allocate_index(b);
+        if (r < 0)
+                return r;
+        r = b->index_file >= 0 ? fill_index(b, e) : bundle_read_part(b, b->index, b->header.index, "index is missing", e);
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
                 r = check_index(b, i, e);
         return r;

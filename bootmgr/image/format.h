@@ -61,10 +61,13 @@ struct bundle {
         char *key_names[BUNDLE_MAX_SIGNATURES];
         size_t n_signatures;
         uint8_t *index; /* all images' entries, in order; verified */
+        int index_file; /* that it is mapped from; negative: it is in memory */
+        int directory;  /* where that may be; negative: nowhere */
         struct extract_times times;
 };
 
 /* bundle.c */
+int bundle_allocate_index(struct bundle *b);           /* in memory or in a file, with nothing in it */
 int bundle_damaged(struct error *e, const char *what); /* "the bundle's WHAT" */
 /* As source_read(), where an end is damage too. */
 int bundle_read_part(struct bundle *b, void *data, size_t size, const char *what, struct error *e);

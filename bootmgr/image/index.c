@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The chunk index, read entry by entry. Where each chunk has a length of its own the offsets are what the lengths add up to.
  */
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "base/io.h"
 #include "image/format.h"
 
-#define WINDOW 1024 /* entries of a file that are in memory */
+#define WINDOW 1024  /* entries of a file that are in memory */
+#define LET_GO 16384 /* entries of a mapped one */
 
 /* 0: no chunk can be so. */
 static uint32_t length_at(const struct chunk_walk *w)
@@ -27,6 +31,16 @@ static int fill_window(struct chunk_walk *w)
         w->n = MIN(w->image->n_chunks - w->first, (uint64_t)WINDOW);
         return w->n == 0 ? -ENODATA
                          : io_pread(w->fd, w->window, w->n * w->image->entry_size, w->first * w->image->entry_size);
+}
+
+/* What the walk has come past is read from the file again, by whoever still needs it. */
+static void let_go(const struct chunk_walk *w)
+{
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = ((uintptr_t)w->index + page - 1) / page * page,
+                  end = (uintptr_t)(w->index + w->number * w->image->entry_size) / page * page;
+
+        if (w->image->index_mapped && w->fd < 0 && end > start)
+                madvise((void *)start, end - start, MADV_DONTNEED);
 }
 
 static void look(struct chunk_walk *w)
@@ -62,6 +76,8 @@ void chunk_walk_next(struct chunk_walk *w)
 {
         w->offset += w->size;
         w->number++;
+        if (w->number % LET_GO == 0 || w->number == w->image->n_chunks)
+                let_go(w);
         look(w);
 }
 

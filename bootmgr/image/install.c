@@ -95,8 +95,7 @@ static void slot_path(const struct install_target *t, const char *suffix, char p
 static int announce_slot(const struct bundle *b, const struct install_target *t, size_t root, struct error *e)
 {
         char path[32], part[32], file[48];
-        uint64_t index_size;
-        const uint8_t *index = bundle_chunk_index(b, root, &index_size);
+        _cleanup_close_ int fd = -1;
         size_t size;
         const char *manifest = bundle_manifest_bytes(b, &size);
         int r;
@@ -114,7 +113,11 @@ static int announce_slot(const struct bundle *b, const struct install_target *t,
                 r = file_replace(t->data, file, manifest, size, 0644);
         snprintf(file, sizeof(file), "%s/chunks", part);
         if (r >= 0)
-                r = file_replace(t->data, file, index, index_size, 0644);
+                r = fd = io_open(t->data, file, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        if (r >= 0)
+                r = bundle_copy_index(b, root, fd);
+        if (r >= 0)
+                r = io_fsync(fd);
         return r < 0 ? fail_errno(e, r, "cannot write %s", file) : 0;
 }
 
@@ -187,6 +190,7 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         uint64_t size;
         int r;
 
+        bundle_keep_index(b, t->data);
         r = prepare_sinks(m, t, root, files, sinks, &number);
         if (r >= 0)
                 r = bundle_read_index(b, e);
