@@ -10,7 +10,7 @@
 #include "image/source.h"
 #include "slot/kinds.h"
 
-#define INDEX_IN_MEMORY MIB(2) /* a larger one is better kept in a file */
+#define INDEX_IN_MEMORY KIB(128) /* a larger one is better kept in a file */
 
 int bundle_damaged(struct error *e, const char *what)
 {

@@ -7,8 +7,8 @@
 #include "base/io.h"
 #include "image/format.h"
 
-#define WINDOW 1024  /* entries of a file that are in memory */
-#define LET_GO 16384 /* entries of a mapped one */
+#define WINDOW 1024 /* entries of a file that are in memory */
+#define LET_GO 2048 /* entries of a mapped one */
 
 /* 0: no chunk can be so. */
 static uint32_t length_at(const struct chunk_walk *w)

@@ -2,6 +2,8 @@
 /* Images in chunks that end anywhere: made, installed over something else, over themselves, and beside what they were. */
 #include "bundles.h"
 
+#include <sys/stat.h>
+
 #include "image/install.h"
 #include "storage/disk.h"
 
@@ -198,6 +200,14 @@ START_TEST(hints_are_not_believed)
 }
 END_TEST
 
+static int64_t file_size(const char *name)
+{
+        struct stat st;
+
+        ck_assert_int_eq(stat(in_dir(name), &st), 0);
+        return st.st_size;
+}
+
 /* More blocks are shared by chunks that lie there and such that come than memory is given for. */
 START_TEST(edges_everywhere)
 {
@@ -207,6 +217,7 @@ START_TEST(edges_everywhere)
         make_image(20000000, 4096);
         install(0);
         install(1);
+        ck_assert_int_ge(file_size("root/data/bootmgr/slots/b/chunks"), KIB(128)); /* it was in a file */
         memcpy(old, image, ROOM);
         for (size_t i = 2000; i < size; i += 9001)
                 image[i] ^= 1;
