@@ -7,29 +7,28 @@
 
 #include "image/bundle.h"
 
-#define EDGES_MAX 1024 /* that wait; more are to be settled with what lies on the device */
+#define EDGES_MAX     4096 /* that wait, about 8 MiB; more are to be settled with what lies on the device */
+#define EDGES_BUCKETS 1024
 
-struct edge {
-        struct edge *next;
-        uint64_t offset; /* of the block */
-        size_t got;      /* bytes */
-        uint8_t data[SINK_BLOCK];
-        uint64_t mask[SINK_BLOCK / 64]; /* which bytes those are */
-};
+struct edge;
 
 struct edges {
         pthread_mutex_t lock;
-        struct edge *first, **last; /* oldest first */
-        size_t n;
-        uint64_t size; /* of the image: its last block ends there */
+        struct edge *buckets[EDGES_BUCKETS];
+        size_t n, next; /* where edges_take() goes on */
+        uint64_t size;  /* of the image: its last block ends there */
+        bool begun;
 };
 
 void edges_begin(struct edges *s, uint64_t size);
 void edges_end(struct edges *s);
-/* n bytes of one block that come once, NULL: zeros. *whole: the block, if these were the last ones missing; the caller frees
- * it. */
-int edges_add(struct edges *s, uint64_t offset, const uint8_t *data, size_t n, struct edge **whole);
-/* The oldest one, for who frees it, if there are more than `max`; NULL: there are not. */
+/* n bytes of one block that come once, NULL: zeros. *whole: they were the last ones missing, and the others are now in
+ * `block`; else they are kept here. */
+int edges_add(struct edges *s, uint64_t offset, const uint8_t *data, size_t n, uint8_t block[static SINK_BLOCK],
+              bool *whole);
+/* One of them, for who frees it, if there are more than `max`; NULL: there are not. */
 struct edge *edges_take(struct edges *s, size_t max);
-/* What is missing is as in `old`. */
-void edge_complete(struct edge *edge, const uint8_t old[static SINK_BLOCK]);
+uint64_t edge_offset(const struct edge *edge);
+/* What there is of it goes over what `block` holds. */
+void edge_put(const struct edge *edge, uint8_t block[static SINK_BLOCK]);
+struct edge *edge_free(struct edge *edge);

@@ -100,23 +100,24 @@ static int compare_and_write(struct root_sink *s, const uint8_t *data, size_t si
  */
 static int settle(struct root_sink *s, size_t max)
 {
-        _cleanup_free_ uint8_t *old = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK);
+        _cleanup_free_ uint8_t *old = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK),
+                               *new = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK);
         struct edge *edge;
-        int r = old ? 0 : -ENOMEM;
+        int r = old && new ? 0 : -ENOMEM;
 
         pthread_mutex_lock(&s->settling); /* of one block nobody reads what another is about to write */
         while (r >= 0 && (edge = edges_take(&s->edges, max))) {
-                size_t n = (size_t)MIN(s->edges.size - edge->offset, (uint64_t)SINK_BLOCK);
+                uint64_t offset = edge_offset(edge);
+                size_t n = (size_t)MIN(s->edges.size - offset, (uint64_t)SINK_BLOCK);
 
-                r = root_read(s, edge->offset, old, n);
+                r = root_read(s, offset, old, n);
                 if (r >= 0) {
-                        edge_complete(edge, old);
-                        if (memcmp(old, edge->data, n) != 0) {
-                                memcpy(old, edge->data, n);
-                                r = write_data(s, old, n, s->range->offset + edge->offset);
-                        }
+                        memcpy(new, old, n);
+                        edge_put(edge, new);
+                        if (memcmp(old, new, n) != 0)
+                                r = write_data(s, new, n, s->range->offset + offset);
                 }
-                free(edge);
+                edge_free(edge);
         }
         pthread_mutex_unlock(&s->settling);
         return r;
@@ -142,23 +143,19 @@ static int write_piece(struct root_sink *s, const struct piece *p)
 static int join_edge(struct root_sink *s, struct piece *p, uint64_t offset, size_t n)
 {
         uint64_t block = offset - offset % SINK_BLOCK, end = MIN(block + SINK_BLOCK, s->edges.size);
-        _cleanup_free_ struct edge *whole = NULL;
-        struct piece alone = { block, end, NULL };
-        int r = edges_add(&s->edges, offset, p->from ? p->from + (offset - p->start) : NULL, n, &whole);
+        _cleanup_free_ uint8_t *alone = p->from ? NULL : aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK);
+        uint8_t *to = p->from ? p->from + (ptrdiff_t)(block - p->start) : alone;
+        bool whole = false;
+        int r;
 
-        if (r >= 0 && whole && !p->from) {
-                _cleanup_free_ uint8_t *copy = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK);
-
-                if (!copy)
-                        return -ENOMEM;
-                memcpy(copy, whole->data, SINK_BLOCK);
-                alone.from = copy;
-                r = write_piece(s, &alone);
-        }
+        if (!to)
+                return -ENOMEM;
+        if (alone)
+                memset(alone, 0, SINK_BLOCK);
+        r = edges_add(&s->edges, offset, p->from ? to + offset % SINK_BLOCK : NULL, n, to, &whole);
+        if (r >= 0 && whole && alone)
+                r = write_piece(s, &(struct piece){ block, end, alone });
         if (r >= 0 && whole && p->from) {
-                uint8_t *to = p->from - (p->start - block);
-
-                memcpy(to, whole->data, (size_t)(end - block));
                 if (block < p->start)
                         *p = (struct piece){ block, MAX(p->end, end), to };
                 else
