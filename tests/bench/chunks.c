@@ -5,7 +5,7 @@
  *
  * fixed: every SIZE bytes. content: as bundle create does it, with SIZE as the average (image/cut.h). blocks: by content
  * too, but only at multiples of 4096, by a hash of the block before. Each chunk is a zstd frame of LEVEL; zeros are not
- * stored, and what OLD holds anywhere in a chunk, or NEW twice, is fetched once or not at all. One JSON object. */
+ * stored, and what OLD holds anywhere in a chunk is not fetched; what NEW holds twice is fetched twice. One JSON object. */
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -131,16 +131,14 @@ static void digest(struct bytes b, struct chunks *c)
         }
 }
 
-/* Whether it was new. */
-static bool add(struct set *s, const uint8_t *key)
+/* Where it is, or is missing. */
+static const uint8_t **find(const struct set *s, const uint8_t *key)
 {
         size_t at = get_le64(key) & s->mask;
 
-        for (; s->slots[at]; at = (at + 1) & s->mask)
-                if (memcmp(s->slots[at], key, SHA256_SIZE) == 0)
-                        return false;
-        s->slots[at] = key;
-        return true;
+        while (s->slots[at] && memcmp(s->slots[at], key, SHA256_SIZE) != 0)
+                at = (at + 1) & s->mask;
+        return &s->slots[at];
 }
 
 static size_t mark_missing(const struct chunks *from, struct chunks *to)
@@ -149,7 +147,7 @@ static size_t mark_missing(const struct chunks *from, struct chunks *to)
         size_t ranges = 0;
         bool before = false;
 
-        while (s.mask < (from->n + to->n) * 2)
+        while (s.mask < from->n * 2)
                 s.mask *= 2;
         s.slots = calloc(s.mask, sizeof(*s.slots));
         if (!s.slots)
@@ -157,9 +155,9 @@ static size_t mark_missing(const struct chunks *from, struct chunks *to)
         s.mask--;
         for (size_t i = 0; i < from->n; i++)
                 if (!from->all[i].zero)
-                        add(&s, from->all[i].digest);
+                        *find(&s, from->all[i].digest) = from->all[i].digest;
         for (size_t i = 0; i < to->n; i++) {
-                to->all[i].missing = !to->all[i].zero && add(&s, to->all[i].digest);
+                to->all[i].missing = !to->all[i].zero && !*find(&s, to->all[i].digest);
                 /* zeros take no room in the bundle: what is before and behind them lies side by side */
                 if (!to->all[i].zero) {
                         ranges += to->all[i].missing && !before;
