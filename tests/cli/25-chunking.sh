@@ -6,6 +6,7 @@
 bundle 1 --chunking fixed && make_machine || exit 2
 "$BOOTMGR" init --dry-run --json --image-size 64M --esp-size 34M --root-size 4M other.img >layout
 offset() { json "[p['offset'] for p in j['partitions'] if p['label'] == '$1'][0]" <layout; }
+# shellcheck disable=SC2317 # ok calls it
 slot_is() { # SLOT FILE
         cmp -n "$(stat -c %s "$2")" -i "$(offset root-"$1"):0" disk.img "$2"
 }
