@@ -48,4 +48,24 @@ printf X | dd of=disk.img bs=1 seek=$(($(offset root-b) + 1000000)) conv=notrunc
 fails 3 previous-altered "a byte changed in b" m rollback system
 has "it is named by its chunk" 'first at offset 9[0-9]{5}$' "$(json 'j["message"]' <out)"
 
+# From a server little more comes than what is missing: a large image, of which pieces all over are new
+python3 "$top/tests/cli/http_server.py" port log &
+server=$!
+trap 'kill $server; [ -n "${KEEP-}" ] && echo "kept: $W" || { chmod -R u+rwx "$W" 2>/dev/null; rm -rf "$W"; }' EXIT
+for _ in $(seq 100); do [ -e port ] && break; sleep 0.05; done
+sent() { grep "^sent $1 " log | awk '{ n += $3 } END { print n + 0 }'; }
+content "a larger root" 4000000 >root-6
+cp root-6 root-7
+for at in 1000000 1800000 2600000 3400000; do
+        content "new at $at" 500 | dd of=root-7 bs=1 seek=$at conv=notrunc status=none
+done
+create 6 root-6 && create 7 root-7 || exit 2
+ok "install the large one" m upgrade system 6.bundle
+boots || exit 2
+ok "the next one from a server" m upgrade system "http://127.0.0.1:$(cat port)/ranges/7.bundle"
+ok "the other slot holds it" slot_is a root-7
+fetched=$(sent /ranges/7.bundle)
+echo "# sent: $fetched bytes"
+has "it sent the head and what is new" '^([1-4][0-9]{5}|[0-9]{5})$' "$fetched"
+
 finish
