@@ -112,7 +112,7 @@ static const struct verb_option create_options[] = {
         { "security-version", "N", "the number that the floor is compared with (default 0)" },
         { "min-bootmgr", "VERSION", "lowest bootmgr that may install it" },
         { "build-id", "ID", "names the build (default: from the content)" },
-        { "chunking", "HOW", "content (the default), or fixed, as bootmgr 0.1 needs it" },
+        { "chunking", "HOW", "content (the default), or fixed, which programs before content-defined chunks read, too" },
         { "chunk-size", "SIZE", "bytes in a chunk, by content on average" },
         { "level", "N", "of zstd, 1 to 19" },
         {},

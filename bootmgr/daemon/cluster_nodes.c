@@ -11,6 +11,7 @@
 struct listener {
         struct http_stream stream;
         char name[NODE_NAME_SIZE];
+        uint8_t key[DIGEST_SIZE]; /* that it has shown: who was deleted is not let in by its name alone */
         bool told;
         struct told_mark mark; /* of what it was told last */
 };
@@ -38,7 +39,7 @@ static int admit(struct cluster *c, struct http_request *r, struct error *e)
                 fail(e, -EAGAIN, &kind_store, "what the cluster's store says is not known yet");
                 return fail_hint(e, "try again, or ask another controller");
         }
-        return request_admit(&c->view, r->who.name, &n, e);
+        return request_admit_key(&c->view, r->who.name, r->who.key, &n, e);
 }
 
 static bool refuse(struct cluster *c, struct http_request *r)
@@ -75,10 +76,11 @@ static char *next_text(struct http_stream *s)
 static void end_refused(struct cluster *c)
 {
         for (struct http_stream *s = c->nodes.first, *next; s; s = next) {
+                const struct listener *l = (const struct listener *)s;
                 const struct cluster_node *n;
 
                 next = s->next;
-                if (request_admit(&c->view, ((struct listener *)s)->name, &n, NULL) < 0)
+                if (request_admit_key(&c->view, l->name, l->key, &n, NULL) < 0)
                         http_stream_end(s);
         }
 }
@@ -103,6 +105,7 @@ void nodes_handle_view(struct cluster *c, struct http_request *r)
                 return;
         }
         snprintf(l->name, sizeof(l->name), "%s", r->who.name);
+        memcpy(l->key, r->who.key, sizeof(l->key));
         http_stream_open(&c->nodes, &l->stream, r);
 }
 
