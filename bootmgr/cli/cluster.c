@@ -26,6 +26,18 @@ bool is_member(const struct machine *m)
         return m->snapshots.data >= 0 && cluster_role(m->data_path) != ROLE_STANDALONE;
 }
 
+int refuse_alone(const struct verb_args *args, struct error *e)
+{
+        static const char *const options[] = { "strict",       "engines", "max-unavailable", "one-instant", "prepare-limit",
+                                               "switch-limit", "lead" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                if (verb_has(args, options[i]))
+                        return fail(e, -EINVAL, &kind_usage, "--%s is for a member of a cluster: this machine stands alone",
+                                    options[i]);
+        return 0;
+}
+
 static int open_store(struct machine *m, struct store **ret, struct error *e)
 {
         if (cluster_role(m->data_path) == ROLE_CONTROLLER)

@@ -8,6 +8,8 @@
 
 /* Whether this machine is a member. */
 bool is_member(const struct machine *m);
+/* Options that mean a cluster, on a machine that is none: kind_usage. */
+int refuse_alone(const struct verb_args *args, struct error *e);
 
 int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e);
 int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e);

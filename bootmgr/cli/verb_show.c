@@ -106,6 +106,21 @@ static void shown_done(struct shown *s)
 }
 #define _cleanup_shown_ _cleanup_(shown_done)
 
+/* Of the cluster. Where nobody can be asked, a node's own is better than nothing: 0. */
+static int load_of_cluster(struct machine *m, struct shown *ret, struct error *e)
+{
+        _cleanup_error_ struct error why = {};
+        int r = cluster_load_current(m, &ret->op, &ret->json, &ret->laggards, &why);
+
+        if (r == -EHOSTUNREACH || r == -EAGAIN) {
+                cli_warn("%s: this node's own operation is shown", why.message ?: "no controller answers");
+                return 0;
+        }
+        if (r < 0)
+                *e = TAKE(why, (struct error){});
+        return r < 0 ? r : 1;
+}
+
 /* Opens the machine anew: record and files may have changed. -ENOENT: there never was an operation. */
 static int load_current(struct verb_args *args, struct shown *ret, struct error *e)
 {
@@ -114,8 +129,11 @@ static int load_current(struct verb_args *args, struct shown *ret, struct error 
         int r;
 
         r = cli_open_machine(args, &m, e);
-        if (r >= 0 && is_member(&m))
-                return cluster_load_current(&m, &ret->op, &ret->json, &ret->laggards, e);
+        if (r >= 0 && is_member(&m)) {
+                r = load_of_cluster(&m, ret, e);
+                if (r != 0)
+                        return r;
+        }
         if (r >= 0) {
                 r = operation_current(&m, &ret->op, e);
         } else {

@@ -146,6 +146,8 @@ int verb_upgrade_system(struct verb_args *args, struct error *e)
         if (r >= 0 && is_member(&m) && !m.rescue)
                 return cluster_upgrade(args, &m, e);
         if (r >= 0)
+                r = refuse_alone(args, e);
+        if (r >= 0)
                 r = announce_loss(cli, &m, verb_has(args, "yes"), e);
         if (r < 0)
                 return r;
@@ -239,7 +241,7 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
                 return rollback_dry_run(cli, &m, &options, e);
         if (is_member(&m) && is_plain(&options))
                 r = cluster_rollback(args, &m, e);
-        else
+        else if ((r = refuse_alone(args, e)) >= 0)
                 r = rollback(args, &m, &options, &request, e);
         if (r < 0 && !verb_has(args, "automatic") && error_exit_status(e, r) == 3)
                 attach_checks(cli, &m, &options);

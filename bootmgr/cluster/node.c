@@ -90,10 +90,11 @@ static void vote_no(struct step_of_node *s, const struct error *why)
         text_format(v->message, sizeof(v->message), "%s", why->message ?: "");
 }
 
-/* What passes by itself is no reason for a NO: another process holds the lock, or no controller could be asked. */
-static bool will_pass(int code)
+/* What passes by itself is no reason for a NO: another process holds the lock, or no controller that could be asked has it.
+ */
+static bool will_pass(int code, const struct error *why)
 {
-        return code == -EBUSY || code == -EAGAIN || code == -EHOSTUNREACH || code == -ECANCELED;
+        return code == -EBUSY || code == -EAGAIN || code == -ECANCELED || why->kind == &kind_fetch;
 }
 
 static bool holds(const struct machine *m, int slot, const struct version_id *v)
@@ -153,7 +154,7 @@ static int prepare(struct step_of_node *s, struct error *e)
         int r;
 
         r = op->kind == OPERATION_ROLLBACK ? prepare_rollback(s, &why) : fetch(s, &op->to, &why);
-        if (r < 0 && will_pass(r)) {
+        if (r < 0 && will_pass(r, &why)) {
                 log_warning("%s", why.message ?: error_text(r));
                 s->answer->again = true;
                 return 0;

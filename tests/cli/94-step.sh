@@ -1,0 +1,106 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# cluster step: what one node does with what it is told, and what it answers; the journal it writes before.
+. "$(dirname "$0")/lib.sh"
+
+bundle 1 && bundle 2 || exit 2
+make_machine
+m upgrade system -q 1.bundle && boots || exit 2
+digest() { m status --json | json '[s["digest"] for s in j["slots"] if s["version"] == "'"$1"'"][0]'; }
+one="{\"version\":\"1\",\"digest\":\"$(digest 1)\"}"
+other="{\"version\":\"9\",\"digest\":\"$(printf %064d 9)\"}"
+id=$(printf %032d 7)
+
+# EPOCH VERSION [MORE]: the cluster's record.
+record() { printf '{"format":1,"minor":0,"epoch":%d,"running":%s,"previous_epoch":0,"finalized":false,"origin":"init"%s}' "$1" "$2" "${3-}"; }
+# KIND PHASE TO EPOCH
+operation() {
+        printf '{"format":1,"minor":0,"id":"%s","kind":"%s","phase":"%s","result":"IN_PROGRESS","from":%s,"to":%s,"epoch":%d,"strict":false,"one_instant":false,"engines":"together","max_unavailable":0,"before":%s}' \
+                "$id" "$1" "$2" "$one" "$3" "$4" "$(record 1 "$one")"
+}
+# REVISION RECORD OPERATION [MEMBER FENCED VOTED]
+told() {
+        printf '{"format":1,"minor":0,"revision":%d,"now_usec":1,"cluster":%s,"operation":%s,"you":{"member":%s,"role":"engine","fenced":%s,"voted":%s,"order_usec":0}}' \
+                "$1" "$2" "$3" "${4:-true}" "${5:-false}" "${6:-false}"
+}
+step() { m --json cluster step "$@" >answer 2>err; }
+says() { json '" ".join((j["stand"], j["hears"], j["action"]))' <answer; }
+journal() { json '"%s %d %d" % (j["prepared"], j["attempted"], j["reached"])' <data/cluster/journal; }
+
+mkdir -p data/cluster && echo https://127.0.0.1:1 >data/cluster/controllers
+
+# What is no line of a controller changes nothing
+for bad in '' '{}' 'null' "$(told 1 "$(record 1 "$one")" null | sed 's/"format":1,"minor":0,"revision"/"format":2,"minor":0,"revision"/')" "$(told 1 '{}' null)" "$(told 1 "$(record 1 "$one")" '{}')"; do
+        printf %s "$bad" | step
+        is "refused: $(printf %.40s "$bad")" "1 no journal" "$? $([ -e data/cluster/journal ] && echo a || echo no) journal"
+done
+told 1 "$(record 1 "$one")" null >peace
+fails 2 usage "an offset that is none" m cluster step --offset far
+fails 2 usage "one that is too large" m cluster step --offset 99999999999999999999
+
+# Peace
+told 1 "$(record 1 "$one")" null false | step
+is "no member" "nowhere peace nothing" "$(says)"
+is "has nothing to say" "None None" "$(json '"%s %s" % (j["vote"], j["status"])' <answer)"
+step <peace
+is "it runs the version" "arrived peace reach" "$(says)"
+is "and says so" "1 True True 1" "$(json '"%d %s %s %s" % (j["status"]["epoch"], j["status"]["settled"], j["status"]["confirmed"], j["status"]["running"]["version"])' <answer)"
+is "the journal was first" "None 0 1" "$(journal)"
+step <peace
+is "once" "in-place peace nothing" "$(says)"
+told 2 "$(record 1 "$one")" null true true | step
+is "refused" "fenced peace refused" "$(says)"
+has "and told why" 'joined after the snapshot' "$(json 'j["status"]["message"]' <answer)"
+
+# Votes
+told 3 "$(record 1 "$one")" "$(operation ROLLBACK PREPARE "$one" 0)" | step
+is "a rollback without a way back" "in-place open prepare False no-previous-version" "$(says) $(json '"%s %s" % (j["vote"]["yes"], j["vote"]["kind"])' <answer)"
+is "promises nothing" "None 0 1" "$(journal)"
+told 3 "$(record 1 "$one")" "$(operation UPGRADE PREPARE "$other" 0)" | step
+is "an upgrade that no controller has: it is tried again" "in-place open prepare None True" "$(says) $(json '"%s %s" % (j["vote"], j["again"])' <answer)"
+two=$("$BOOTMGR" bundle inspect --json 2.bundle | json 'j["digest"]')
+mkdir -p data/cluster/bundles && cp 2.bundle "data/cluster/bundles/$two"
+open=$(operation UPGRADE PREPARE "{\"version\":\"2\",\"digest\":\"$two\"}" 0)
+told 4 "$(record 1 "$one")" "$open" | step
+is "one that it can have" "in-place open prepare True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
+is "is installed" "2 installed" "$(m status --json | json '" ".join((j["slots"][1]["version"], j["slots"][1]["state"]))')"
+is "no shutdown goes on with it" "UPGRADE DONE False" "$(m show upgrade history --json | json '"%s %s %s" % (j[0]["operation"], j[0]["state"], j[0]["staged"])')"
+is "it has promised" "$id 0 1" "$(journal)"
+m switch-at-shutdown -q
+is "and a shutdown changes nothing" "1" "$(boots && status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
+told 4 "$(record 1 "$one")" "$open" | step
+is "asked again it says the same" "in-place prepared vote True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
+ok "cut off for ever" m abort --local
+is "it is free" "None 0 1" "$(journal)"
+told 5 "$(record 1 "$one")" "$open" | step
+is "and never answers to that one again" "in-place other nothing" "$(says)"
+fails 2 usage "free already" m abort --local
+
+# A journal that cannot be read
+cp data/cluster/journal kept && echo '{' >data/cluster/journal
+step <peace
+is "no step without a journal" "1" "$?"
+mv kept data/cluster/journal
+
+# The decision
+told 9 "$(record 2 "{\"version\":\"2\",\"digest\":\"$two\"}" ",\"previous\":$one")" null >decided
+step <decided
+is "it goes where the record says" "behind peace switch" "$(says)"
+is "the attempt was first" "None 2 1" "$(journal)"
+ok "it boots" boots
+is "2 runs" 2 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
+step <decided
+is "it has arrived" "arrived peace reach" "$(says)"
+step <peace
+is "what is older is nothing any more" "in-place old nothing None" "$(says | sed 's/^[a-z-]* old/in-place old/') $(json 'str(j["status"])' <answer)"
+
+# Nobody can be asked
+for file in ca.pem node.pem node.key; do echo x >data/cluster/$file; done
+ok "without a controller its own operation is shown" m show upgrade status
+has "and that it is so" "this node's own operation is shown" "$(cat err)"
+
+# Options of clusters
+rm data/cluster/controllers
+fails 2 usage "on a machine that stands alone" m upgrade system 2.bundle --strict
+fails 2 usage "a rollback neither" m rollback system --lead 3s
+finish
