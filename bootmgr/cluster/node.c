@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cluster/bundles.h"
+#include "cluster/home.h"
 #include "slot/kinds.h"
 
 #define JOURNAL     "cluster/journal"
@@ -265,6 +266,22 @@ static void forget_orphan(struct machine *m)
                 set->operation_state = OPERATION_FAILED;
 }
 
+/* Controllers come and go: an engine keeps the list that it was told last, for when all of today's are gone. */
+static void keep_controllers(struct machine *m, const struct told *told)
+{
+        _cleanup_error_ struct error why = {};
+        _cleanup_close_ int home = -1;
+        _cleanup_free_ char *kept = NULL;
+
+        if (!told->controllers || !told->member || cluster_role(m->data_path) != ROLE_ENGINE)
+                return;
+        home = cluster_home(m->data_path, false, &why);
+        if (home < 0 || (cluster_get(home, "controllers", &kept, &why) >= 0 && streq(kept, told->controllers)))
+                return;
+        if (cluster_put(home, "controllers", told->controllers, &why) < 0)
+                log_warning("%s", why.message ?: "the list of controllers cannot be written");
+}
+
 int node_step(const struct node_context *c, const struct told *told, struct node_answer *ret, struct error *e)
 {
         _cleanup_journal_ struct journal j = {};
@@ -276,6 +293,7 @@ int node_step(const struct node_context *c, const struct told *told, struct node
         if (r < 0)
                 return r;
         forget_orphan(m);
+        keep_controllers(m, told);
         s.in = (struct participant_input){
                 .member = told->member,
                 .fenced = told->fenced,

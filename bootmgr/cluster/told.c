@@ -4,12 +4,14 @@
 #include <inttypes.h>
 
 #include "base/buf.h"
+#include "base/text.h"
 
 struct told_mark told_mark(const struct cluster_view *view, const struct cluster_node *node)
 {
         return (struct told_mark){ .record = view->record_revision,
                                    .operation = view->operation_revision,
                                    .order = node ? node->order : 0,
+                                   .controllers = view->controllers,
                                    .member = node,
                                    .fenced = node && node_is_fenced(view, node),
                                    .voted = node && node->voted };
@@ -17,18 +19,30 @@ struct told_mark told_mark(const struct cluster_view *view, const struct cluster
 
 bool told_mark_equal(const struct told_mark *a, const struct told_mark *b)
 {
-        return a->record == b->record && a->operation == b->operation && a->order == b->order && a->member == b->member &&
-               a->fenced == b->fenced && a->voted == b->voted;
+        return a->record == b->record && a->operation == b->operation && a->order == b->order &&
+               a->controllers == b->controllers && a->member == b->member && a->fenced == b->fenced && a->voted == b->voted;
+}
+
+static json_t *controllers(const struct cluster_view *view)
+{
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < view->n_nodes && json_array_size(list) < TOLD_CONTROLLERS; i++)
+                if (node_decides(&view->nodes[i]) && *view->nodes[i].member.address)
+                        json_array_append_new(list, json_string(view->nodes[i].member.address));
+        return list;
 }
 
 char *told_of_all(const struct cluster_view *view)
 {
-        _cleanup_free_ char *record = record_encode(RECORD_CLUSTER, &view->record), *operation = NULL;
+        _cleanup_free_ char *record = record_encode(RECORD_CLUSTER, &view->record), *operation = NULL, *list = NULL;
+        _cleanup_json_ json_t *urls = controllers(view);
 
         operation = operation_is_open(view) ? record_encode(RECORD_OPERATION, &view->operation) : strdup("null");
-        if (!record || !operation)
+        list = json_dumps(urls, JSON_COMPACT);
+        if (!record || !operation || !list)
                 return NULL;
-        return xasprintf("\"cluster\":%s,\"operation\":%s", record, operation);
+        return xasprintf("\"cluster\":%s,\"operation\":%s,\"controllers\":%s", record, operation, list);
 }
 
 char *told_format(const char *of_all, const struct cluster_view *view, const struct cluster_node *node, uint64_t now)
@@ -46,6 +60,32 @@ static int parse_embedded(enum record_type type, const json_t *o, void *ret, str
         _cleanup_free_ char *text = json_dumps(o, JSON_COMPACT);
 
         return text ? record_decode(type, text, strlen(text), ret, e) : -ENOMEM;
+}
+
+static bool is_url(const char *url)
+{
+        return url && startswith(url, "https://") && strlen(url) < CLUSTER_TEXT_SIZE &&
+               text_is_printable(url, strlen(url)) && !strpbrk(url, " \"\\");
+}
+
+static int parse_controllers(const json_t *o, struct told *t, struct error *e)
+{
+        const json_t *list = json_object_get(o, "controllers"), *url;
+        _cleanup_buf_ struct buf b = {};
+        size_t i;
+
+        if (json_array_size(list) > TOLD_CONTROLLERS)
+                return fail(e, -EINVAL, NULL, "there are more than %d controllers", TOLD_CONTROLLERS);
+        json_array_foreach(list, i, url)
+        {
+                if (!is_url(json_string_value(url)))
+                        return fail(e, -EINVAL, NULL, "controller %zu is no URL", i);
+                buf_printf(&b, "%s\n", json_string_value(url));
+        }
+        if (b.size == 0)
+                return 0;
+        t->controllers = buf_take(&b);
+        return t->controllers ? 0 : -ENOMEM;
 }
 
 static int parse_you(const json_t *o, struct told *t, struct error *e)
@@ -87,6 +127,8 @@ static int parse(const json_t *o, struct told *t, struct error *e)
         if (r >= 0)
                 r = parse_you(o, t, e);
         if (r >= 0)
+                r = parse_controllers(o, t, e);
+        if (r >= 0)
                 r = json_get_object(o, "cluster", &record, e);
         if (r >= 0)
                 r = parse_embedded(RECORD_CLUSTER, record, &t->record, e);
@@ -120,5 +162,6 @@ void told_done(struct told *t)
 {
         cluster_record_done(&t->record);
         cluster_operation_done(&t->operation);
+        free(t->controllers);
         *t = (struct told){};
 }

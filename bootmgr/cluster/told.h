@@ -2,6 +2,7 @@
 /* What a controller tells one node: all that participant_decide() needs of the store, as one line of JSON.
  *
  *      {"format":1,"minor":0,"revision":R,"now_usec":N,"cluster":{…record…},"operation":{…} or null,
+ *       "controllers":["https://…"],
  *       "you":{"member":true,"role":"engine","fenced":false,"voted":false,"order_usec":0}}
  *
  * The same bound of format and minor as in cluster/record.h; members that are not known are passed over. */
@@ -19,13 +20,16 @@ struct told {
         struct cluster_operation operation; /* when one is open */
         bool member, fenced, voted;
         enum node_role role;
-        uint64_t order; /* rolling: its instant; 0: none */
+        uint64_t order;    /* rolling: its instant; 0: none */
+        char *controllers; /* URLs of all that can be asked, a line each; owned; NULL: it was not told */
 };
+#define TOLD_CONTROLLERS CLIENT_ENDPOINTS /* at most */
 
 /* What of a view a node acts on: where it is the same as before, there is nothing to tell. */
 struct told_mark {
         uint64_t record, operation; /* revisions */
         uint64_t order;
+        uint32_t controllers;
         bool member, fenced, voted;
 };
 struct told_mark told_mark(const struct cluster_view *view, const struct cluster_node *node); /* NULL: no member */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cluster/view.h"
 
+#include "base/buf.h"
+
 static int compare_names(const void *name, const void *node)
 {
         return strcmp(name, ((const struct cluster_node *)node)->member.name);
@@ -36,6 +38,8 @@ static int add_node(struct cluster_view *view, const char *name, const char *val
                 record_done(RECORD_MEMBER, &node.member);
                 return fail(e, -EINVAL, NULL, "the key of the member %s holds another one", name);
         }
+        if (node_decides(&node))
+                view->controllers = crc32c(view->controllers, node.member.address, strlen(node.member.address) + 1);
         view->nodes[view->n_nodes++] = node;
         return 0;
 }

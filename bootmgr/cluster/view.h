@@ -22,6 +22,7 @@ struct cluster_view {
         uint64_t operation_revision; /* 0: none is open */
         struct cluster_node *nodes;  /* owned, by name */
         size_t n_nodes, allocated;
+        uint32_t controllers; /* CRC-32C of their addresses: another one, another list */
 };
 
 /* Adds one key. They come in ascending order, so that members are there before what they say; what a member says that is not

@@ -27,12 +27,12 @@
 struct cluster_link {
         struct cluster *cluster;
         struct client *client;
+        char *list; /* of the controllers that it asks; owned */
         struct client_request *stream, *vote, *status;
         sd_event_source *timer; /* until it counts as silent, or until the next try */
         uint64_t wait, asked;   /* µs; when the status was sent, monotonic */
         struct clock_offset offset;
-        bool heard; /* something came on this stream */
-        bool lost;  /* that nobody is connected to was said */
+        bool lost; /* that nobody is connected to was said */
 };
 
 static void connect_now(struct cluster_link *l);
@@ -65,7 +65,6 @@ static void on_line(const char *line, size_t size, void *userdata)
         char *told;
 
         l->wait = 0;
-        l->heard = true;
         if (TAKE(l->lost, false))
                 log_info("connected to a controller again");
         set_timer(l, SILENCE_MAX);
@@ -106,6 +105,42 @@ static void on_ended(int result, const char *body, size_t size, const struct err
         set_timer(l, (refused ? REFUSED_WAIT : l->wait) / 2 + now_monotonic() % (l->wait / 2));
 }
 
+/* The list is told anew when controllers come and go (cluster/node.c). */
+static int refresh_client(struct cluster_link *l, struct error *e)
+{
+        const struct cluster *c = l->cluster;
+        const char *data = c->config->data, *endpoints[CLIENT_ENDPOINTS + 1];
+        _cleanup_close_ int home = cluster_home(data, false, e);
+        _cleanup_free_ char *list = NULL, *text = NULL, *ca = xasprintf("%s/" CLUSTER_HOME "/ca.pem", data),
+                            *certificate = xasprintf("%s/" CLUSTER_HOME "/node.pem", data),
+                            *key = xasprintf("%s/" CLUSTER_HOME "/node.key", data);
+        struct client *client;
+        int r = home < 0 ? home : cluster_endpoints(home, "controllers", &text, endpoints, e);
+
+        for (size_t i = 0; r >= 0 && endpoints[i]; i++) {
+                char *longer = xasprintf("%s%s\n", list ?: "", endpoints[i]);
+
+                free(list);
+                list = longer;
+        }
+        if (r < 0)
+                return r;
+        if (!ca || !certificate || !key || !list)
+                return -ENOMEM;
+        if (l->client && streq(list, l->list))
+                return 0;
+        r = client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch, &client, e);
+        if (r < 0)
+                return r;
+        client_free(l->client); /* and what it was asked with it: the step says it again */
+        l->stream = l->vote = l->status = NULL;
+        l->client = client;
+        free(l->list);
+        l->list = TAKE_PTR(list);
+        cluster_step_later(l->cluster);
+        return 0;
+}
+
 static void connect_now(struct cluster_link *l)
 {
         const struct client_ask ask = { .path = VIEW_PATH,
@@ -118,12 +153,15 @@ static void connect_now(struct cluster_link *l)
                                         .line = on_line,
                                         .userdata = l };
         _cleanup_error_ struct error e = {};
+        int r;
 
-        l->heard = false;
-        if (client_start(l->client, &ask, &l->stream, &e) >= 0)
+        r = refresh_client(l, &e);
+        if (r >= 0)
+                r = client_start(l->client, &ask, &l->stream, &e);
+        if (r >= 0)
                 set_timer(l, SILENCE_MAX);
         else
-                on_ended(e.code, NULL, 0, &e, l);
+                on_ended(r, NULL, 0, &e, l);
 }
 
 /* ---- what is said ---- */
@@ -189,23 +227,6 @@ static void say(struct cluster *c, const json_t *answer)
 
 /* ---- the beginning and the end ---- */
 
-static int make_client(struct cluster *c, struct cluster_link *l, struct error *e)
-{
-        const char *data = c->config->data, *endpoints[CLIENT_ENDPOINTS + 1];
-        _cleanup_close_ int home = cluster_home(data, false, e);
-        _cleanup_free_ char *text = NULL, *ca = xasprintf("%s/" CLUSTER_HOME "/ca.pem", data),
-                            *certificate = xasprintf("%s/" CLUSTER_HOME "/node.pem", data),
-                            *key = xasprintf("%s/" CLUSTER_HOME "/node.key", data);
-        int r = home < 0 ? home : cluster_endpoints(home, "controllers", &text, endpoints, e);
-
-        if (r < 0)
-                return r;
-        if (!ca || !certificate || !key)
-                return -ENOMEM;
-        return client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch,
-                          &l->client, e);
-}
-
 int link_start(struct cluster *c, struct error *e)
 {
         struct cluster_link *l = calloc(1, sizeof(*l));
@@ -214,7 +235,7 @@ int link_start(struct cluster *c, struct error *e)
         if (!l)
                 return -ENOMEM;
         l->cluster = c;
-        r = make_client(c, l, e);
+        r = refresh_client(l, e);
         if (r < 0) {
                 free(l);
                 return r;
@@ -233,5 +254,6 @@ void link_done(struct cluster *c)
                 return;
         l->timer = sd_event_source_disable_unref(l->timer);
         client_free(l->client);
+        free(l->list);
         free(l);
 }

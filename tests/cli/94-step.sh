@@ -23,7 +23,7 @@ told() {
         printf '{"format":1,"minor":0,"revision":%d,"now_usec":1,"cluster":%s,"operation":%s,"you":{"member":%s,"role":"engine","fenced":%s,"voted":%s,"order_usec":0}}' \
                 "$1" "$2" "$3" "${4:-true}" "${5:-false}" "${6:-false}"
 }
-step() { m --json cluster step "$@" >answer 2>err; }
+step() { m --json cluster step >answer 2>err; }
 says() { json '" ".join((j["stand"], j["hears"], j["action"]))' <answer; }
 journal() { json '"%s %d %d" % (j["prepared"], j["attempted"], j["reached"])' <data/cluster/journal; }
 

@@ -83,6 +83,7 @@ class Node:
         self.program = program or BUILD / 'bootmgr'
         self.daemon_program = self.program.parent / 'bootmgrd'
         self.running = ''
+        self.sick = None                # the version that does not become healthy on it
         self.daemon = self.etcd = self.bus = None
         self.boots = 0
         self.lock = threading.RLock()
@@ -129,6 +130,10 @@ class Node:
         (self.directory / 'running').write_text(self.running)
         self.boots += 1
         self.bootmgr('boot-config', '-q')
+        if self.sick and self.version() == self.sick:
+            self.bootmgr('rollback', 'system', '-q', '--automatic')     # as its health checks or its deadline would
+            self.boot()
+            return
         self.bootmgr('check-health', '-q')
         self.bootmgr('confirm', '-q')
 

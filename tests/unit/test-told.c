@@ -32,6 +32,8 @@ static void put_member(const char *name, enum node_role role, uint64_t joined, u
         char key[128];
 
         strcpy(m.name, name);
+        if (role == ROLE_CONTROLLER)
+                snprintf(m.address, sizeof(m.address), "https://%s:8443", name);
         snprintf(key, sizeof(key), KEY_NODES "%s", name);
         put(key, RECORD_MEMBER, &m, revision);
 }
@@ -110,6 +112,7 @@ START_TEST(what_is_told_comes_back)
         ck_assert_int_eq(t.operation.id[0], 7);
         ck_assert(t.member && !t.fenced && !t.voted && t.role == ROLE_ENGINE && t.order == 0);
         ck_assert(fenced.member && fenced.fenced && !nobody.member);
+        ck_assert_str_eq(t.controllers, "https://c1:8443\n");
 }
 END_TEST
 
@@ -133,7 +136,12 @@ START_TEST(a_vote_and_an_order_are_told)
         ck_assert(!told_mark_equal(&one, &two));
         one = told_mark(&before, cluster_view_node(&before, "c1"));
         two = told_mark(&after, cluster_view_node(&after, "c1"));
-        ck_assert(told_mark_equal(&one, &two)); /* what the others do is nothing to it */
+        ck_assert(told_mark_equal(&one, &two)); /* what the others do is nothing to it … */
+        put_member("c2", ROLE_CONTROLLER, 2, 15);
+        cluster_view_done(&after);
+        after = view_now();
+        two = told_mark(&after, cluster_view_node(&after, "c1"));
+        ck_assert(!told_mark_equal(&one, &two)); /* … but for a new controller, which can be asked */
 }
 END_TEST
 
@@ -183,12 +191,15 @@ START_TEST(a_line_that_is_cut_is_refused)
 {
         _cleanup_cluster_view_ struct cluster_view view = view_now();
         _cleanup_free_ char *of_all = told_of_all(&view), *line = told_format(of_all, &view, &view.nodes[0], 5);
-        char *role = strstr(line, "\"role\":\"controller\",\"fenced\"");
+        char *role = strstr(line, "\"role\":\"controller\",\"fenced\""), *url = strstr(line, "https://");
         struct told t;
 
         for (size_t n = 0; n < strlen(line); n++)
                 ck_assert_int_lt(told_parse(line, n, &t, NULL), 0);
         ck_assert_ptr_nonnull(role);
+        *url = ' ';
+        ck_assert_int_lt(told_parse(line, strlen(line), &t, NULL), 0);
+        *url = 'h';
         memcpy(role, "\"role\":\"operator\",  ", 20);
         ck_assert_int_lt(told_parse(line, strlen(line), &t, NULL), 0);
 }
