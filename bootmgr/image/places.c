@@ -35,7 +35,7 @@ static struct places *places_new(uint64_t n)
         if (!p)
                 return NULL;
         p->mask = 1;
-        while (p->mask < n + n / 4)
+        while (p->mask <= n + n / 4) /* one is EMPTY: where a search ends */
                 p->mask *= 2;
         p->table = malloc(p->mask * sizeof(*p->table));
         p->offsets = calloc(n + 1, sizeof(*p->offsets));

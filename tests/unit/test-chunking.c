@@ -175,6 +175,20 @@ START_TEST(what_moved_is_copied)
 }
 END_TEST
 
+/* Another image, beside one of few chunks: the search for what is not there ends. */
+START_TEST(nothing_is_found_beside)
+{
+        struct install_report report;
+
+        make_image(sizes[_i].size, sizes[_i].average);
+        install(0);
+        scramble(0, size);
+        report = install(1);
+        ck_assert_uint_eq(report.kept, 0);
+        ck_assert_uint_eq(report.copied, 0);
+}
+END_TEST
+
 /* A slot that was written to since: not one byte of it is believed. */
 START_TEST(hints_are_not_believed)
 {
@@ -397,6 +411,7 @@ int main(void)
         tcase_add_loop_test(t, over_something_else, 0, ARRAY_SIZE(sizes));
         tcase_add_test(t, in_its_place);
         tcase_add_test(t, what_moved_is_copied);
+        tcase_add_loop_test(t, nothing_is_found_beside, 0, ARRAY_SIZE(sizes));
         tcase_add_test(t, hints_are_not_believed);
         tcase_add_test(t, edges_everywhere);
         tcase_add_loop_test(t, anything, 0, 12);
