@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a controller tells a node, and what the node makes of it: whatever it is told, it goes to no version but the record's, and
- * only to a slot that holds it. */
+/* What a controller tells a node, and what the node makes of it: whatever it is told, it goes to no version but the
+ * record's, and only to a slot that holds it. */
 #include "fuzz.h"
 
 #include "base/buf.h"
