@@ -2,6 +2,7 @@
 #include "daemon/cluster.h"
 
 #include <inttypes.h>
+#include <signal.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -52,9 +53,12 @@ void cluster_step(struct cluster *c)
 {
         char offset[24];
         const char *const words[] = { "cluster", "step", "--offset", offset, NULL };
-        struct task_spec spec = {
-                .kind = TASK_CHANGE, .program = c->manager->program, .words = words, .done = on_step_done, .userdata = c
-        };
+        struct task_spec spec = { .kind = TASK_CHANGE,
+                                  .program = c->manager->program,
+                                  .words = words,
+                                  .pid = &c->step,
+                                  .done = on_step_done,
+                                  .userdata = c };
         _cleanup_close_ int input = -1;
         int r;
 
@@ -73,10 +77,14 @@ void cluster_step(struct cluster *c)
         c->stepping = true;
 }
 
+/* What is at work for what was told before stops at its next safe place: an install that takes minutes must not keep the
+ * node from an operation that is open now. What it wrote is found by the next one. */
 void cluster_tell(struct cluster *c, char *line)
 {
         free(c->told);
         c->told = line;
+        if (c->stepping)
+                kill(c->step, SIGTERM);
         cluster_step(c);
 }
 

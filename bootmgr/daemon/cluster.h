@@ -33,6 +33,7 @@ struct cluster {
         char *told;             /* the newest; owned; NULL: nothing was */
         int64_t offset;         /* µs that the controllers' clock is ahead */
         bool stepping, pending; /* one is at work; another one is due */
+        pid_t step;             /* the one at work */
         uint64_t wait;          /* µs until the next try of what did not work */
         sd_event_source *again;
         /* Sends what a step has answered: {"operation","vote","status"}. */

@@ -231,9 +231,13 @@ static void on_changed(const struct store_change *changes, size_t n, uint64_t re
 {
         struct cluster *c = userdata;
 
-        if (replica_change(&c->replica, changes, n, revision, fresh) < 0)
+        if (replica_change(&c->replica, changes, n, revision, fresh) < 0) {
+                /* What is known is not the store's any more: nothing may be decided over it. systemd starts us anew. */
                 log_error("no memory for what the cluster's store says");
-        else if (!c->changed)
+                sd_event_exit(c->manager->event, -ENOMEM);
+                return;
+        }
+        if (!c->changed)
                 sd_event_add_time_relative(c->manager->event, &c->changed, CLOCK_MONOTONIC, SETTLE_TIME, 0, on_settled, c);
 }
 

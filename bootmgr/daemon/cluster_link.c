@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* An engine: one stream from any controller, and what it has to say to that one.
  *
- *      CONNECTING ──a line──▶ LISTENING ──ended, or silent for SILENCE_MAX──▶ WAITING ──a while──▶ CONNECTING, to another
- * one
+ *      CONNECTING ──a line──▶ LISTENING ──ended, or silent for SILENCE_MAX──▶ WAITING ──a while──▶ CONNECTING,
+ *                                                                                                            to another
  *
  * It goes on so for ever. A node that is refused asks more rarely: only a person changes that. */
 #include "base/buf.h"
@@ -24,13 +24,16 @@
 #define REFUSED_WAIT    (30 * USEC_PER_SEC)
 #define ANSWER_MAX      KIB(64)
 
+enum said { VOTE, STATUS, N_SAID };
+
 struct cluster_link {
         struct cluster *cluster;
         struct client *client;
-        char *list; /* of the controllers that it asks; owned */
-        struct client_request *stream, *vote, *status;
-        sd_event_source *timer; /* until it counts as silent, or until the next try */
-        uint64_t wait, asked;   /* µs; when the status was sent, monotonic */
+        char *list;                                   /* of the controllers that it asks; owned */
+        struct client_request *stream, *said[N_SAID]; /* what waits for its answer */
+        sd_event_source *timer;                       /* until it counts as silent, or until the next try */
+        uint64_t wait;                                /* µs until the next try */
+        uint64_t asked[N_SAID];                       /* when the vote and the status were sent, monotonic µs */
         struct clock_offset offset;
         bool lost; /* that nobody is connected to was said */
 };
@@ -111,32 +114,29 @@ static int refresh_client(struct cluster_link *l, struct error *e)
         const struct cluster *c = l->cluster;
         const char *data = c->config->data, *endpoints[CLIENT_ENDPOINTS + 1];
         _cleanup_close_ int home = cluster_home(data, false, e);
-        _cleanup_free_ char *list = NULL, *text = NULL, *ca = xasprintf("%s/" CLUSTER_HOME "/ca.pem", data),
+        _cleanup_buf_ struct buf list = {};
+        _cleanup_free_ char *text = NULL, *ca = xasprintf("%s/" CLUSTER_HOME "/ca.pem", data),
                             *certificate = xasprintf("%s/" CLUSTER_HOME "/node.pem", data),
                             *key = xasprintf("%s/" CLUSTER_HOME "/node.key", data);
         struct client *client;
         int r = home < 0 ? home : cluster_endpoints(home, "controllers", &text, endpoints, e);
 
-        for (size_t i = 0; r >= 0 && endpoints[i]; i++) {
-                char *longer = xasprintf("%s%s\n", list ?: "", endpoints[i]);
-
-                free(list);
-                list = longer;
-        }
+        for (size_t i = 0; r >= 0 && endpoints[i]; i++)
+                buf_printf(&list, "%s\n", endpoints[i]);
         if (r < 0)
                 return r;
-        if (!ca || !certificate || !key || !list)
+        if (!ca || !certificate || !key || list.failed)
                 return -ENOMEM;
-        if (l->client && streq(list, l->list))
+        if (l->client && streq(list.data, l->list))
                 return 0;
         r = client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch, &client, e);
         if (r < 0)
                 return r;
         client_free(l->client); /* and what it was asked with it: the step says it again */
-        l->stream = l->vote = l->status = NULL;
+        l->stream = l->said[VOTE] = l->said[STATUS] = NULL;
         l->client = client;
         free(l->list);
-        l->list = TAKE_PTR(list);
+        l->list = buf_take(&list);
         cluster_step_later(l->cluster);
         return 0;
 }
@@ -166,48 +166,49 @@ static void connect_now(struct cluster_link *l)
 
 /* ---- what is said ---- */
 
-static void on_vote_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+/* A controller's answer has its clock. */
+static void on_sent(struct cluster_link *l, enum said what, int result, const char *body, size_t size)
 {
-        struct cluster_link *l = userdata;
-
-        l->vote = NULL;
-        if (result < 0)
-                cluster_step_later(l->cluster);
-}
-
-static void on_status_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
-{
-        struct cluster_link *l = userdata;
         _cleanup_json_ json_t *o = result >= 0 ? json_loadb(body, size, 0, NULL) : NULL;
         json_int_t theirs = json_integer_value(json_object_get(o, "now_usec"));
+        uint64_t now = now_monotonic();
 
-        l->status = NULL;
+        l->said[what] = NULL;
         if (result < 0) {
                 cluster_step_later(l->cluster);
                 return;
         }
-        clock_offset_add(&l->offset, theirs, now_realtime(), now_monotonic() - l->asked);
+        clock_offset_add(&l->offset, theirs, now_realtime(), now - l->asked[what], now);
         l->cluster->offset = clock_offset_get(&l->offset);
 }
 
-static void post(struct cluster_link *l, const char *path, const json_t *body,
-                 void (*answered)(int result, const char *body, size_t size, const struct error *e, void *userdata),
-                 struct client_request **request)
+static void on_vote_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        on_sent(userdata, VOTE, result, body, size);
+}
+
+static void on_status_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        on_sent(userdata, STATUS, result, body, size);
+}
+
+static void post(struct cluster_link *l, enum said what, const json_t *body)
 {
         _cleanup_free_ char *text = json_dumps(body, JSON_COMPACT);
-        const struct client_ask ask = { .path = path,
+        const struct client_ask ask = { .path = what == VOTE ? VOTE_PATH : STATUS_PATH,
                                         .body = text,
                                         .timeout = POST_TIMEOUT,
                                         .deadline = POST_DEADLINE,
                                         .max = ANSWER_MAX,
                                         .endpoint = -1,
                                         .judge = judge,
-                                        .answered = answered,
+                                        .answered = what == VOTE ? on_vote_sent : on_status_sent,
                                         .userdata = l };
         _cleanup_error_ struct error e = {};
 
-        *request = client_cancel(*request); /* what it said is old */
-        if (!text || client_start(l->client, &ask, request, &e) < 0)
+        l->said[what] = client_cancel(l->said[what]); /* what it said is old */
+        l->asked[what] = now_monotonic();
+        if (!text || client_start(l->client, &ask, &l->said[what], &e) < 0)
                 cluster_step_later(l->cluster);
 }
 
@@ -218,11 +219,9 @@ static void say(struct cluster *c, const json_t *answer)
                               *status = json_pack("{s:O}", "status", json_object_get(answer, "status"));
 
         if (json_is_object(json_object_get(vote, "vote")))
-                post(c->link, VOTE_PATH, vote, on_vote_sent, &c->link->vote);
-        if (!json_is_object(json_object_get(status, "status")))
-                return;
-        c->link->asked = now_monotonic();
-        post(c->link, STATUS_PATH, status, on_status_sent, &c->link->status);
+                post(c->link, VOTE, vote);
+        if (json_is_object(json_object_get(status, "status")))
+                post(c->link, STATUS, status);
 }
 
 /* ---- the beginning and the end ---- */

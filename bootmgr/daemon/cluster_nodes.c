@@ -72,6 +72,14 @@ static char *next_text(struct http_stream *s)
         return xasprintf("data: %s\n\n", line);
 }
 
+/* One stream for each node: who comes again has lost the one before, and no node takes the connections of others. */
+static void end_earlier(struct cluster *c, const char *name)
+{
+        for (struct http_stream *s = c->nodes.first; s; s = s->next)
+                if (streq(((const struct listener *)s)->name, name))
+                        http_stream_end(s);
+}
+
 /* Who is refused from now on hears of it when it asks again. */
 static void end_refused(struct cluster *c)
 {
@@ -106,6 +114,7 @@ void nodes_handle_view(struct cluster *c, struct http_request *r)
         }
         snprintf(l->name, sizeof(l->name), "%s", r->who.name);
         memcpy(l->key, r->who.key, sizeof(l->key));
+        end_earlier(c, l->name);
         http_stream_open(&c->nodes, &l->stream, r);
 }
 
@@ -206,4 +215,6 @@ void nodes_stop(struct cluster *c)
                 return;
         http_streams_stop(&c->nodes);
         http_streams_done(&c->nodes);
+        while (c->posts)
+                post_free(c, c->posts);
 }

@@ -166,6 +166,8 @@ int task_start(sd_event *event, const struct task_spec *spec)
                 run_child(spec, fds[1]);
         r = pid < 0 ? -errno : 0;
         fd_close(fds[1]);
+        if (r >= 0 && spec->pid)
+                *spec->pid = pid;
         if (r >= 0)
                 r = sd_event_add_child(event, &t->child, pid, WEXITED, on_child, t);
         if (r >= 0)

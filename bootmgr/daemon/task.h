@@ -28,6 +28,7 @@ struct task_spec {
         const char *program;      /* absolute path of bootmgr */
         const char *const *words; /* after "bootmgr --json"; NULL-terminated */
         int input;                /* its standard input; -1: /dev/null. Borrowed */
+        pid_t *pid;               /* its process, until it has ended; may be NULL */
         task_line line;           /* may be NULL */
         task_done done;
         void *userdata;

@@ -211,20 +211,24 @@ START_TEST(the_quickest_answer_counts)
 
         ck_assert_int_eq(clock_offset_get(&o), 0);
         ck_assert_uint_eq(clock_offset_error(&o), UINT64_MAX);
-        clock_offset_add(&o, 2000000, 1000400, 800); /* read at 1000000 of ours */
+        clock_offset_add(&o, 2000000, 1000400, 800, 1); /* read at 1000000 of ours */
         ck_assert_int_eq(clock_offset_get(&o), 1000000);
         ck_assert_uint_eq(clock_offset_error(&o), 401);
-        clock_offset_add(&o, 2300000, 1500000, 500000);
+        clock_offset_add(&o, 2300000, 1500000, 500000, 1);
         ck_assert_int_eq(clock_offset_get(&o), 1000000);
-        clock_offset_add(&o, 1500, 2000, 100);
+        clock_offset_add(&o, 1500, 2000, 100, 1);
         ck_assert_int_eq(clock_offset_get(&o), 1500 - 1950);
-        clock_offset_add(&o, 0, 2000, 10);
-        clock_offset_add(&o, -5, 2000, 10);
-        clock_offset_add(&o, 5, 2000, 3000);
+        clock_offset_add(&o, 0, 2000, 10, 1);
+        clock_offset_add(&o, -5, 2000, 10, 1);
+        clock_offset_add(&o, 5, 2000, 3000, 1);
         ck_assert_int_eq(clock_offset_get(&o), -450);
         for (int i = 0; i < OFFSET_SAMPLES; i++) /* what is old counts no longer: clocks drift */
-                clock_offset_add(&o, 5000, 1000, 400);
+                clock_offset_add(&o, 5000, 1000, 400, 1);
         ck_assert_int_eq(clock_offset_get(&o), 4200);
+        clock_offset_add(&o, 9000, 1000, 900, OFFSET_AGE + 1); /* they have drifted apart by no more than its delay … */
+        ck_assert_int_eq(clock_offset_get(&o), 4200);
+        clock_offset_add(&o, 9000, 1000, 900, OFFSET_AGE + 2); /* … by how much now nobody knows */
+        ck_assert_int_eq(clock_offset_get(&o), 8450);
 }
 END_TEST
 
