@@ -78,12 +78,15 @@ static const char *who_asks(void)
         return getenv("SUDO_USER") ?: getenv("USER") ?: "an operator";
 }
 
-static int read_request(const struct verb_args *args, enum operation_kind kind, struct open_request *request,
-                        struct error *e)
+static int read_request(const struct verb_args *args, struct open_request *request, struct error *e)
 {
+        enum operation_kind kind = request->kind;
         char id[OPERATION_ID_SIZE];
         int r;
 
+        if (verb_has(args, "no-reboot"))
+                return fail(e, -EINVAL, &kind_usage,
+                            "--no-reboot is for a machine that stands alone: a cluster goes on by itself");
         *request = (struct open_request){
                 .kind = kind,
                 .strict = verb_has(args, "strict"),
@@ -215,16 +218,45 @@ static int decide_open(const struct cluster_view *view, struct plan *plan, void 
         return request_open(view, userdata, now_realtime(), plan, e);
 }
 
-/* Once for each id: one that is over is told. */
-static int open_operation(struct cli *cli, struct store *store, struct open_request *request, struct error *e)
+/* Once for each id: one that is open, or over, is told. 1: it was; 0: the id is new. */
+static int answer_known(struct cli *cli, struct store *store, const struct cluster_view *view,
+                        const struct open_request *request, struct error *e)
 {
         _cleanup_cluster_operation_ struct cluster_operation over = {};
-        int r = load_over(store, request->id, &over, e);
+        const struct cluster_operation *op = &view->operation;
+        int r = 0;
 
-        if (r >= 0 && over.kind != request->kind)
+        if (!operation_is_open(view) || memcmp(op->id, request->id, sizeof(op->id)) != 0) {
+                r = load_over(store, request->id, &over, e);
+                op = &over;
+        }
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        if (op->kind != request->kind)
                 return fail(e, -EEXIST, &kind_id_reused, "the id was used for something else");
-        if (r == -ENOENT)
-                r = cluster_change(store, decide_open, request, e);
+        r = print_operation(cli, store, request->id, e);
+        return r < 0 ? r : 1;
+}
+
+/* 1: it was asked for before, and is told. 0: nothing stands against it that can be known without any node. */
+static int begin(struct verb_args *args, struct machine *m, struct open_request *request, struct store **store,
+                 struct cluster_view *view, struct error *e)
+{
+        int r = read_request(args, request, e);
+
+        if (r >= 0)
+                r = open_store(m, store, e);
+        if (r >= 0)
+                r = cluster_read(*store, view, e);
+        if (r >= 0)
+                r = answer_known(args->context, *store, view, request, e);
+        return r != 0 ? r : request_check(view, request, e);
+}
+
+static int open_operation(struct cli *cli, struct store *store, struct open_request *request, struct error *e)
+{
+        int r = cluster_change(store, decide_open, request, e);
+
         return r < 0 ? r : print_operation(cli, store, request->id, e);
 }
 
@@ -232,17 +264,12 @@ int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
 {
         _cleanup_cluster_view_ struct cluster_view view = {};
         _cleanup_store_ struct store *store = NULL;
-        struct open_request request;
-        int r;
+        struct open_request request = { .kind = OPERATION_UPGRADE };
+        int r = begin(args, m, &request, &store, &view, e);
 
-        r = read_request(args, OPERATION_UPGRADE, &request, e);
-        if (r >= 0)
-                r = open_store(m, &store, e);
-        if (r >= 0)
-                r = cluster_read(store, &view, e);
-        if (r < 0)
-                return r;
-        const struct version_id keep[] = { view.record.running, view.record.previous, view.operation.to };
+        if (r != 0)
+                return r < 0 ? r : 0;
+        const struct version_id keep[] = { view.record.running, view.record.previous };
         r = bundles_keep(m, args->positional[0], keep, ARRAY_SIZE(keep), &request.to, e);
         return r < 0 ? r : open_operation(args->context, store, &request, e);
 }
@@ -250,16 +277,15 @@ int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
 int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
 {
         const struct rollback_options options = {};
+        _cleanup_cluster_view_ struct cluster_view view = {};
         _cleanup_store_ struct store *store = NULL;
         _cleanup_checks_ struct check_list checks = {};
-        struct open_request request;
-        int r;
+        struct open_request request = { .kind = OPERATION_ROLLBACK };
+        int r = begin(args, m, &request, &store, &view, e);
 
-        r = read_request(args, OPERATION_ROLLBACK, &request, e);
-        if (r >= 0)
-                r = open_store(m, &store, e);
-        if (r >= 0)
-                r = check_rollback(m, &options, &checks, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        r = check_rollback(m, &options, &checks, e);
         if (r >= 0)
                 r = check_list_verdict(&checks, e);
         return r < 0 ? r : open_operation(args->context, store, &request, e);

@@ -14,6 +14,7 @@
 
 #define DIRECTORY CLUSTER_HOME "/bundles"
 #define COPY_SIZE KIB(256)
+#define PATIENCE  (20 * UINT64_C(1000000)) /* µs without a byte from any controller */
 
 static char *path_of(const uint8_t digest[static DIGEST_SIZE], const char *suffix)
 {
@@ -139,8 +140,10 @@ int bundles_keep(struct machine *m, const char *source, const struct version_id 
                 r = look(m, copied, &after, e);
         if (r >= 0 && !version_id_equal(ret, &after))
                 r = fail(e, -EBADMSG, &kind_bundle_invalid, "%s changed while it was copied", source);
-        if (r < 0)
+        if (r < 0) {
+                io_unlink(m->snapshots.data, part, 0); /* what is left of it would take room from what goes back */
                 return r;
+        }
         r = io_rename(m->snapshots.data, part, m->snapshots.data, path, 0);
         if (r >= 0)
                 r = io_fsync_dir(m->snapshots.data, DIRECTORY);
@@ -163,7 +166,11 @@ static int replace_with(char **to, const struct machine *m, const char *name)
 static int with_own_certificate(struct machine *m)
 {
         struct fetch_config *f = &m->config.fetch;
-        int r = replace_with(&f->ca_certificate, m, "ca.pem");
+        int r;
+
+        /* It is asked for again in a while, of whoever is a controller then, and when something else was told. */
+        f->retry = MIN(f->retry, PATIENCE);
+        r = replace_with(&f->ca_certificate, m, "ca.pem");
 
         if (r >= 0)
                 r = replace_with(&f->certificate, m, "node.pem");

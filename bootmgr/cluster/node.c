@@ -82,13 +82,22 @@ static void vote_yes(struct step_of_node *s)
         *begin_vote(s) = (struct vote){ .yes = true };
 }
 
+/* Of what stands in a file name or came from a hook: every record holds printable text only. */
+static void put_text(char *to, size_t size, const char *text)
+{
+        _cleanup_free_ char *escaped = text_escape(text);
+        bool printable = text_is_printable(text, strlen(text));
+
+        text_format(to, size, "%s", printable ? text : escaped ?: "no reason can be shown");
+}
+
 static void vote_no(struct step_of_node *s, const struct error *why)
 {
         struct vote *v = begin_vote(s);
 
         *v = (struct vote){};
         text_format(v->kind, sizeof(v->kind), "%s", (why->kind ?: &kind_failed)->name);
-        text_format(v->message, sizeof(v->message), "%s", why->message ?: "");
+        put_text(v->message, sizeof(v->message), why->message ?: "");
 }
 
 /* What passes by itself is no reason for a NO: another process holds the lock, or no controller that could be asked has it.
@@ -254,7 +263,7 @@ static void say(struct step_of_node *s, const struct error *why)
         a->has_status = after.stand != STANDS_NOWHERE;
         a->status = after.status;
         if (why->message)
-                text_format(a->status.message, sizeof(a->status.message), "%s", why->message);
+                put_text(a->status.message, sizeof(a->status.message), why->message);
 }
 
 /* Its worker was cut off with the machine: the record goes on saying that it runs, until the next operation. */
