@@ -8,7 +8,6 @@
 #include "cluster/ask.h"
 #include "cluster/bundles.h"
 #include "cluster/change.h"
-#include "cluster/node.h"
 #include "cluster/progress.h"
 #include "cluster/request.h"
 #include "operation/request.h"
@@ -18,6 +17,7 @@
 #define ROLLBACK_PREPARE_LIMIT (60 * USEC_PER_SEC)
 #define SWITCH_LIMIT           (10 * 60 * USEC_PER_SEC)
 #define LEAD                   (15 * USEC_PER_SEC)
+#define HISTORY_PATH           "/api/cluster/upgrade/history"
 #define STATUS_PATH            "/api/cluster/upgrade/status"
 #define LIMIT_MAX              USEC_PER_DAY
 
@@ -187,6 +187,78 @@ int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_
         return *ret_json && *ret_laggards ? 0 : -ENOMEM;
 }
 
+static int newest_first(const void *a, const void *b)
+{
+        const struct cluster_operation *one = a, *two = b;
+
+        return one->opened < two->opened ? 1 : one->opened > two->opened ? -1 : 0;
+}
+
+struct operations {
+        struct cluster_operation *items; /* owned */
+        size_t n;
+};
+
+static void operations_done(struct operations *ops)
+{
+        for (size_t i = 0; i < ops->n; i++)
+                cluster_operation_done(&ops->items[i]);
+        free(ops->items);
+}
+
+static int read_history(struct store *store, struct operations *ops, struct error *e)
+{
+        _cleanup_reply_ struct store_reply reply = {};
+        int r = store_range_wait(store, &(struct store_range){ .key = KEY_HISTORY, .prefix = true }, &reply, e);
+
+        ops->items = r < 0 ? NULL : calloc(MAX(reply.n_entries, (size_t)1), sizeof(*ops->items));
+        if (!ops->items)
+                return r < 0 ? r : -ENOMEM;
+        for (size_t i = 0; r >= 0 && i < reply.n_entries; i++) {
+                r = record_decode(RECORD_OPERATION, reply.entries[i].value, reply.entries[i].size, &ops->items[ops->n], e);
+                ops->n += r >= 0;
+        }
+        if (ops->n > 1)
+                qsort(ops->items, ops->n, sizeof(*ops->items), newest_first);
+        return r;
+}
+
+static int ask_history(struct machine *m, json_t **ret, struct error *e)
+{
+        _cleanup_close_ int home = cluster_home(m->data_path, false, e);
+        _cleanup_json_ json_t *j = NULL;
+        int r = home < 0 ? home : ask_as_node(home, NULL, HISTORY_PATH, NULL, &j, e);
+
+        if (r < 0)
+                return r;
+        *ret = json_incref(json_object_get(j, "operations"));
+        return json_is_array(*ret) ? 0 : fail(e, -EPROTO, NULL, "the controller has told no history");
+}
+
+int cluster_load_history(struct machine *m, json_t **ret, struct error *e)
+{
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        _cleanup_(operations_done) struct operations ops = {};
+        _cleanup_store_ struct store *store = NULL;
+        int r;
+
+        if (cluster_role(m->data_path) == ROLE_ENGINE)
+                return ask_history(m, ret, e);
+        r = open_store(m, &store, e);
+        if (r >= 0)
+                r = cluster_read(store, &view, e);
+        if (r >= 0)
+                r = read_history(store, &ops, e);
+        if (r < 0)
+                return r;
+        *ret = json_array();
+        if (operation_is_open(&view))
+                json_array_append_new(*ret, progress_to_json(&view, &view.operation));
+        for (size_t i = 0; i < ops.n; i++)
+                json_array_append_new(*ret, progress_to_json(&view, &ops.items[i]));
+        return 0;
+}
+
 static int print_operation(struct cli *cli, struct store *store, const uint8_t *id, struct error *e)
 {
         _cleanup_cluster_view_ struct cluster_view view = {};
@@ -293,11 +365,23 @@ int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
 
 /* ---- at once ---- */
 
+struct abortion {
+        const char *who;
+        bool tried; /* this one was open: when the store's answer was lost, that it is not any more is what was asked for */
+        uint8_t id[CLUSTER_ID_SIZE];
+};
+
 static int decide_abort(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
 {
+        struct abortion *a = userdata;
+
+        if (a->tried && (!operation_is_open(view) || memcmp(view->operation.id, a->id, sizeof(a->id)) != 0))
+                return 0;
         if (!operation_is_open(view))
                 return fail(e, -ENOENT, &kind_usage, "no operation of the cluster is open: there is nothing to abort");
-        return request_abort(view, userdata, now_realtime(), plan, e);
+        a->tried = true;
+        memcpy(a->id, view->operation.id, sizeof(a->id));
+        return request_abort(view, a->who, now_realtime(), plan, e);
 }
 
 static int decide_finalize(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
@@ -305,7 +389,7 @@ static int decide_finalize(const struct cluster_view *view, struct plan *plan, v
         return request_finalize(view, now_realtime(), plan, e);
 }
 
-static int at_once(struct machine *m, cluster_decide decide, void *userdata, struct error *e)
+static int change(struct machine *m, cluster_decide decide, void *userdata, struct error *e)
 {
         _cleanup_store_ struct store *store = NULL;
         int r = open_store(m, &store, e);
@@ -313,23 +397,16 @@ static int at_once(struct machine *m, cluster_decide decide, void *userdata, str
         return r < 0 ? r : cluster_change(store, decide, userdata, e);
 }
 
-int cluster_abort(struct verb_args *args, struct machine *m, struct error *e)
+int cluster_abort(struct machine *m, struct error *e)
 {
-        int r;
+        struct abortion a = { .who = who_asks() };
 
-        if (verb_has(args, "local")) {
-                r = node_abort_local(m, e);
-                return r < 0 ? r : cli_done(args->context, "this node waits for its cluster no longer");
-        }
-        r = at_once(m, decide_abort, (void *)who_asks(), e);
-        return r < 0 ? r : cli_done(args->context, "the operation of the cluster is aborted");
+        return change(m, decide_abort, &a, e);
 }
 
-int cluster_finalize(struct verb_args *args, struct machine *m, struct error *e)
+int cluster_finalize(struct machine *m, struct error *e)
 {
-        int r = at_once(m, decide_finalize, NULL, e);
-
-        return r < 0 ? r : cli_done(args->context, "the cluster gives up its way back: each node when it hears of it");
+        return change(m, decide_finalize, NULL, e);
 }
 
 /* ---- the first record ---- */
@@ -365,6 +442,6 @@ int verb_cluster_found(struct verb_args *args, struct error *e)
         running = &m.state.set.slots[slot];
         strcpy(f.running.version, running->version);
         memcpy(f.running.digest, running->digest, DIGEST_SIZE);
-        r = at_once(&m, decide_found, &f, e);
+        r = change(&m, decide_found, &f, e);
         return r < 0 ? r : cli_done(cli_from(args), "the cluster runs version %s", f.running.version);
 }

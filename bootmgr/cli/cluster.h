@@ -13,9 +13,12 @@ int refuse_alone(const struct verb_args *args, struct error *e);
 
 int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e);
 int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e);
-int cluster_abort(struct verb_args *args, struct machine *m, struct error *e);
-int cluster_finalize(struct verb_args *args, struct machine *m, struct error *e);
+int cluster_abort(struct machine *m, struct error *e);
+int cluster_finalize(struct machine *m, struct error *e);
 
 /* The cluster's newest operation, as rows and as JSON (a new reference), and who lags in it (malloc'ed). -ENOENT: there was
  * none. */
 int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_json, char **ret_laggards, struct error *e);
+
+/* All that are kept, newest first: an array, a new reference. */
+int cluster_load_history(struct machine *m, json_t **ret, struct error *e);

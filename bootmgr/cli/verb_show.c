@@ -106,31 +106,29 @@ static void shown_done(struct shown *s)
 }
 #define _cleanup_shown_ _cleanup_(shown_done)
 
-/* Of the cluster. Where nobody can be asked, a node's own is better than nothing: 0. */
-static int load_of_cluster(struct machine *m, struct shown *ret, struct error *e)
+/* What came of asking the cluster, with `why`: 1. Where nobody can be asked a node's own is better than nothing: 0. */
+static int of_cluster(int result, struct error *why, struct error *e)
 {
-        _cleanup_error_ struct error why = {};
-        int r = cluster_load_current(m, &ret->op, &ret->json, &ret->laggards, &why);
-
-        if (r == -EHOSTUNREACH || r == -EAGAIN) {
-                cli_warn("%s: this node's own operation is shown", why.message ?: "no controller answers");
+        if (result == -EHOSTUNREACH || result == -EAGAIN) {
+                cli_warn("%s: only what this node did is shown", why->message ?: "no controller answers");
                 return 0;
         }
-        if (r < 0)
-                *e = TAKE(why, (struct error){});
-        return r < 0 ? r : 1;
+        if (result < 0)
+                *e = TAKE(*why, (struct error){});
+        return result < 0 ? result : 1;
 }
 
 /* Opens the machine anew: record and files may have changed. -ENOENT: there never was an operation. */
 static int load_current(struct verb_args *args, struct shown *ret, struct error *e)
 {
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_error_ struct error why = {};
         _cleanup_json_ json_t *j = NULL;
         int r;
 
         r = cli_open_machine(args, &m, e);
         if (r >= 0 && is_member(&m)) {
-                r = load_of_cluster(&m, ret, e);
+                r = of_cluster(cluster_load_current(&m, &ret->op, &ret->json, &ret->laggards, &why), &why, e);
                 if (r != 0)
                         return r;
         }
@@ -312,29 +310,38 @@ static int history_from_json(const json_t *list, struct operation **ret, size_t 
         return r;
 }
 
-static int load_history(struct verb_args *args, struct operation **ret, size_t *ret_n, struct error *e)
+/* *ret_list: as it is printed, where it was told so; else NULL. */
+static int load_history(struct verb_args *args, struct operation **ret, size_t *ret_n, json_t **ret_list, struct error *e)
 {
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        _cleanup_json_ json_t *list = NULL;
+        _cleanup_error_ struct error why = {};
         int r;
 
         r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                return operation_history(&m, ret, ret_n, e);
-        r = remote_read(args, r, "GetHistory", &list, e);
-        return r < 0 ? r : history_from_json(list, ret, ret_n, e);
+        if (r < 0) {
+                r = remote_read(args, r, "GetHistory", ret_list, e);
+                r = r < 0 ? r : 1;
+        } else if (is_member(&m)) {
+                r = of_cluster(cluster_load_history(&m, ret_list, &why), &why, e);
+        }
+        if (r > 0)
+                return history_from_json(*ret_list, ret, ret_n, e);
+        return r < 0 ? r : operation_history(&m, ret, ret_n, e);
 }
 
 int verb_show_history(struct verb_args *args, struct error *e)
 {
         struct cli *cli = cli_from(args);
+        _cleanup_json_ json_t *list = NULL;
         struct operation *ops = NULL;
         size_t n = 0;
         int r;
 
-        r = load_history(args, &ops, &n, e);
-        if (r >= 0)
-                r = cli->json ? cli_print_json(cli, history_to_json(ops, n)) : print_history(cli, ops, n);
+        r = load_history(args, &ops, &n, &list, e);
+        if (r >= 0 && cli->json)
+                r = cli_print_json(cli, list ? json_incref(list) : history_to_json(ops, n));
+        else if (r >= 0)
+                r = print_history(cli, ops, n);
         for (size_t i = 0; i < n; i++)
                 operation_done(&ops[i]);
         free(ops);

@@ -7,6 +7,7 @@
 #include "cli/go_on.h"
 #include "cli/remote.h"
 #include "cli/verbs.h"
+#include "cluster/node.h"
 #include "operation/request.h"
 #include "slot/kinds.h"
 
@@ -248,27 +249,21 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
         return r;
 }
 
-/* What is done at once: opened, looked up, done, remembered; or the cluster's. 1: that, or it was done before: it is
+/* What is done at once: opened, looked up, done here or in the cluster, remembered. 1: it was done before, and that is
  * answered. */
 static int at_once(struct verb_args *args, struct machine *m, const char *verb,
-                   int (*function)(struct machine *m, struct error *e),
-                   int (*of_cluster)(struct verb_args *args, struct machine *m, struct error *e), struct error *e)
+                   int (*alone)(struct machine *m, struct error *e), int (*member)(struct machine *m, struct error *e),
+                   struct error *e)
 {
         char id[OPERATION_ID_SIZE];
         int r;
 
         r = cli_open_machine(args, m, e);
-        if (r >= 0 && is_member(m)) {
-                r = of_cluster(args, m, e);
-                return r < 0 ? r : 1;
-        }
-        if (r >= 0 && verb_has(args, "local"))
-                return fail(e, -EINVAL, &kind_usage, "--local is for a member of a cluster: this machine stands alone");
         if (r >= 0)
                 r = repeat(args, m, verb, id, e);
         if (r != 0)
                 return r;
-        r = function(m, e);
+        r = (is_member(m) ? member : alone)(m, e);
         return r >= 0 && *id ? request_remember(m, id, verb, e) : r;
 }
 
@@ -281,7 +276,23 @@ int verb_finalize(struct verb_args *args, struct error *e)
         r = at_once(args, &m, "finalize", operation_finalize, cluster_finalize, e);
         if (r != 0)
                 return r < 0 ? r : 0;
+        if (is_member(&m))
+                return cli_done(cli, "the cluster gives up its way back: each node when it hears of it");
         return cli_done(cli, "the way back is given up; the security floor is %llu", (unsigned long long)m.state.set.floor);
+}
+
+static int abort_local(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0 && !is_member(&m))
+                r = fail(e, -EINVAL, &kind_usage, "--local is for a member of a cluster: this machine stands alone");
+        if (r >= 0)
+                r = node_abort_local(&m, e);
+        return r < 0 ? r : cli_done(cli, "this node waits for its cluster no longer");
 }
 
 int verb_abort(struct verb_args *args, struct error *e)
@@ -290,8 +301,12 @@ int verb_abort(struct verb_args *args, struct error *e)
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
+        if (verb_has(args, "local"))
+                return abort_local(args, e);
         r = at_once(args, &m, "abort", operation_abort, cluster_abort, e);
         if (r != 0)
                 return r < 0 ? r : 0;
+        if (is_member(&m))
+                return cli_done(cli, "the operation of the cluster is aborted");
         return cli_done(cli, "the prepared operation is given up: the next shutdown changes nothing");
 }

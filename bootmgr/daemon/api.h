@@ -72,5 +72,3 @@ json_t *view_done(const struct manager *m, const json_t *printed, const struct a
 json_t *view_printed(const struct manager *m, const json_t *printed, const struct api_body *body);
 json_t *view_runtime(const struct manager *m, const json_t *status, const struct api_body *body);
 json_t *view_version(const struct manager *m, const json_t *status, const struct api_body *body);
-/* The name of this node: up to 64 bytes. */
-const char *view_node_name(void);

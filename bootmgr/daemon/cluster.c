@@ -36,7 +36,9 @@ static void on_step_done(int exit_status, const json_t *last, void *userdata)
         struct cluster *c = userdata;
 
         c->stepping = false;
-        if (exit_status != 0)
+        if (TAKE(c->ended, false) && exit_status != 0)
+                exit_status = 0; /* another one is due */
+        else if (exit_status != 0)
                 log_warning("cluster step: %s",
                             json_string_value(json_object_get(last, "message")) ?: "it ended without a word");
         else
@@ -81,10 +83,15 @@ void cluster_step(struct cluster *c)
  * node from an operation that is open now. What it wrote is found by the next one. */
 void cluster_tell(struct cluster *c, char *line)
 {
+        _cleanup_json_ json_t *o = json_loads(line, 0, NULL);
+
+        c->manager->member.epoch = (uint64_t)json_integer_value(json_object_get(json_object_get(o, "cluster"), "epoch"));
         free(c->told);
         c->told = line;
-        if (c->stepping)
+        if (c->stepping) {
+                c->ended = true;
                 kill(c->step, SIGTERM);
+        }
         cluster_step(c);
 }
 
@@ -112,6 +119,8 @@ int cluster_start(struct cluster *c, struct manager *m, const struct config *con
                 r = c->role == ROLE_CONTROLLER ? control_start(c, e) : link_start(c, e);
         if (r < 0)
                 return r;
+        m->member.name = c->name;
+        m->member.role = node_role_to_string(c->role);
         ours = c;
         m->faces[2] = &face;
         log_info("%s is a member of its cluster: %s", c->name, node_role_to_string(c->role));

@@ -33,6 +33,7 @@ struct cluster {
         char *told;             /* the newest; owned; NULL: nothing was */
         int64_t offset;         /* µs that the controllers' clock is ahead */
         bool stepping, pending; /* one is at work; another one is due */
+        bool ended;             /* the one at work was told to end */
         pid_t step;             /* the one at work */
         uint64_t wait;          /* µs until the next try of what did not work */
         sd_event_source *again;
@@ -47,6 +48,7 @@ struct cluster {
         char *of_all;             /* told_of_all() of it, once somebody has asked; owned */
         struct told_mark mark;    /* of what we were told last */
         struct cluster_commit *commits;
+        uint64_t written; /* revision of what was written last; the view may not have it yet */
         sd_event_source *changed, *deadline;
         bool deciding, founding;
         struct cluster_post *posts; /* that wait for the store */
@@ -86,8 +88,9 @@ void nodes_handle_bundle(struct cluster *c, struct http_request *r);
 void nodes_forget(struct cluster *c, struct http_request *r);
 
 /* What a node sends of itself, into a plan; success with an empty plan: it is known already. */
-int plan_vote(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan, struct error *e);
-int plan_status(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan, struct error *e);
+typedef int (*plan_said)(struct cluster *c, const char *name, const json_t *o, struct plan *plan, struct error *e);
+int plan_vote(struct cluster *c, const char *name, const json_t *o, struct plan *plan, struct error *e);
+int plan_status(struct cluster *c, const char *name, const json_t *o, struct plan *plan, struct error *e);
 
 /* cluster_link.c */
 int link_start(struct cluster *c, struct error *e);

@@ -71,11 +71,8 @@ void nodes_handle_bundle(struct cluster *c, struct http_request *r)
                 part.size = part.total;
         }
         part.is_range = result > 0;
-        if (result == -ERANGE) {
-                fd_close(part.fd);
-                fail(&e, -ERANGE, &kind_usage, "the bundle has %llu bytes", (unsigned long long)part.total);
-                http_answer_error(r, &e);
-                return;
-        }
+        part.is_outside = result == -ERANGE;
+        if (part.is_outside)
+                part.fd = fd_close(part.fd);
         http_answer_part(r, &part);
 }

@@ -40,7 +40,9 @@ static void on_committed(int result, const struct store_reply *reply, const stru
 {
         struct cluster_commit *commit = userdata;
 
-        if (result >= 0 && !reply->done)
+        if (result >= 0 && reply->done)
+                commit->cluster->written = MAX(commit->cluster->written, reply->revision);
+        else if (result >= 0)
                 result = -EAGAIN;
         commit->made(commit->cluster, result, e, commit->userdata);
         commit_free(commit);
@@ -199,6 +201,7 @@ static void tell_ourselves(struct cluster *c)
                 return;
         c->mark = mark;
         cluster_tell(c, line);
+        manager_refresh(c->manager); /* for those who look on: GET /api/events, the bus */
 }
 
 static int on_settled(sd_event_source *source, uint64_t usec, void *userdata)
@@ -243,7 +246,7 @@ static void on_changed(const struct store_change *changes, size_t n, uint64_t re
 
 /* ---- this node's own vote and status ---- */
 
-int plan_vote(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan, struct error *e)
+int plan_vote(struct cluster *c, const char *name, const json_t *o, struct plan *plan, struct error *e)
 {
         const char *text = json_string_value(json_object_get(o, "operation"));
         _cleanup_free_ char *value = json_dumps(json_object_get(o, "vote"), JSON_COMPACT);
@@ -256,23 +259,25 @@ int plan_vote(const struct cluster_view *view, const char *name, const json_t *o
         r = record_decode(RECORD_VOTE, value, strlen(value), &vote, e);
         if (r < 0)
                 return r;
-        r = request_vote(view, name, id, &vote, plan, e);
+        r = request_vote(&c->view, name, id, &vote, plan, e);
         record_done(RECORD_VOTE, &vote);
         return r;
 }
 
-static bool is_known(const struct cluster_node *n, const struct member_status *status)
+/* Not over a view that does not have yet what was written: that may be another status of the same node. */
+static bool is_known(const struct cluster *c, const char *name, const struct member_status *status)
 {
+        const struct cluster_node *n = cluster_view_node(&c->view, name);
         _cleanup_free_ char *old = NULL, *new = NULL;
 
-        if (!n || !n->has_status)
+        if (!n || !n->has_status || c->commits || c->view.revision < c->written)
                 return false;
         old = record_encode(RECORD_STATUS, &n->status);
         new = record_encode(RECORD_STATUS, status);
         return old && new &&streq(old, new);
 }
 
-int plan_status(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan, struct error *e)
+int plan_status(struct cluster *c, const char *name, const json_t *o, struct plan *plan, struct error *e)
 {
         _cleanup_free_ char *value = json_dumps(json_object_get(o, "status"), JSON_COMPACT);
         struct member_status status;
@@ -283,8 +288,8 @@ int plan_status(const struct cluster_view *view, const char *name, const json_t 
         r = record_decode(RECORD_STATUS, value, strlen(value), &status, e);
         if (r < 0)
                 return r;
-        if (!is_known(cluster_view_node(view, name), &status))
-                r = request_status(view, name, &status, plan, e);
+        if (!is_known(c, name, &status))
+                r = request_status(&c->view, name, &status, plan, e);
         record_done(RECORD_STATUS, &status);
         return r;
 }
@@ -295,16 +300,14 @@ static void on_said(struct cluster *c, int result, const struct error *e, void *
                 cluster_step_later(c);
 }
 
-static void say_one(struct cluster *c, const json_t *answer, const char *member,
-                    int (*make)(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan,
-                                struct error *e))
+static void say_one(struct cluster *c, const json_t *answer, const char *member, plan_said make)
 {
         _cleanup_error_ struct error e = {};
         _cleanup_plan_ struct plan plan = {};
 
         if (!json_is_object(json_object_get(answer, member)))
                 return;
-        if (make(&c->view, c->name, answer, &plan, &e) < 0)
+        if (make(c, c->name, answer, &plan, &e) < 0)
                 log_warning("%s: %s", member, e.message ?: "it cannot be said");
         else if (plan.n_writes > 0)
                 control_commit(c, &plan, on_said, NULL);

@@ -152,9 +152,7 @@ static void on_made(struct cluster *c, int result, const struct error *e, void *
         post_free(c, post);
 }
 
-static void handle_post(struct cluster *c, struct http_request *r,
-                        int (*make)(const struct cluster_view *view, const char *name, const json_t *o, struct plan *plan,
-                                    struct error *e))
+static void handle_post(struct cluster *c, struct http_request *r, plan_said make)
 {
         _cleanup_json_ json_t *body = NULL;
         _cleanup_error_ struct error e = {};
@@ -166,7 +164,7 @@ static void handle_post(struct cluster *c, struct http_request *r,
                 return;
         result = json_parse_strict(r->body.data ?: "", r->body.size, "the body", &body, &e);
         if (result >= 0)
-                result = make(&c->view, r->who.name, body, &plan, &e);
+                result = make(c, r->who.name, body, &plan, &e);
         if (result < 0) {
                 e.kind = e.kind && e.kind != &kind_failed ? e.kind : &kind_usage;
                 http_answer_error(r, &e);

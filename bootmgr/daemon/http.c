@@ -109,21 +109,28 @@ void http_answer_error(struct http_request *r, const struct error *e)
 
 void http_answer_part(struct http_request *r, const struct http_part *part)
 {
-        struct MHD_Response *answer = mhd.create_response_from_fd_at_offset64(part->size, part->fd, part->from);
-        char tag[160], range[80];
+        static char nothing[] = "";
+        struct MHD_Response *answer = part->is_outside
+                                              ? mhd.create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT)
+                                              : mhd.create_response_from_fd_at_offset64(part->size, part->fd, part->from);
+        unsigned long long total = part->total, from = part->from;
+        char text[160];
 
         if (!answer) {
                 fd_close(part->fd);
-        } else {
-                snprintf(tag, sizeof(tag), "\"%s\"", part->tag);
-                snprintf(range, sizeof(range), "bytes %llu-%llu/%llu", (unsigned long long)part->from,
-                         (unsigned long long)(part->from + part->size - 1), (unsigned long long)part->total);
-                add_header(answer, "Accept-Ranges", "bytes");
-                add_header(answer, "ETag", tag);
-                if (part->is_range)
-                        add_header(answer, "Content-Range", range);
+                set_answer(r, 500, NULL, NULL);
+                return;
         }
-        set_answer(r, part->is_range ? 206 : 200, "application/octet-stream", answer);
+        snprintf(text, sizeof(text), "\"%s\"", part->tag);
+        add_header(answer, "Accept-Ranges", "bytes");
+        add_header(answer, "ETag", text);
+        if (part->is_outside)
+                snprintf(text, sizeof(text), "bytes */%llu", total);
+        else
+                snprintf(text, sizeof(text), "bytes %llu-%llu/%llu", from, from + part->size - 1, total);
+        if (part->is_outside || part->is_range)
+                add_header(answer, "Content-Range", text);
+        set_answer(r, part->is_outside ? 416 : part->is_range ? 206 : 200, "application/octet-stream", answer);
 }
 
 void http_answer_stream(struct http_request *r, ssize_t (*read)(void *userdata, uint64_t position, char *data, size_t size),

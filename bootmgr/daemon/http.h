@@ -72,8 +72,8 @@ void http_answer_failure(struct http_request *r, const json_t *failure);
 struct http_part {
         int fd;
         uint64_t from, size, total; /* bytes */
-        bool is_range;
-        const char *tag; /* the entity tag, without quotes */
+        bool is_range, is_outside;  /* no byte of the range is in the file: 416, and fd is not looked at */
+        const char *tag;            /* the entity tag, without quotes */
 };
 void http_answer_part(struct http_request *r, const struct http_part *part);
 /* What `read` gives, until it says that there is no more (MHD_ContentReaderCallback). */

@@ -165,6 +165,12 @@ static void refresh(struct manager *m)
         }
 }
 
+void manager_refresh(struct manager *m)
+{
+        if (!m->working) /* its end looks */
+                refresh(m);
+}
+
 /* The lock is written when work begins and closed when it ends, however it ends. That of our own worker
  * tells nothing new while it runs. */
 static int on_lock(sd_event_source *s, const struct inotify_event *event, void *userdata)

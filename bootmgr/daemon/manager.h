@@ -38,6 +38,11 @@ struct manager {
         bool working;              /* long work of ours is under way */
         bool others_work;          /* somebody else took the lock, and was not seen to let go of it */
         unsigned n_readers;        /* tasks that only read, for callers */
+        struct {
+                const char *name; /* NULL: the machine stands alone */
+                const char *role; /* "controller" … */
+                uint64_t epoch;   /* as it was told last; 0: it was not */
+        } member;
 
         const struct manager_face *faces[3]; /* NULL: none */
 
@@ -54,6 +59,9 @@ int manager_start(struct manager *m);
 /* Begins to read at once: somebody wants to know. After 10 s without an answer it counts as known that nothing is. */
 void manager_look(struct manager *m);
 void manager_stop(struct manager *m);
+
+/* What is told of it may be something else now, though nobody here took the lock. */
+void manager_refresh(struct manager *m);
 
 /* Starts a task for a caller. -EBUSY: a worker is asked for while one of ours is at work. -EUSERS: too many
  * callers read at once. The task's program is filled in here. */

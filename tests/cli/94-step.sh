@@ -28,6 +28,7 @@ says() { json '" ".join((j["stand"], j["hears"], j["action"]))' <answer; }
 journal() { json '"%s %d %d" % (j["prepared"], j["attempted"], j["reached"])' <data/cluster/journal; }
 
 mkdir -p data/cluster && echo https://127.0.0.1:1 >data/cluster/controllers
+for file in ca.pem node.pem node.key; do echo x >data/cluster/$file; done
 
 # What is no line of a controller changes nothing
 for bad in '' '{}' 'null' "$(told 1 "$(record 1 "$one")" null | sed 's/"format":1,"minor":0,"revision"/"format":2,"minor":0,"revision"/')" "$(told 1 '{}' null)" "$(told 1 "$(record 1 "$one")" '{}')"; do
@@ -94,13 +95,50 @@ is "it has arrived" "arrived peace reach" "$(says)"
 step <peace
 is "what is older is nothing any more" "in-place old nothing None" "$(says | sed 's/^[a-z-]* old/in-place old/') $(json 'str(j["status"])' <answer)"
 
+# The instant at which machines that go together are reset
+late=$top/units/system-shutdown/bootmgr-instant
+begin=$(date +%s%3N)
+echo $(($(date +%s%6N) + 700000)) >instant
+ok "it is waited for" "$late" reboot instant
+passed_ms=$(($(date +%s%3N) - begin))
+is "to the moment ($passed_ms ms)" yes "$([ $passed_ms -ge 700 ] && [ $passed_ms -lt 2000 ] && echo yes)"
+begin=$(date +%s)
+for when in $(($(date +%s%6N) - 1)) $(($(date +%s%6N) + 3600000000)) 0 '' nonsense; do
+        echo "$when" >instant
+        ok "one that is past, far off or none is not: '$when'" "$late" reboot instant
+done
+echo $(($(date +%s%6N) + 5000000)) >instant
+ok "nor is it when the machine is switched off" "$late" poweroff instant
+ok "or where none was agreed on" "$late" reboot nowhere
+is "no time was lost" yes "$([ $(($(date +%s) - begin)) -lt 5 ] && echo yes)"
+
 # Nobody can be asked
-for file in ca.pem node.pem node.key; do echo x >data/cluster/$file; done
 ok "without a controller its own operation is shown" m show upgrade status
-has "and that it is so" "this node's own operation is shown" "$(cat err)"
+has "and that it is so" "only what this node did is shown" "$(cat err)"
 
 # Options of clusters
 rm data/cluster/controllers
 fails 2 usage "on a machine that stands alone" m upgrade system 2.bundle --strict
 fails 2 usage "a rollback neither" m rollback system --lead 3s
+
+# An install that was cut off with the machine: the record says that it runs
+content "a large root" 3000000 >root-5
+"$BOOTMGR" bundle create -q --version 5 --compatible test-box --root root-5 --kernel kernel-2 --key release.key 5.bundle || exit 2
+mkfifo pipe
+{ head -c 1500000 5.bundle; sleep 60; } >pipe &
+feeder=$!
+m upgrade system - <pipe >/dev/null 2>&1 &
+worker=$!
+for _ in $(seq 200); do
+        [ "$(status 'j["slots"][0]["state"]')" = incomplete ] && break
+        sleep 0.05
+done
+step <decided
+has "while it is at work, the node waits" '^waiting ' "$(says)"
+pkill -KILL -P $worker 2>/dev/null
+kill -KILL $worker
+wait $worker 2>/dev/null
+kill $feeder
+step <decided
+is "when nobody is, it does not" "in-place peace nothing" "$(says)"
 finish

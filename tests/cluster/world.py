@@ -224,16 +224,23 @@ class Node:
 
     # --- the API ---
 
-    def ask(self, method, path, body=None, certificate=None):
+    def request(self, method, path, body=None, headers=None, certificate=None):
         home = (certificate or self).data / 'cluster'
         context = ssl.create_default_context(cafile=home / 'ca.pem')
         context.load_cert_chain(home / 'node.pem', home / 'node.key')
         c = http.client.HTTPSConnection(self.address, self.port, context=context, timeout=20)
-        c.request(method, path, json.dumps(body) if body is not None else None)
+        c.request(method, path, body, headers or {})
         answer = c.getresponse()
-        text = answer.read()
+        content = answer.read()
         c.close()
-        return answer.status, json.loads(text) if text else None
+        return answer.status, content
+
+    def ask(self, method, path, body=None, certificate=None):
+        status, text = self.request(method, path, json.dumps(body) if body is not None else None, certificate=certificate)
+        return status, json.loads(text) if text else None
+
+    def fetch(self, path, headers=None):
+        return self.request('GET', path, headers=headers)
 
 
 class World:
