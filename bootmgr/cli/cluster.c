@@ -363,6 +363,38 @@ int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
         return r < 0 ? r : open_operation(args->context, store, &request, e);
 }
 
+static json_t *would_be_fenced(const struct cluster_view *view)
+{
+        json_t *names = json_array();
+
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+
+                if (!node_is_fenced(view, n) && n->member.joined > view->record.previous_epoch)
+                        json_array_append_new(names, json_string(n->member.name));
+        }
+        return names;
+}
+
+int cluster_dry_run(struct machine *m, struct check_list *checks, json_t **ret_fenced, struct error *e)
+{
+        const struct open_request request = { .kind = OPERATION_ROLLBACK };
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        _cleanup_store_ struct store *store = NULL;
+        _cleanup_error_ struct error why = {};
+        int r;
+
+        r = open_store(m, &store, e);
+        if (r >= 0)
+                r = cluster_read(store, &view, e);
+        if (r < 0)
+                return r;
+        *ret_fenced = would_be_fenced(&view);
+        request_check(&view, &request, &why);
+        return check_list_add(checks, "cluster", &why,
+                              "every controller runs the cluster's version, and no operation is open");
+}
+
 /* ---- at once ---- */
 
 struct abortion {

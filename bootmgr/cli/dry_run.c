@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/dry_run.h"
 
+#include "cli/cluster.h"
 #include "cli/table.h"
 
 int collect_differences(struct machine *m, const struct snapshot *s, bool with_text, struct difference_list *ret,
@@ -78,8 +79,21 @@ static void print_takeover(const struct slot_set *set)
                version);
 }
 
+/* NULL: the machine stands alone. */
+static void print_fenced(const json_t *fenced)
+{
+        const json_t *name;
+        size_t i;
+
+        printf("\nNodes that would be fenced:");
+        if (json_array_size(fenced) == 0)
+                printf(" none%s", fenced ? "" : ": standalone machine");
+        json_array_foreach(fenced, i, name) printf("%s %s", i ? "," : "", json_string_value(name));
+        printf("\n");
+}
+
 static int print_dry_run(const struct slot_set *set, const struct rollback_options *options, const struct check_list *checks,
-                         const struct difference_list *changes, const struct error *why)
+                         const struct difference_list *changes, const struct error *why, const json_t *fenced)
 {
         int r;
 
@@ -95,12 +109,12 @@ static int print_dry_run(const struct slot_set *set, const struct rollback_optio
         else
                 printf("\nConfiguration that would be given up (kept as discarded):\n\n");
         print_differences(changes);
-        printf("\nNodes that would be fenced: none: standalone machine\n");
+        print_fenced(fenced);
         return 0;
 }
 
 static json_t *dry_run_to_json(const struct slot_set *set, const struct check_list *checks,
-                               const struct difference_list *changes, const struct error *refusal)
+                               const struct difference_list *changes, const struct error *refusal, json_t *fenced)
 {
         const char *to = set->previous == SLOT_NONE ? NULL : set->slots[set->previous].version;
 
@@ -108,7 +122,7 @@ static json_t *dry_run_to_json(const struct slot_set *set, const struct check_li
                          json_string_or_null(refusal->kind ? refusal->kind->name : NULL), "message",
                          json_string_or_null(refusal->message), "checks", check_list_to_json(checks), "hint",
                          json_string_or_null(refusal->hint), "to_version", json_string_or_null(to), "changes",
-                         differences_to_json(changes), "fenced", json_array());
+                         differences_to_json(changes), "fenced", fenced ? json_incref(fenced) : json_array());
 }
 
 int rollback_dry_run(struct cli *cli, struct machine *m, const struct rollback_options *options, struct error *e)
@@ -116,19 +130,22 @@ int rollback_dry_run(struct cli *cli, struct machine *m, const struct rollback_o
         _cleanup_checks_ struct check_list checks = {};
         _cleanup_(difference_list_done) struct difference_list changes = {};
         _cleanup_error_ struct error why = {};
+        _cleanup_json_ json_t *fenced = NULL;
         int verdict, r;
 
         r = check_rollback(m, options, &checks, e);
+        if (r >= 0 && is_member(m) && !options->local && !options->without_snapshot)
+                r = cluster_dry_run(m, &checks, &fenced, e);
         if (r < 0)
                 return r;
         if (!options->without_snapshot)
                 find_changes(m, &changes, &why);
         verdict = check_list_verdict(&checks, e);
         if (cli->json) {
-                r = cli_print_json(cli, dry_run_to_json(&m->state.set, &checks, &changes, e));
+                r = cli_print_json(cli, dry_run_to_json(&m->state.set, &checks, &changes, e, fenced));
                 cli->printed = true;
         } else if (!cli->quiet) {
-                r = print_dry_run(&m->state.set, options, &checks, &changes, &why);
+                r = print_dry_run(&m->state.set, options, &checks, &changes, &why, fenced);
         }
         return r < 0 ? r : verdict;
 }

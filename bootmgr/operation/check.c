@@ -236,6 +236,25 @@ int check_rollback(struct machine *m, const struct rollback_options *options, st
         return 0;
 }
 
+int check_list_add(struct check_list *l, const char *name, const struct error *wrong, const char *right)
+{
+        struct check *grown = reallocarray(l->items, l->n + 1, sizeof(*grown)), *c;
+
+        if (!grown)
+                return -ENOMEM;
+        l->items = grown;
+        c = &l->items[l->n];
+        *c = (struct check){ .name = name, .ok = !wrong->message, .kind = wrong->kind ?: &kind_failed };
+        c->message = strdup(wrong->message ?: right);
+        c->hint = wrong->hint ? strdup(wrong->hint) : NULL;
+        if (!c->message) {
+                free(c->hint);
+                return -ENOMEM;
+        }
+        l->n++;
+        return 0;
+}
+
 int check_list_verdict(const struct check_list *l, struct error *e)
 {
         for (size_t i = 0; i < l->n; i++) {

@@ -31,6 +31,9 @@ int check_rollback(struct machine *m, const struct rollback_options *options, st
  * gets the sentence when it is; NULL: nobody reads it. */
 int check_slot_snapshot(struct machine *m, int slot, struct buf *good, struct error *e);
 
+/* One more, by others than this layer: what is wrong (its message is not NULL), else what is right. */
+int check_list_add(struct check_list *l, const char *name, const struct error *wrong, const char *right);
+
 /* 0, or the first failed check as an error with its kind and hint. */
 int check_list_verdict(const struct check_list *l, struct error *e);
 
