@@ -247,56 +247,54 @@ int verb_node_join(struct verb_args *args, struct error *e)
         return r < 0 ? r : join_as_configured(cli, args, text, n, e);
 }
 
-/* What bootmgrd hands over on standard input. */
-static int read_request(char **ret, size_t *ret_size, struct error *e)
-{
-        int r = file_read(AT_FDCWD, "/dev/stdin", REQUEST_MAX, ret, ret_size);
+/* ---- what bootmgrd hands over on standard input ---- */
 
-        return r < 0 ? fail(e, r, &kind_usage, "cannot read what is asked: %s", error_text(r)) : 0;
+typedef int (*request_handler)(const char *data, const char *text, size_t size, json_t **ret, struct error *e);
+
+static int answer_as_controller(struct verb_args *args, request_handler handle, struct error *e)
+{
+        _cleanup_config_ struct config config = {};
+        _cleanup_pem_ char *text = NULL;
+        json_t *answer = NULL;
+        const char *data;
+        size_t size;
+        int r = cluster_load(args, &config, &data, e);
+
+        if (r < 0)
+                return r;
+        r = file_read(AT_FDCWD, "/dev/stdin", REQUEST_MAX, &text, &size);
+        if (r < 0)
+                return fail(e, r, &kind_usage, "cannot read what is asked: %s", error_text(r));
+        r = cluster_must_control(data, e);
+        if (r >= 0)
+                r = handle(data, text, size, &answer, e);
+        return r < 0 ? r : cli_print_json(cli_from(args), answer);
+}
+
+static int admit(const char *data, const char *text, size_t size, json_t **ret, struct error *e)
+{
+        _cleanup_join_request_ struct join_request request = {};
+        int r = join_request_parse(text, size, &request, e);
+
+        return r < 0 ? r : cluster_admit(data, &request, now_realtime(), ret, e);
 }
 
 int verb_cluster_admit(struct verb_args *args, struct error *e)
 {
-        struct cli *cli = cli_from(args);
-        _cleanup_config_ struct config config = {};
-        _cleanup_join_request_ struct join_request request = {};
-        _cleanup_pem_ char *text = NULL;
-        _cleanup_json_ json_t *answer = NULL;
-        const char *data;
-        size_t size;
-        int r = cluster_load(args, &config, &data, e);
+        return answer_as_controller(args, admit, e);
+}
 
-        if (r >= 0)
-                r = read_request(&text, &size, e);
-        if (r >= 0)
-                r = cluster_must_control(data, e);
-        if (r >= 0)
-                r = join_request_parse(text, size, &request, e);
-        if (r >= 0)
-                r = cluster_admit(data, &request, now_realtime(), &answer, e);
-        return r < 0 ? r : cli_print_json(cli, json_incref(answer));
+static int renew(const char *data, const char *text, size_t size, json_t **ret, struct error *e)
+{
+        _cleanup_renew_request_ struct renew_request request = {};
+        int r = renew_request_parse(text, size, &request, e);
+
+        return r < 0 ? r : cluster_renew(data, &request, now_realtime(), ret, e);
 }
 
 int verb_cluster_renew(struct verb_args *args, struct error *e)
 {
-        struct cli *cli = cli_from(args);
-        _cleanup_config_ struct config config = {};
-        _cleanup_renew_request_ struct renew_request request = {};
-        _cleanup_free_ char *text = NULL;
-        _cleanup_json_ json_t *answer = NULL;
-        const char *data;
-        size_t size;
-        int r = cluster_load(args, &config, &data, e);
-
-        if (r >= 0)
-                r = read_request(&text, &size, e);
-        if (r >= 0)
-                r = cluster_must_control(data, e);
-        if (r >= 0)
-                r = renew_request_parse(text, size, &request, e);
-        if (r >= 0)
-                r = cluster_renew(data, &request, now_realtime(), &answer, e);
-        return r < 0 ? r : cli_print_json(cli, json_incref(answer));
+        return answer_as_controller(args, renew, e);
 }
 
 int verb_node_renew(struct verb_args *args, struct error *e)
