@@ -68,25 +68,8 @@ fails 2 usage "nor lets anybody in" a cluster admit
 
 # ---- a daemon for the controller ----
 
-cat >bootmgr-c1 <<END
-#!/bin/sh
-exec "$BOOTMGR" --config "$W/conf" --data "$W/c1" "\$@"
-END
-chmod +x bootmgr-c1
-cat conf - >daemon.conf <<END
-Certificate=$W/c1/cluster/node.pem
-Key=$W/c1/cluster/node.key
-ClientCA=$W/c1/cluster/ca.pem
-Tokens=$W/none
-[Storage]
-DataDirectory=$W/c1
-END
-start_bus ""
-mkdir run
-env BOOTMGR_PROGRAM="$W/bootmgr-c1" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
-daemon=$!
 url=https://127.0.0.1:$port
-until curl -sko /dev/null "$url/healthz"; do kill -0 $daemon || { cat bootmgrd.err; exit 2; }; sleep 0.05; done
+serve c1 conf "$url"
 cluster_record c1 3
 new_token() { c cluster token "$@"; }
 # NAME WORDS...: that machine's bootmgr

@@ -35,24 +35,7 @@ first=$etcd
 until cluster_record c1 3 2>/dev/null; do sleep 0.1; done
 store_put c1 bootmgr/nodes/c1 "{\"format\":1,\"minor\":0,\"name\":\"c1\",\"role\":\"controller\",\"joined\":0,\"address\":\"https://$net.1:8443\"}"
 
-cat >bootmgr-c1 <<END
-#!/bin/sh
-exec "$BOOTMGR" --config "$W/conf1" --data "$W/c1" "\$@"
-END
-chmod +x bootmgr-c1
-cat conf1 - >daemon.conf <<END
-Certificate=$W/c1/cluster/node.pem
-Key=$W/c1/cluster/node.key
-ClientCA=$W/c1/cluster/ca.pem
-Tokens=$W/none
-[Storage]
-DataDirectory=$W/c1
-END
-start_bus ""
-mkdir run
-env BOOTMGR_PROGRAM="$W/bootmgr-c1" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
-daemon=$!
-until curl -sko /dev/null "https://$net.1:8443/healthz"; do kill -0 $daemon || { cat bootmgrd.err; exit 2; }; sleep 0.05; done
+serve c1 conf1 "https://$net.1:8443"
 
 # ---- a second one ----
 

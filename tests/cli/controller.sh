@@ -1,11 +1,12 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Controllers of a cluster on this machine, each with a real etcd: sourced after lib.sh, with $BOOTMGR. DATA is a directory
-# that `cluster init` or `node join` has made a controller's.
+# Controllers of a cluster on this machine, each with a real etcd: sourced after lib.sh and bus.sh, with $BOOTMGR. DATA is a
+# directory in $W that `cluster init` or `node join` has made a controller's.
 #
 #   free_ports N            so many ports that nobody listens on
 #   move_store DATA         the store of a controller goes to ports of its own, and to loopback
 #   start_etcd DATA         as the unit starts it; its process in $etcd, and in $etcds for the trap
+#   serve DATA CONF URL     its bootmgrd, at a bus of its own, once it answers; its process in $daemon
 #   store_put DATA KEY VALUE · store_get DATA KEY · store_delete DATA KEY
 #   cluster_record DATA EPOCH [FENCE] · cluster_member DATA NAME ROLE JOINED
 #                           what the drivers write, by hand
@@ -29,6 +30,26 @@ start_etcd() {
         env $(grep -v '^#' "$1/cluster/etcd.env") etcd >>"etcd-${1##*/}.log" 2>&1 &
         etcd=$!
         etcds="$etcds $etcd"
+}
+
+# shellcheck disable=SC2154
+serve() {
+        program=$W/bootmgr-${1##*/}
+        printf '#!/bin/sh\nexec "%s" --config "%s" --data "%s" "$@"\n' "$BOOTMGR" "$W/$2" "$W/$1" >"$program"
+        chmod +x "$program"
+        cat "$2" - >daemon.conf <<END
+Certificate=$W/$1/cluster/node.pem
+Key=$W/$1/cluster/node.key
+ClientCA=$W/$1/cluster/ca.pem
+Tokens=$W/none
+[Storage]
+DataDirectory=$W/$1
+END
+        start_bus ""
+        mkdir run
+        env BOOTMGR_PROGRAM="$program" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
+        daemon=$!
+        until curl -sko /dev/null "$3/healthz"; do kill -0 $daemon || { cat bootmgrd.err; exit 2; }; sleep 0.05; done
 }
 
 # DATA PATH BODY
