@@ -1,79 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The coordinator: its table cell by cell, what it takes for which event, and what each of its transactions compares and
- * writes. And what is asked of a controller. */
+ * writes. */
 #include "cluster/coordinator.h"
 
 #include "cluster/request.h"
-#include "cluster.h"
-#include "slot/kinds.h"
-
-#define N 6 /* three controllers, three engines; the last engine joined after the upgrade */
-
-static const char *const names[N] = { "c0", "c1", "c2", "e3", "e4", "e5" };
-static struct cluster_view view;
-
-static void vote(int i, bool yes)
-{
-        view.nodes[i].voted = true;
-        view.nodes[i].vote = (struct vote){ .yes = yes, .message = "no room" };
-}
-
-/* Settled in this epoch on that version. */
-static void settle(int i, unsigned v)
-{
-        view.nodes[i].has_status = true;
-        view.nodes[i].status = (struct member_status){
-                .epoch = view.record.epoch, .settled = true, .confirmed = true, .running = version(v)
-        };
-}
-
-/* Version 2 in epoch 5, upgraded from 1 whose last epoch was 3; everybody is in place. */
-static void setup(void)
-{
-        view = (struct cluster_view){ .revision = 50, .record_revision = 40, .n_nodes = N };
-        view.record = (struct cluster_record){
-                .epoch = 5, .running = version(2), .previous = version(1), .previous_epoch = 3
-        };
-        view.nodes = calloc(N, sizeof(*view.nodes));
-        ck_assert_ptr_nonnull(view.nodes);
-        for (int i = 0; i < N; i++) {
-                strcpy(view.nodes[i].member.name, names[i]);
-                view.nodes[i].member.role = i < 3 ? ROLE_CONTROLLER : ROLE_ENGINE;
-                view.nodes[i].member.joined = i == 5 ? 4 : 0;
-                settle(i, 2);
-        }
-}
-
-static void teardown(void)
-{
-        cluster_view_done(&view);
-}
-
-/* An open rollback (or upgrade to 3) in that phase; after the commit the record is what the commit made it. */
-static void open_in(enum operation_kind kind, enum cluster_phase phase)
-{
-        struct cluster_operation *op = &view.operation;
-
-        *op = (struct cluster_operation){ .id = { 9 },
-                                          .kind = kind,
-                                          .phase = phase,
-                                          .from = version(2),
-                                          .to = version(kind == OPERATION_ROLLBACK ? 1 : 3) };
-        op->before = view.record;
-        op->deadline = 1000;
-        op->prepare_limit = op->switch_limit = 500;
-        op->lead = 10;
-        view.operation_revision = 45;
-        if (phase <= PHASE_PREPARE)
-                return;
-        op->epoch = 6;
-        view.record.epoch = phase == PHASE_TAKE_BACK ? 7 : 6;
-        view.record.running = phase == PHASE_TAKE_BACK ? op->from : op->to;
-        if (kind == OPERATION_ROLLBACK && phase != PHASE_TAKE_BACK) {
-                view.record.previous = (struct version_id){};
-                ck_assert_int_eq(cluster_record_add_fence(&view.record, 4, 5), 0);
-        }
-}
+#include "coordinator-case.h"
 
 /* ---- the table ---- */
 
@@ -217,22 +148,6 @@ END_TEST
 
 /* ---- transactions ---- */
 
-static const struct store_write *write_of(const struct plan *p, const char *key)
-{
-        for (size_t i = 0; i < p->n_writes; i++)
-                if (streq(p->writes[i].key, key))
-                        return &p->writes[i];
-        return NULL;
-}
-
-static bool compares(const struct plan *p, enum store_test test, const char *key, uint64_t revision)
-{
-        for (size_t i = 0; i < p->n_compares; i++)
-                if (p->compares[i].test == test && streq(p->compares[i].key, key) && p->compares[i].revision == revision)
-                        return true;
-        return false;
-}
-
 static void decide(uint64_t now, enum coordinator_action expected, struct plan *plan)
 {
         enum coordinator_action action;
@@ -256,8 +171,6 @@ static void read_operation(const struct plan *p, const char *key, struct cluster
         ck_assert_ptr_nonnull(w);
         ck_assert_int_eq(record_decode(RECORD_OPERATION, w->value, w->size, ret, NULL), 0);
 }
-
-#define VOTES_9 KEY_VOTES "09000000000000000000000000000000/"
 
 START_TEST(a_commit_is_decision_epoch_and_log_at_once)
 {
@@ -435,157 +348,6 @@ START_TEST(a_manual_rollback_is_followed)
         ck_assert(cluster_record_fences(&r, 4) && !cluster_record_fences(&r, 3) && !cluster_record_fences(&r, 6));
 }
 END_TEST
-
-/* ---- requests ---- */
-
-static const struct open_request rollback = { .id = { 9 }, .kind = OPERATION_ROLLBACK };
-
-static const struct error_kind *refused(const struct open_request *request)
-{
-        struct error e = {};
-        const struct error_kind *kind = request_check(&view, request, &e) < 0 ? e.kind : NULL;
-
-        error_done(&e);
-        return kind;
-}
-
-START_TEST(opening_is_refused_with_its_reason)
-{
-        struct open_request upgrade = { .id = { 8 }, .kind = OPERATION_UPGRADE, .to = version(2) };
-
-        ck_assert_ptr_null(refused(&rollback));
-        ck_assert_ptr_eq(refused(&upgrade), &kind_failed); /* it runs already */
-        view.record.finalized = true;
-        ck_assert_ptr_eq(refused(&rollback), &kind_finalized);
-        view.record.finalized = false;
-        view.nodes[1].member.joined = 4;
-        ck_assert_ptr_eq(refused(&rollback), &kind_joined_after_snapshot);
-        view.nodes[1].member.joined = 3;
-        settle(1, 1);
-        ck_assert_ptr_eq(refused(&rollback), &kind_unhealthy);
-        settle(1, 2);
-        view.record.previous = (struct version_id){};
-        ck_assert_ptr_eq(refused(&rollback), &kind_no_previous);
-        open_in(OPERATION_UPGRADE, PHASE_PREPARE);
-        ck_assert_ptr_eq(refused(&rollback), &kind_busy);
-}
-END_TEST
-
-START_TEST(opening_is_idempotent_by_its_id)
-{
-        _cleanup_plan_ struct plan p = {}, q = {};
-
-        ck_assert_int_eq(request_open(&view, &rollback, 7, &p, NULL), 0);
-        ck_assert(compares(&p, STORE_ABSENT, KEY_OPERATION, 0));
-        ck_assert(compares(&p, STORE_ABSENT, KEY_HISTORY "09000000000000000000000000000000", 0));
-        ck_assert(compares(&p, STORE_QUIET, KEY_NODES, 50) && write_of(&p, KEY_OPERATION));
-        open_in(OPERATION_ROLLBACK, PHASE_CONTROLLERS);
-        ck_assert_int_eq(request_open(&view, &rollback, 8, &q, NULL), 0);
-        ck_assert_uint_eq(q.n_writes, 0);
-}
-END_TEST
-
-/* An engine of that name with that key joins. */
-static int join(const char *name, uint8_t key, struct plan *p, struct error *e)
-{
-        struct member who = { .role = ROLE_ENGINE, .key = { key } };
-
-        strcpy(who.name, name);
-        return request_join(&view, &who, 1, p, e);
-}
-
-START_TEST(membership_is_frozen_while_an_operation_is_open)
-{
-        _cleanup_plan_ struct plan p = {}, q = {}, s = {};
-
-        ck_assert_int_eq(join("e6", 1, &p, NULL), 0);
-        ck_assert(compares(&p, STORE_ABSENT, KEY_OPERATION, 0) && compares(&p, STORE_REVISION, KEY_RECORD, 40));
-        ck_assert_int_eq(request_delete(&view, "e5", &q, NULL), 0);
-        ck_assert(compares(&q, STORE_ABSENT, KEY_OPERATION, 0));
-        ck_assert(write_of(&q, KEY_NODES "e5") && write_of(&q, KEY_STATUS "engine/e5"));
-        ck_assert_ptr_nonnull(write_of(&q, KEY_DELETED)); /* whoever counted it fails */
-        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
-        ck_assert_int_eq(join("e6", 1, &s, NULL), -EBUSY);
-        ck_assert_int_eq(request_delete(&view, "e5", &s, NULL), -EBUSY);
-        ck_assert_int_eq(request_finalize(&view, 1, &s, NULL), -EBUSY);
-        ck_assert_int_eq(join("e4", 0, &s, NULL), 0); /* is there already */
-        ck_assert_int_eq(join("../x", 1, &s, NULL), -EINVAL);
-        ck_assert_uint_eq(s.n_writes, 0);
-}
-END_TEST
-
-START_TEST(a_name_belongs_to_a_key)
-{
-        struct member who = { .name = "e4", .role = ROLE_CONTROLLER, .key = { 7 } };
-        _cleanup_plan_ struct plan p = {};
-        _cleanup_error_ struct error e = {};
-
-        memcpy(view.nodes[4].member.key, who.key, sizeof(who.key));
-        ck_assert_int_eq(join("e4", 7, &p, NULL), 0);
-        ck_assert_int_eq(join("e4", 8, &p, &e), -EEXIST);
-        ck_assert_ptr_eq(e.kind, &kind_usage);
-        ck_assert_ptr_nonnull(e.hint);
-        ck_assert_int_eq(request_join(&view, &who, 1, &p, NULL), -EEXIST); /* with another role */
-        ck_assert_uint_eq(p.n_writes, 0);
-        who = (struct member){ .name = "c9", .role = ROLE_CONTROLLER, .address = "https://c9:1", .key = { 7 } };
-        ck_assert_int_eq(request_join(&view, &who, 1, &p, NULL), 0);
-        ck_assert_ptr_nonnull(strstr(write_of(&p, KEY_NODES "c9")->value, "\"address\":\"https://c9:1\""));
-        ck_assert_ptr_nonnull(strstr(write_of(&p, KEY_NODES "c9")->value, "\"key\":\"0700"));
-}
-END_TEST
-
-START_TEST(a_node_is_let_in_by_its_key)
-{
-        const uint8_t key[DIGEST_SIZE] = { 7 }, other[DIGEST_SIZE] = { 8 };
-        const struct cluster_node *n = NULL;
-        _cleanup_error_ struct error e = {};
-
-        ck_assert_int_eq(request_admit_key(&view, "e4", other, &n, NULL), 0); /* it was made by hand: no key is known */
-        memcpy(view.nodes[4].member.key, key, sizeof(key));
-        ck_assert_int_eq(request_admit_key(&view, "e4", key, &n, NULL), 0);
-        ck_assert_ptr_eq(n, &view.nodes[4]);
-        ck_assert_int_lt(request_admit_key(&view, "e4", other, &n, &e), 0);
-        ck_assert_ptr_eq(e.kind, &kind_not_authorized);
-        ck_assert_int_lt(request_admit_key(&view, "nobody", key, &n, NULL), 0);
-}
-END_TEST
-
-START_TEST(a_fenced_node_is_told_so)
-{
-        const struct vote yes = { .yes = true };
-        _cleanup_plan_ struct plan p = {};
-        _cleanup_error_ struct error e = {};
-
-        open_in(OPERATION_ROLLBACK, PHASE_CONTROLLERS);
-        ck_assert_int_eq(request_status(&view, "e5", &view.nodes[5].status, &p, &e), -EPERM);
-        ck_assert_ptr_eq(e.kind, &kind_joined_after_snapshot);
-        ck_assert_ptr_nonnull(e.hint);
-        ck_assert_int_eq(request_vote(&view, "e5", view.operation.id, &yes, &p, NULL), -EPERM);
-        ck_assert_int_eq(join("e5", 0, &p, NULL), -EPERM);
-        ck_assert_int_eq(request_status(&view, "nobody", &view.nodes[5].status, &p, NULL), -ENOENT);
-        ck_assert_uint_eq(p.n_writes, 0);
-}
-END_TEST
-
-START_TEST(a_vote_is_written_once_and_only_in_time)
-{
-        const struct vote yes = { .yes = true };
-        const uint8_t other[CLUSTER_ID_SIZE] = { 1 };
-        _cleanup_plan_ struct plan p = {}, q = {};
-
-        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
-        ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &p, NULL), 0);
-        ck_assert(compares(&p, STORE_REVISION, KEY_OPERATION, 45) && compares(&p, STORE_ABSENT, VOTES_9 "e3", 0));
-        ck_assert_int_eq(request_vote(&view, "e3", other, &yes, &q, NULL), 0);
-        vote(3, false);
-        ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &q, NULL), 0);
-        view.operation.phase = PHASE_CONTROLLERS;
-        ck_assert_int_eq(request_vote(&view, "e4", view.operation.id, &yes, &q, NULL), 0);
-        ck_assert_int_eq(request_abort(&view, "ann", 1, &q, NULL), -EBUSY); /* the way is forward */
-        ck_assert_uint_eq(q.n_writes, 0);
-}
-END_TEST
-
 int main(void)
 {
         Suite *s = suite_create("coordinator");
@@ -606,13 +368,6 @@ int main(void)
         tcase_add_loop_test(t, the_end_names_who_lags, 0, 2);
         tcase_add_test(t, rolling_orders_no_more_than_may_be_away);
         tcase_add_test(t, a_manual_rollback_is_followed);
-        tcase_add_test(t, opening_is_refused_with_its_reason);
-        tcase_add_test(t, opening_is_idempotent_by_its_id);
-        tcase_add_test(t, membership_is_frozen_while_an_operation_is_open);
-        tcase_add_test(t, a_name_belongs_to_a_key);
-        tcase_add_test(t, a_node_is_let_in_by_its_key);
-        tcase_add_test(t, a_fenced_node_is_told_so);
-        tcase_add_test(t, a_vote_is_written_once_and_only_in_time);
         suite_add_tcase(s, t);
         return suite_run(s);
 }
