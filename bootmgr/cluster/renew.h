@@ -2,8 +2,9 @@
 /* New certificates for nodes, in the last third of the life of the old: for the same name, role and key. The key is what the
  * cluster knows a node by; for another one it must be deleted and join anew.
  *
- *      engine        POST /api/cluster/renew {csr}, with the certificate that it has: `bootmgr cluster renew`, which
- * bootmgrd forks, asks the store whether it is a member still controller    has the keys of the CAs, and issues its own */
+ *      engine        POST /api/cluster/renew {csr}, with the certificate that it has: `bootmgr cluster renew`,
+ *                    which bootmgrd forks, asks the store whether it is a member still
+ *      controller    has the keys of the CAs, and issues its own */
 #pragma once
 
 #include "base/json.h"
