@@ -60,6 +60,19 @@ int cluster_self(const char *data, struct member *ret, struct error *e)
         return 0;
 }
 
+int cluster_clear(int home, struct error *e)
+{
+        static const char *const files[] = { "learner",   "address",      "ca.key",       "node.pem",
+                                             "store.pem", "store-ca.key", "store-ca.pem", "store.endpoints" };
+        int r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+                if ((r = cluster_drop(home, files[i], e)) < 0)
+                        return r;
+        r = remove_tree(home, "etcd");
+        return r < 0 ? fail_errno(e, r, "cannot remove " DIRECTORY "/etcd") : 0;
+}
+
 /* A CA and what it issues to this controller, under the four names. */
 static int make_identity(int home, const struct cluster_setup *setup, const char *cluster, const char *const names[static 4],
                          uint64_t now, struct error *e)
@@ -169,7 +182,9 @@ int cluster_init(const char *data, const struct cluster_setup *setup, uint64_t n
         buf_puts(&address, "\n");
         if (!store_name || !endpoints || address.failed)
                 return -ENOMEM;
-        r = make_identity(home, setup, setup->cluster, cluster_files, now, e);
+        r = cluster_clear(home, e);
+        if (r >= 0)
+                r = make_identity(home, setup, setup->cluster, cluster_files, now, e);
         if (r >= 0)
                 r = make_identity(home, setup, store_name, store_files, now, e);
         if (r >= 0)

@@ -55,6 +55,9 @@ int cluster_get(int home, const char *name, char **ret, struct error *e);
 int cluster_put(int home, const char *name, const char *text, struct error *e);
 int cluster_drop(int home, const char *name, struct error *e); /* durably; 0: it was not there */
 enum node_role cluster_home_role(int home);
+/* Of a machine that is no node: what an earlier membership has left, or one that did not come about, so that it is not taken
+ * for a part of the next. Its own keys stay: who joins anew after a cut has the same. */
+int cluster_clear(int home, struct error *e);
 /* The lines of a file in it, each an URL, which lie in *ret_text (malloc'ed). */
 int cluster_endpoints(int home, const char *name, char **ret_text, const char *ret[static CLIENT_ENDPOINTS + 1],
                       struct error *e);

@@ -50,19 +50,16 @@ static int ask_whether_member(int home, const struct node_setup *setup, const st
         return r;
 }
 
-/* From the marker on it is none any more. */
+/* Without the first two it is none any more. */
 static int forget(int home, struct error *e)
 {
-        static const char *const files[] = { "etcd.env",  "controllers",  "learner",      "node.pem",
-                                             "node.key",  "ca.key",       "address",      "store.pem",
-                                             "store.key", "store-ca.key", "store-ca.pem", "store.endpoints" };
+        static const char *const files[] = { "etcd.env", "controllers", "node.key", "store.key" };
         int r;
 
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
                 if ((r = cluster_drop(home, files[i], e)) < 0)
                         return r;
-        r = remove_tree(home, "etcd");
-        return r < 0 ? fail_errno(e, r, "cannot remove cluster/etcd") : 0;
+        return cluster_clear(home, e);
 }
 
 static int leave(const char *data, int home, const struct node_setup *setup, const struct token *token, struct error *e)
@@ -74,7 +71,7 @@ static int leave(const char *data, int home, const struct node_setup *setup, con
         int r;
 
         if (cluster_home_role(home) == ROLE_STANDALONE)
-                return 0;
+                return cluster_clear(home, e);
         r = cluster_get(home, "ca.pem", &ca, e);
         if (r >= 0)
                 r = certificate_fingerprint(ca, fingerprint, e);

@@ -30,7 +30,9 @@ is "and for nothing else" "$unit" "$(sed -n 's/^ConditionPathExists=//p' "$top/u
 
 # An interrupted one is begun anew
 mv $home/etcd.env env
+mkdir $home/etcd && touch $home/learner
 ok "init once more" c cluster init acme --name c1 --address 127.0.0.1
+is "nothing is left of the one before" "" "$(find $home -name etcd -o -name learner)"
 ok "certificates fit" openssl verify -CAfile $home/ca.pem $home/node.pem
 
 # etcd, on other ports

@@ -87,9 +87,11 @@ ok "anybody may have the CA" cmp ca c1/cluster/ca.pem
 # ---- joining ----
 
 token=$(new_token)
+mkdir -p e1/cluster/etcd # what a controller leaves whose leaving a cut came into
+touch e1/cluster/ca.key e1/cluster/store-ca.key e1/cluster/learner
 ok "an engine joins" joins e1 "$url" "$token" --json
 is "it is told as what" "done e1 engine 3 $url" "$(json '" ".join(str(x) for x in (j["result"], j["name"], j["role"], j["epoch"], *j["controllers"]))' <out)"
-is "what lies there then" "ca.pem controllers name node.key node.pem" "$(find e1/cluster -type f -printf '%f\n' | sort | tr '\n' ' ' | sed 's/ $//')"
+is "what lies there then" "ca.pem controllers name node.key node.pem" "$(find e1/cluster -mindepth 1 -printf '%f\n' | sort | tr '\n' ' ' | sed 's/ $//')"
 is "for nobody else to read" "" "$(find e1/cluster -type f ! -perm 600)"
 ok "its certificate is of the cluster, for a client" openssl verify -x509_strict -purpose sslclient -CAfile c1/cluster/ca.pem e1/cluster/node.pem
 has "and says who it is" 'OU = engine, CN = e1' "$(openssl x509 -in e1/cluster/node.pem -noout -subject)"
