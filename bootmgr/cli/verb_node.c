@@ -320,7 +320,7 @@ int verb_node_renew(struct verb_args *args, struct error *e)
                         when);
 }
 
-/* Of bootmgr-etcd.service, once etcd runs. */
+/* Of bootmgr-promote.service, once etcd runs. */
 int verb_cluster_promote(struct verb_args *args, struct error *e)
 {
         _cleanup_config_ struct config config = {};

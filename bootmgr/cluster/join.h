@@ -85,5 +85,5 @@ int join_key(int home, const char *name, char **ret, struct error *e);
 int join_put_controller(const char *data, int home, const struct node_setup *setup, const struct join_answer *a,
                         struct error *e);
 /* A learner of etcd, once it runs, becomes a full member of it. In any case store.endpoints names all members that there are
- * then. For bootmgr-etcd.service; may be called whenever etcd answers. */
+ * then. For bootmgr-promote.service; may be called whenever etcd answers. */
 int controller_promote(const char *data, uint64_t patience, struct error *e);

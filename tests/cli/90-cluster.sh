@@ -28,6 +28,18 @@ unit=$(sed -n 's/^EnvironmentFile=//p' "$top/units/system/bootmgr-etcd.service")
 is "the unit asks for the file that is written last" "${home#data}/etcd.env" "${unit#/data/bootmgr}"
 is "and for nothing else" "$unit" "$(sed -n 's/^ConditionPathExists=//p' "$top/units/system/bootmgr-etcd.service")"
 
+# A store without a majority is never started: nothing that a boot waits for may wait for it. As systemd itself puts the units
+# together, which it shows to nobody who is root.
+mkdir units
+DESTDIR=$W/units BUILD=$(dirname "$BOOTMGR") sh "$top/units/install" >/dev/null
+installed=$W/units/usr/lib/systemd/system
+ln -s /usr/lib/systemd/system/multi-user.target "$installed/default.target"
+user=
+[ "$(id -u)" != 0 ] || user='unshare --user'
+SYSTEMD_UNIT_PATH=$installed:/usr/lib/systemd/system timeout 60 $user /usr/lib/systemd/systemd --test --system --unit=multi-user.target >planned 2>/dev/null
+is "multi-user.target waits for what looks whether there is a cluster" "bootmgr-member.path" \
+        "$(awk '/-> Unit /{of = $3} of == "multi-user.target:" && $1 == "After:"{print $2}' planned | grep -xE 'bootmgr-(etcd|member|promote|renew).*')"
+
 # An interrupted one is begun anew
 mv $home/etcd.env env
 mkdir $home/etcd && touch $home/learner
