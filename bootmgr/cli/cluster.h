@@ -23,6 +23,6 @@ int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_
 /* All that are kept, newest first: an array, a new reference. */
 int cluster_load_history(struct machine *m, json_t **ret, struct error *e);
 
-/* For a dry run: what the cluster has against a rollback, as a check ("cluster"), and the names of those that it would refuse
- * afterwards (a new reference). */
+/* For a dry run: what the cluster has against a rollback, as a check ("cluster"), and the names of those that it would
+ * refuse afterwards (a new reference). */
 int cluster_dry_run(struct machine *m, struct check_list *checks, json_t **ret_fenced, struct error *e);

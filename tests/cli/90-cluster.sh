@@ -34,9 +34,9 @@ mkdir units
 DESTDIR=$W/units BUILD=$(dirname "$BOOTMGR") sh "$top/units/install" >/dev/null
 installed=$W/units/usr/lib/systemd/system
 ln -s /usr/lib/systemd/system/multi-user.target "$installed/default.target"
-user=
-[ "$(id -u)" != 0 ] || user='unshare --user'
-SYSTEMD_UNIT_PATH=$installed:/usr/lib/systemd/system timeout 60 $user /usr/lib/systemd/systemd --test --system --unit=multi-user.target >planned 2>/dev/null
+set --
+[ "$(id -u)" != 0 ] || set -- unshare --user
+SYSTEMD_UNIT_PATH=$installed:/usr/lib/systemd/system timeout 60 "$@" /usr/lib/systemd/systemd --test --system --unit=multi-user.target >planned 2>/dev/null
 is "multi-user.target waits for what looks whether there is a cluster" "bootmgr-member.path" \
         "$(awk '/-> Unit /{of = $3} of == "multi-user.target:" && $1 == "After:"{print $2}' planned | grep -xE 'bootmgr-(etcd|member|promote|renew).*')"
 
