@@ -101,7 +101,7 @@ CRASH_RECOVER := $(patsubst bootmgr/recover/%.c,$(BUILD)/obj/tests/crash/recover
 	$(filter-out bootmgr/recover/log.c,$(wildcard bootmgr/recover/*.c)))
 $(BUILD)/tests/crash/crash: $(call obj,$(CRASH_SRC)) $(CRASH_RECOVER) $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out,--wrap=close,--wrap=getrandom,--wrap=clock_gettime,--wrap=sysconf,--wrap=hooks_run -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out,--wrap=close,--wrap=getrandom,--wrap=clock_gettime,--wrap=sched_getaffinity,--wrap=hooks_run -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
 
 ## crash: every power cut and disk error of every operation, and every barrier taken out in turn; SEED=N
 crash: all $(BUILD)/tests/crash/crash

@@ -53,7 +53,7 @@ int cluster_open_store(const char *data, sd_event *event, struct store **ret, st
 int cluster_home(const char *data, bool make, struct error *e);
 int cluster_get(int home, const char *name, char **ret, struct error *e);
 int cluster_put(int home, const char *name, const char *text, struct error *e);
-int cluster_drop(int home, const char *name, struct error *e); /* durably; 0: it was not there */
+int cluster_drop(int home, const char *name, struct error *e); /* durable with what is put next; 0: it was not there, too */
 enum node_role cluster_home_role(int home);
 /* Of a machine that is no node: what an earlier membership has left, or one that did not come about, so that it is not taken
  * for a part of the next. Its own keys stay: who joins anew after a cut has the same. */

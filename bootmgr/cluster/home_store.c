@@ -39,9 +39,7 @@ int cluster_drop(int home, const char *name, struct error *e)
 {
         int r = io_unlink(home, name, 0);
 
-        if (r >= 0 || r == -ENOENT)
-                r = io_fsync_dir(home, ".");
-        return r < 0 ? fail_errno(e, r, "cannot remove " DIRECTORY "/%s", name) : 0;
+        return r < 0 && r != -ENOENT ? fail_errno(e, r, "cannot remove " DIRECTORY "/%s", name) : 0;
 }
 
 enum node_role cluster_home_role(int home)

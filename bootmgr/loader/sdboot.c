@@ -382,7 +382,7 @@ static int sdboot_drop(struct loader *l, uint64_t generation, struct error *e)
         for (size_t i = 0; i < list.n && r >= 0; i++)
                 if (list.items[i].name.ours && list.items[i].name.generation == generation)
                         r = sdboot_unlink_entry(s, &list.items[i], e);
-        return r < 0 ? r : io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
+        return r;
 }
 
 static int sdboot_remove_slot(struct loader *l, int slot, struct error *e)

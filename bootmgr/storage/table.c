@@ -294,7 +294,7 @@ static int add_to_table(struct fdisk_context *cxt, const struct layout_part *par
         return r < 0 ? r : r > 0 ? -EINVAL : 0;
 }
 
-/* libfdisk 2.38 ignores the results of its own fsync: we flush ourselves, and read back later. */
+/* libfdisk 2.38 ignores the results of its own fsync: make() flushes, and what it wrote is read back before. */
 static int write_table(int fd, const char *path, const struct layout *l, struct error *e)
 {
         _cleanup_(context_free) struct fdisk_context *cxt = fdisk_new_context();
@@ -319,8 +319,6 @@ static int write_table(int fd, const char *path, const struct layout *l, struct 
                 return fail_errno(e, r, "cannot lay out %s", path);
         r = fdisk_write_disklabel(cxt);
         io_written(fd);
-        if (r >= 0)
-                r = io_fsync(fd);
         if (r < 0)
                 return fail_errno(e, r, "cannot write the partition table of %s", path);
         if (S_ISBLK(st.st_mode))
@@ -345,8 +343,6 @@ static int clear_parts(int fd, const char *path, const struct layout *l, struct 
                 if (r >= 0)
                         r = io_zero(fd, l->parts[i].offset + l->parts[i].size - size, size);
         }
-        if (r >= 0)
-                r = io_fsync(fd);
         return r < 0 ? fail_errno(e, r, "cannot clear the parts of %s", path) : 0;
 }
 

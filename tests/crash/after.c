@@ -2,8 +2,10 @@
 /* What must be there once an operation has said that it succeeded, whatever happens then. */
 #include "crash.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 
+#include "cluster/home.h"
 #include "operation/steps.h"
 
 static int wrong(struct error *e, const char *what)
@@ -154,4 +156,29 @@ int check_init(const struct expectation *x, bool completed, struct error *e)
                 return r;
         /* Whatever is half made, beginning again makes it whole. Not for each state: mkfs runs. */
         return disk_find(&spec, &disk, NULL) == -ENOMEM ? -ENOMEM : 0;
+}
+
+/* What lies there under its name is whole: other nodes are given it. */
+int check_bundle(const struct expectation *x, bool completed, struct error *e)
+{
+        char directory[PATH_MAX + 32], path[PATH_MAX + 300];
+        _cleanup_free_ char *made = NULL;
+        _cleanup_closedir_ DIR *dir = NULL;
+        struct dirent *entry;
+        size_t size, found = 0;
+        int r;
+
+        bundle_of('2', path);
+        r = file_read(AT_FDCWD, path, MIB(16), &made, &size);
+        snprintf(directory, sizeof(directory), "%s/" CLUSTER_HOME "/bundles", volume_path(DATA));
+        dir = r < 0 ? NULL : opendir(directory);
+        while (dir && (entry = readdir(dir))) {
+                if (*entry->d_name == '.' || strchr(entry->d_name, '.'))
+                        continue;
+                snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
+                if (!is_file(path, made, size))
+                        return fail(e, -EIO, NULL, "the bundle that is kept is not whole");
+                found++;
+        }
+        return r >= 0 && completed && found != 1 ? wrong(e, "the bundle is kept") : r;
 }

@@ -26,6 +26,7 @@ void trace_done(struct trace *t)
         for (unsigned i = 0; t->stories && i < t->n_events; i++)
                 free(t->stories[i]);
         free(t->stories);
+        free(t->barriers);
         free(t->cells);
         free(t->table);
         vfat_free(t->vfat);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "image/install.h"
 #include "operation/boot.h"
 #include "operation/steps.h"
 #include "slot/kinds.h"
@@ -78,6 +79,19 @@ static bool has_kernel(const struct slot *slot)
         return version_of_kernel(path) == slot->version[0];
 }
 
+/* What lies on data beside a version says what its root is: without it nobody can tell that the way back is whole. */
+static int check_kept(const struct machine *m, int slot, struct error *e)
+{
+        struct range root;
+        int r = range_open(&m->disk, &m->disk.slots[slot], O_RDONLY, &root, e);
+
+        if (r < 0)
+                return r;
+        r = install_check_slot(&root, m->snapshots.data, slot, m->state.set.slots[slot].digest, NULL, e);
+        range_close(&root);
+        return r;
+}
+
 /* Up and confirmed: what every machine in that state fulfils. */
 static int check_machine(const struct expectation *x, const char *cmdline, struct error *e)
 {
@@ -102,6 +116,11 @@ static int check_machine(const struct expectation *x, const char *cmdline, struc
                     (version_of_root(&m.disk, i) != set->slots[i].version[0] || !has_kernel(&set->slots[i])))
                         return fail(e, -EIO, NULL, "slot %c is %s, and its root or kernel is not that of version %s",
                                     slot_name(i), slot_state_to_string(set->slots[i].state), set->slots[i].version);
+        for (int i = 0; i < set->n_slots && r >= 0; i++)
+                if (slot_is_selectable(&set->slots[i]) && set->slots[i].version[0] != '1')
+                        r = check_kept(&m, i, e);
+        if (r < 0)
+                return r;
         if (operation_current(&m, &op, NULL) >= 0 && op.result == RESULT_IN_PROGRESS &&
             set->operation_state != OPERATION_STAGED)
                 return fail(e, -EIO, NULL, "the %s never ends", operation_kind_to_string(op.kind));
@@ -194,7 +213,7 @@ static int switch_again(const char *cmdline, char *ret, struct error *e)
         struct upgrade_options options = { .source = bundle };
         int r;
 
-        snprintf(bundle, sizeof(bundle), "%.*s/%c.bundle", (int)(strlen(work) - strlen("/work")), work, LAST_VERSION);
+        bundle_of(LAST_VERSION, bundle);
         r = open_machine(&m, cmdline, e);
         if (r >= 0)
                 r = operation_clear_refused(&m, e);

@@ -10,6 +10,7 @@
  *      chance.c       time and random numbers, the same at each run
  *      enumerate.c    every cut, every choice of what had reached the disk
  *      mutate.c       the same without a barrier: the enumeration must find out
+ *      order.c        what lies before and behind a barrier in the other order: it must find that out, too
  *      boot.c         what boots then, by the real reader, decision and owner rule
  *      config.c       what the versions make of the configuration
  *      check.c        the invariants
@@ -51,6 +52,7 @@ struct cell {
 
 struct vfat;
 struct ext4;
+struct barrier;
 
 /* One recording: the cells of all volumes and the state of the models. */
 struct trace {
@@ -60,12 +62,19 @@ struct trace {
         char **stories; /* of each event, for people */
         struct vfat *vfat;
         struct ext4 *ext4[N_VOLUMES];
-        const char *skip;                                /* barrier that does nothing; NULL: none */
-        unsigned skipped, last_skipped;                  /* events at which it did; 0: not yet */
-        unsigned fail_at;                                /* event that fails; 0: none */
-        int fail_with;                                   /* negative errno */
-        bool fail_on;                                    /* all later ones too */
-        void (*barrier)(struct trace *t, const char *w); /* told of every barrier that is passed; may be NULL */
+        struct barrier *barriers; /* that were passed, in their order */
+        size_t n_barriers;
+        const char *skip;    /* barrier that does nothing; NULL: none */
+        unsigned skipped;    /* event at which it first did; 0: not yet */
+        unsigned fail_at;    /* event that fails; 0: none */
+        int fail_with;       /* negative errno */
+        const char *fail_in; /* the first event whose story begins so fails, and no other; NULL: none */
+        bool fail_on;        /* all later ones too */
+};
+
+struct barrier {
+        unsigned event;
+        const char *site; /* in the source, static; NULL: not known */
 };
 
 /* cells.c */
@@ -131,6 +140,10 @@ void ext4_flush(struct trace *t, enum volume v, const char *path);
 /* The content of what has no name in this state makes no difference: version 0. */
 void ext4_forget_unnamed(struct trace *t, unsigned *versions);
 void ext4_put(struct trace *t, choice c);
+/* The changes of metadata [from, from + n) come behind the m that follow them. False, and nothing changes, where those
+ * cannot be made without them. */
+bool ext4_exchange(struct trace *t, enum volume v, unsigned from, unsigned n, unsigned m);
+bool ext4_is_journal(const struct cell *c);
 
 /* Puts the state into the work directory; `c` of all cells of `t`. */
 void state_put(struct trace *t, choice c);
@@ -183,6 +196,7 @@ int after_rescue(struct machine *m, struct error *e);
 int after_refused(struct machine *m, struct error *e);
 int after_rebuild(struct machine *m, struct error *e);
 int check_init(const struct expectation *x, bool completed, struct error *e);
+int check_bundle(const struct expectation *x, bool completed, struct error *e);
 
 /* operations.c */
 struct operation_test {
@@ -192,13 +206,14 @@ struct operation_test {
         int (*run)(struct error *e);     /* recorded */
         struct expectation expected;
         int (*check)(const struct expectation *x, bool completed, struct error *e); /* instead of booting; may be NULL */
-        bool heavy; /* each state costs much: fewer of them */
+        const char *fails; /* it does, with the error of the first write whose story begins so */
 };
 extern const struct operation_test operation_tests[];
 extern const size_t n_operation_tests;
 void stages_make(void);
 void stage_enter(const char *name);
 const char *content_of(char version, bool kernel, size_t *ret_size);
+void bundle_of(char version, char path[static PATH_MAX + 32]);
 
 /* enumerate.c */
 struct limits {
@@ -216,6 +231,7 @@ struct figures {
 int enumerate(const struct operation_test *op, const struct limits *limits, struct figures *f);
 
 /* mutate.c: the operation again and again, each time without one of the barriers that it passes (`only`: that one; NULL:
- * all). Prints which ones the enumeration finds out; those that an earlier operation has found out are passed over. */
+ * all), and each time with what one of them keeps apart in the other order. Prints which ones the enumeration finds out;
+ * those that an earlier operation has found out are passed over. */
 void mutate(const struct operation_test *op, const struct limits *limits, const char *only, struct figures *f);
 _Noreturn void die(const char *fmt, ...) _printf_(1, 2);

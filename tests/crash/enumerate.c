@@ -168,12 +168,12 @@ static void check_nested(struct enumeration *n, const char *name)
         n->f->nested += n->f->states - before;
 }
 
-static void check_state(struct enumeration *n)
+void check_state(struct enumeration *n)
 {
         _cleanup_error_ struct error e = {};
         _cleanup_free_ char *name = NULL;
 
-        if ((n->original && !is_late(n)) || !is_new(n) || (n->limits->stop && n->f->failures))
+        if ((n->original && !is_late(n)) || (!n->made_up && !is_new(n)) || (n->limits->stop && n->f->failures))
                 return;
         name = state_name(n);
         n->number++;
@@ -307,7 +307,7 @@ static void cut_at(struct enumeration *n, unsigned event)
                 some_combinations(n);
 }
 
-static void begin(struct enumeration *n)
+void enumeration_begin(struct enumeration *n)
 {
         n->versions = calloc(n->t->n_cells + 1, sizeof(*n->versions));
         n->effective = calloc(n->t->n_cells + 1, sizeof(*n->versions));
@@ -318,7 +318,7 @@ static void begin(struct enumeration *n)
                 die("no memory");
 }
 
-static void end(struct enumeration *n)
+void enumeration_end(struct enumeration *n)
 {
         free(n->versions);
         free(n->effective);
@@ -331,7 +331,7 @@ void cuts_of(struct enumeration *n, unsigned first, unsigned last)
 {
         bool succeeded = n->succeeded;
 
-        begin(n);
+        enumeration_begin(n);
         n->succeeded = false;
         for (unsigned event = first; event <= last; event++) {
                 if (n->limits->stop && n->f->failures)
@@ -339,7 +339,7 @@ void cuts_of(struct enumeration *n, unsigned first, unsigned last)
                 n->succeeded = succeeded && event == n->t->n_events;
                 cut_at(n, event);
         }
-        end(n);
+        enumeration_end(n);
 }
 
 int record_operation_test(const struct operation_test *op, struct trace *t, struct error *e)
@@ -348,10 +348,14 @@ int record_operation_test(const struct operation_test *op, struct trace *t, stru
 
         vfat_import(t);
         ext4_import(t);
+        t->fail_in = op->fails;
         record_begin(t);
         r = op->run(e);
         record_end();
-        return r;
+        if (!op->fails || t->fail_at)
+                return r;
+        error_done(e);
+        return r < 0 && !t->fail_in ? 0 : fail(e, -EIO, NULL, "it succeeds where it should fail");
 }
 
 void enter(const struct operation_test *op, struct expectation *x)
@@ -391,10 +395,10 @@ static bool with_error(const struct operation_test *op, const struct limits *lim
         r = record_operation_test(op, &t, &e);
         reached = t.n_events >= event;
         n.succeeded = r >= 0;
-        begin(&n);
+        enumeration_begin(&n);
         if (reached)
                 cut_at(&n, t.n_events);
-        end(&n);
+        enumeration_end(&n);
         raw_restore(&t);
         trace_done(&t);
         return reached;

@@ -25,6 +25,7 @@ struct enumeration {
         const char *label; /* what makes this recording another one: "fail 17 EIO once" */
         unsigned depth;
         bool thorough;
+        bool made_up; /* versions of cells that the operation itself does not make: no number says which */
         /* Of a mutation: the operation as it is. Only what it cannot leave is looked at: the rest holds, or was found out.
          */
         struct trace *original;
@@ -38,3 +39,11 @@ void enter(const struct operation_test *op, struct expectation *x);
 int record_operation_test(const struct operation_test *op, struct trace *t, struct error *e);
 /* Every cut from event `first` to `last`. */
 void cuts_of(struct enumeration *n, unsigned first, unsigned last);
+/* Looks at n->versions. */
+void check_state(struct enumeration *n);
+void enumeration_begin(struct enumeration *n); /* makes room for the versions */
+void enumeration_end(struct enumeration *n);
+
+/* order.c: whether the enumeration finds out that what barrier `site` makes durable and what lies behind it have changed
+ * places. -ENOENT: there is nothing of either, wherever it is passed. */
+int is_order_caught(struct enumeration *n, const char *site);

@@ -361,6 +361,69 @@ static void tree_at(struct ext4 *x, unsigned changes, struct tree *ret)
                 apply(ret, &x->changes[i]);
 }
 
+static bool is_named(const struct tree *tree, int inode)
+{
+        for (size_t i = 0; i < tree->n; i++)
+                if (tree->links[i].inode == inode)
+                        return true;
+        return inode == 0;
+}
+
+static bool can_apply(struct tree *tree, const struct step *c)
+{
+        const struct link *from = entry_in(tree, c->dir, c->name);
+        const struct link *to = c->dir2 < 0 ? NULL : entry_in(tree, c->dir2, c->name2);
+
+        switch (c->what) {
+        case MAKE:
+                return !from && is_named(tree, c->dir);
+        case REMOVE:
+                return from && from->inode == c->inode;
+        case MOVE:
+                return from && from->inode == c->inode && is_named(tree, c->dir2);
+        case EXCHANGE:
+                return from && to && from->inode == c->inode && to->inode == c->inode2;
+        case ATTRIBUTE:
+                return is_named(tree, c->inode);
+        }
+        return false;
+}
+
+static void rotate(struct step *steps, unsigned n, unsigned m)
+{
+        _cleanup_free_ struct step *old = calloc(n + m, sizeof(*old));
+
+        if (!old)
+                die("no memory");
+        memcpy(old, steps, (n + m) * sizeof(*old));
+        memcpy(steps, old + n, m * sizeof(*old));
+        memcpy(steps + m, old, n * sizeof(*old));
+}
+
+bool ext4_exchange(struct trace *t, enum volume v, unsigned from, unsigned n, unsigned m)
+{
+        static struct tree tree;
+        struct ext4 *x = t->ext4[v];
+
+        if (n == 0 || m == 0)
+                return true;
+        rotate(x->changes + from, n, m);
+        tree_at(x, from, &tree);
+        for (unsigned i = from; i < from + n + m; i++) {
+                if (!can_apply(&tree, &x->changes[i])) {
+                        rotate(x->changes + from, m, n);
+                        return false;
+                }
+                apply(&tree, &x->changes[i]);
+        }
+        return true;
+}
+
+bool ext4_is_journal(const struct cell *c)
+{
+        return (c->volume == DATA || c->volume == SHARED) && c->key == 0;
+}
+
 static void forget_unnamed(struct trace *t, enum volume v, unsigned *versions)
 {
         static struct tree tree;

@@ -6,12 +6,12 @@
 #define SITES_MAX 256
 
 struct sites {
-        char *names[SITES_MAX];
+        const char *names[SITES_MAX];
         bool caught[SITES_MAX];
         size_t n;
 };
 
-static struct sites all, *passed; /* of all operations so far; of this one, in order */
+static struct sites removed, exchanged; /* of all operations so far */
 
 static size_t find_site(struct sites *s, const char *name)
 {
@@ -20,39 +20,67 @@ static size_t find_site(struct sites *s, const char *name)
                         return i;
         if (s->n == SITES_MAX)
                 die("too many barriers");
-        s->names[s->n] = strdup(name);
+        s->names[s->n] = name;
         return s->n++;
 }
 
-static void note_site(struct trace *t, const char *name)
-{
-        if (startswith(name, "bootmgr/"))
-                find_site(passed, name);
-}
-
-static bool is_caught(const struct operation_test *op, const struct limits *limits, struct trace *original, const char *site,
-                      struct figures *f)
+static int without(struct enumeration *n, const char *site)
 {
         _cleanup_error_ struct error e = {};
-        struct figures own = {};
-        struct trace t;
-        struct enumeration n = {
-                .op = op, .limits = limits, .f = &own, .t = &t, .label = site, .random = limits->seed, .original = original
-        };
+        struct trace *original = n->t, t;
 
-        enter(op, &n.expected);
+        enter(n->op, &n->expected);
         trace_init(&t);
         t.skip = site;
-        if (record_operation_test(op, &t, &e) < 0)
-                die("%s: %s", op->name, e.message ?: "failed");
+        n->t = &t;
+        n->original = original;
+        if (record_operation_test(n->op, &t, &e) < 0)
+                die("%s: %s", n->op->name, e.message ?: "failed");
         if (t.n_events != original->n_events)
-                die("%s does not write the same twice", op->name);
-        n.succeeded = true;
-        cuts_of(&n, t.skipped, t.n_events);
+                die("%s does not write the same twice", n->op->name);
+        n->succeeded = true;
+        cuts_of(n, t.skipped, t.n_events);
         raw_restore(&t);
         trace_done(&t);
-        f->states += own.states;
-        return own.failures > 0;
+        return n->f->failures > 0;
+}
+
+/* One of these changes to the operation that `t` is of, at every barrier that it passes and that was not found out yet. */
+static void at_each(const struct operation_test *op, const struct limits *limits, struct trace *t,
+                    const struct expectation *x, const char *only, struct sites *all, const char *what,
+                    int (*change)(struct enumeration *n, const char *site), struct figures *f)
+{
+        struct sites here = {};
+
+        for (size_t i = 0; i < t->n_barriers; i++)
+                if (t->barriers[i].site && startswith(t->barriers[i].site, "bootmgr/"))
+                        find_site(&here, t->barriers[i].site);
+        for (size_t i = 0; i < here.n; i++) {
+                size_t k = find_site(all, here.names[i]);
+                struct figures own = {};
+                struct enumeration n = { .op = op,
+                                         .limits = limits,
+                                         .f = &own,
+                                         .t = t,
+                                         .label = here.names[i],
+                                         .expected = *x,
+                                         .random = limits->seed };
+                int r;
+
+                if (all->caught[k] || (only && !streq(only, here.names[i])))
+                        continue;
+                r = change(&n, here.names[i]);
+                all->caught[k] = r > 0;
+                f->states += own.states;
+                f->mutations++;
+                f->caught += r > 0;
+                printf("%s %s %s by %s, %lu states\n",
+                       r < 0 ? "LAST"
+                       : r   ? "CAUGHT"
+                             : "GREEN",
+                       what, here.names[i], op->name, own.states);
+                fflush(stdout);
+        }
 }
 
 void mutate(const struct operation_test *op, const struct limits *limits, const char *only, struct figures *f)
@@ -60,32 +88,16 @@ void mutate(const struct operation_test *op, const struct limits *limits, const 
         _cleanup_error_ struct error e = {};
         struct limits few = *limits;
         struct expectation x;
-        struct sites here = {};
         struct trace t;
 
         few.stop = true;
         few.nested = few.errors = 0;
-        passed = &here;
         enter(op, &x);
         trace_init(&t);
-        t.barrier = note_site;
         if (record_operation_test(op, &t, &e) < 0)
                 die("%s: %s", op->name, e.message ?: "failed");
+        at_each(op, &few, &t, &x, only, &exchanged, "exchanged", is_order_caught, f);
         raw_restore(&t);
-        for (size_t i = 0; i < here.n; i++) {
-                size_t k = find_site(&all, here.names[i]);
-                unsigned long before = f->states;
-
-                if (all.caught[k] || (only && !streq(only, here.names[i])))
-                        continue;
-                all.caught[k] = is_caught(op, &few, &t, here.names[i], f);
-                f->mutations++;
-                f->caught += all.caught[k];
-                printf("%s %s by %s, %lu states\n", all.caught[k] ? "CAUGHT" : "GREEN", here.names[i], op->name,
-                       f->states - before);
-                fflush(stdout);
-        }
-        for (size_t i = 0; i < here.n; i++)
-                free(here.names[i]);
+        at_each(op, &few, &t, &x, only, &removed, "removed", without, f);
         trace_done(&t);
 }

@@ -65,6 +65,7 @@ static struct place place_at(int dirfd, const char *path)
 {
         struct place p = { .volume = NO_VOLUME, .rest = "" };
 
+        path = startswith(path, "./") ?: path;
         if (*path == '/') {
                 snprintf(p.path, sizeof(p.path), "%s", path);
         } else {
@@ -101,6 +102,10 @@ static int event(const struct place *p, const char *what, const char *more)
         if (!now->stories || asprintf(&now->stories[now->n_events - 1], "%s %s%s%s", what, p->path + strlen(work) + 1,
                                       *more ? " " : "", more) < 0)
                 die("no memory");
+        if (now->fail_in && startswith(now->stories[now->n_events - 1], now->fail_in)) {
+                now->fail_in = NULL;
+                return -EIO;
+        }
         fails = now->fail_at && (now->n_events == now->fail_at || (now->fail_on && now->n_events > now->fail_at));
         return fails ? now->fail_with : 0;
 }
@@ -207,11 +212,12 @@ static int record_fsync(int fd)
         r = event(&p, "FLUSH", io_site ?: "");
         if (r < 0)
                 return r;
-        if (now->barrier && io_site)
-                now->barrier(now, io_site);
+        now->barriers = reallocarray(now->barriers, now->n_barriers + 1, sizeof(*now->barriers));
+        if (!now->barriers)
+                die("no memory");
+        now->barriers[now->n_barriers++] = (struct barrier){ now->n_events, io_site };
         if (is_skipped()) {
                 now->skipped = now->skipped ?: now->n_events;
-                now->last_skipped = now->n_events;
                 return 0;
         }
         if (p.volume == RAW)
