@@ -174,24 +174,49 @@ bool run_must_go_on(const struct run *run)
         return run->op.kind == OPERATION_ROLLBACK && run->op.automatic;
 }
 
+/* One of an operation that a version with other steps began: before those that wait. NULL: there is no room. */
+static struct step_record *add_step(struct operation *op, const char *name)
+{
+        struct step_record *s = op->steps;
+
+        if (op->n_steps == OPERATION_MAX_STEPS)
+                return NULL;
+        while (s < op->steps + op->n_steps && s->state != STEP_WAITING)
+                s++;
+        memmove(s + 1, s, (size_t)(op->steps + op->n_steps - s) * sizeof(*s));
+        op->n_steps++;
+        *s = (struct step_record){};
+        snprintf(s->name, sizeof(s->name), "%s", name);
+        return s;
+}
+
+/* What is done is done without a line of its own, too. */
+static void end_step(struct run *run, int code, const struct error *e)
+{
+        struct step_record *s = TAKE_PTR(run->current);
+        _cleanup_free_ char *note = TAKE_PTR(run->note);
+
+        if (!s)
+                return;
+        if (code < 0)
+                step_end(s, STEP_FAILED, e && e->message ? e->message : error_text(code));
+        else
+                step_end(s, code == STEP_SKIP ? STEP_SKIPPED : STEP_DONE, note);
+}
+
 int run_step(struct run *run, const char *name, int (*function)(struct run *run, struct error *e), struct error *e)
 {
-        struct step_record *s = operation_step(&run->op, name);
         int r;
 
-        run->current = s;
+        run->current = operation_step(&run->op, name) ?: add_step(&run->op, name);
         run->progress.transfer = (struct transfer){};
-        step_begin(s);
+        if (run->current)
+                step_begin(run->current);
         run_save(run, false, NULL);
         r = run->o && run->o->cancelled && *run->o->cancelled ? -ECANCELED : function(run, e);
         if (r == -ECANCELED)
                 fail(e, r, &kind_interrupted, "interrupted in %s", name);
-        if (r < 0)
-                step_end(s, STEP_FAILED, e && e->message ? e->message : error_text(r));
-        else
-                step_end(s, r == STEP_SKIP ? STEP_SKIPPED : STEP_DONE, run->note);
-        free(TAKE_PTR(run->note));
-        run->current = NULL;
+        end_step(run, r, e);
         if (r < 0) {
                 run_save(run, true, NULL);
                 return r;

@@ -419,7 +419,8 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
         if (refused_note(m, &why) < 0)
                 log_warning("%s", why.message ?: "the list of refused versions cannot be written");
         reboot = operation_step(&run.op, "REBOOT");
-        step_begin(reboot);
+        if (reboot)
+                step_begin(reboot);
         if (tries_for(&run) == 0) { /* the first system is no trial: nothing is left to wait for */
                 record_operation(&m->state.set, &run.op, OPERATION_DONE, REASON_NONE);
                 r = machine_save(m, e);
