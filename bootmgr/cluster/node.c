@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "cluster/bundles.h"
 #include "cluster/home.h"
 #include "slot/kinds.h"
@@ -191,11 +192,18 @@ static void decline(struct step_of_node *s)
         vote_no(s, &why);
 }
 
+/* The gate is asked before a decision. What the controllers were taken back to by hand is older than it, and is followed as
+ * they went there: by the local procedure. */
+static bool is_below_gate(const struct machine *m, const struct slot *to)
+{
+        return m->config.rollback_min_version && version_compare(to->version, m->config.rollback_min_version) < 0;
+}
+
 static int stage_switch(struct step_of_node *s, struct error *e)
 {
         struct machine *m = s->c->machine;
         const struct slot *to = &m->state.set.slots[s->d.slot];
-        struct rollback_options options = { .reason = "the cluster runs a previous version" };
+        struct rollback_options options = { .reason = "the cluster runs a previous version", .local = is_below_gate(m, to) };
         struct observer *o = s->c->observer;
 
         if (to->state == SLOT_INSTALLED)
