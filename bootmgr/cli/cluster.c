@@ -20,6 +20,10 @@
 #define HISTORY_PATH           "/api/cluster/upgrade/history"
 #define STATUS_PATH            "/api/cluster/upgrade/status"
 #define LIMIT_MAX              USEC_PER_DAY
+#define GATE_HINT                                                                                                           \
+        "use the local procedure: on each controller run '/usr/lib/bootmgr/install.sh --rollback' and reboot it, then "     \
+        "check "                                                                                                            \
+        "with 'bootmgr show nodes'; the engines find out that the controllers run a previous version, and follow"
 
 bool is_member(const struct machine *m)
 {
@@ -346,6 +350,19 @@ int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
         return r < 0 ? r : open_operation(args->context, store, &request, e);
 }
 
+int cluster_check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret,
+                           struct error *e)
+{
+        int r = check_rollback(m, options, ret, e);
+
+        for (size_t i = 0; r >= 0 && is_member(m) && i < ret->n; i++)
+                if (!ret->items[i].ok && ret->items[i].kind == &kind_previous_too_old) {
+                        free(ret->items[i].hint);
+                        ret->items[i].hint = strdup(GATE_HINT);
+                }
+        return r;
+}
+
 int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
 {
         const struct rollback_options options = {};
@@ -357,7 +374,7 @@ int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
 
         if (r != 0)
                 return r < 0 ? r : 0;
-        r = check_rollback(m, &options, &checks, e);
+        r = cluster_check_rollback(m, &options, &checks, e);
         if (r >= 0)
                 r = check_list_verdict(&checks, e);
         return r < 0 ? r : open_operation(args->context, store, &request, e);

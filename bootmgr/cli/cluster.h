@@ -16,6 +16,10 @@ int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
 int cluster_abort(struct machine *m, struct error *e);
 int cluster_finalize(struct machine *m, struct error *e);
 
+/* check_rollback(), with the ways out of a cluster where the machine is a member of one. */
+int cluster_check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret,
+                           struct error *e);
+
 /* The cluster's newest operation, as rows and as JSON (a new reference), and who lags in it (malloc'ed). -ENOENT: there was
  * none. */
 int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_json, char **ret_laggards, struct error *e);

@@ -133,7 +133,7 @@ int rollback_dry_run(struct cli *cli, struct machine *m, const struct rollback_o
         _cleanup_json_ json_t *fenced = NULL;
         int verdict, r;
 
-        r = check_rollback(m, options, &checks, e);
+        r = cluster_check_rollback(m, options, &checks, e);
         if (r >= 0 && is_member(m) && !options->local && !options->without_snapshot)
                 r = cluster_dry_run(m, &checks, &fenced, e);
         if (r < 0)

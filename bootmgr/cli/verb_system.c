@@ -177,7 +177,7 @@ static void attach_checks(struct cli *cli, struct machine *m, const struct rollb
 {
         _cleanup_checks_ struct check_list checks = {};
 
-        if (check_rollback(m, options, &checks, NULL) >= 0)
+        if (cluster_check_rollback(m, options, &checks, NULL) >= 0)
                 cli->checks = check_list_to_json(&checks);
 }
 

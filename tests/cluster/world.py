@@ -107,6 +107,10 @@ class Node:
         if not (self.directory / 'running').exists():
             (self.directory / 'running').write_text('')
 
+    def set_gate(self, version):
+        path = self.directory / 'conf'
+        path.write_text(path.read_text().replace('[System]', '[System]\nRollbackMinVersion=' + version))
+
     # --- the machine ---
 
     def bootmgr(self, *words, check=True):
