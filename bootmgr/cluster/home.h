@@ -21,11 +21,12 @@
 #include "cluster/ca.h"
 #include "cluster/record.h"
 #include "cluster/store.h"
+#include "slot/config.h"
 
 #define CLUSTER_HOME "cluster"
 #define STORE_PORT   2379
 #define PEER_PORT    2380
-#define API_PORT     8443 /* where a controller's URL names none */
+#define API_PORT     8443 /* where neither Listen= nor a controller's URL names one */
 
 struct cluster_setup {
         const char *cluster, *name;   /* names of the cluster and of this node */
@@ -55,6 +56,9 @@ int cluster_get(int home, const char *name, char **ret, struct error *e);
 int cluster_put(int home, const char *name, const char *text, struct error *e);
 int cluster_drop(int home, const char *name, struct error *e); /* durable with what is put next; 0: it was not there, too */
 enum node_role cluster_home_role(int home);
+/* What of [API] a controller has of its cluster, where the configuration does not say: all addresses, with its own
+ * certificate, for members of the cluster. */
+int cluster_serve(struct config *c);
 /* Of a machine that is no node: what an earlier membership has left, or one that did not come about, so that it is not taken
  * for a part of the next. Its own keys stay: who joins anew after a cut has the same. */
 int cluster_clear(int home, struct error *e);

@@ -57,6 +57,34 @@ enum node_role cluster_role(const char *data)
         return home < 0 ? ROLE_STANDALONE : cluster_home_role(home);
 }
 
+static int default_path(char **path, const char *old, const char *data, const char *name)
+{
+        char *new;
+
+        if (*path && (!old || !streq(*path, old)))
+                return 0;
+        new = xasprintf("%s/" DIRECTORY "/%s", data, name);
+        if (!new)
+                return -ENOMEM;
+        free(*path);
+        *path = new;
+        return 0;
+}
+
+int cluster_serve(struct config *c)
+{
+        int r;
+
+        if (cluster_role(c->data) != ROLE_CONTROLLER)
+                return 0;
+        if (!c->api_listen && !(c->api_listen = xasprintf("*:%d", API_PORT)))
+                return -ENOMEM;
+        r = default_path(&c->api_client_ca, NULL, c->data, "ca.pem");
+        if (r >= 0)
+                r = default_path(&c->api_certificate, CONFIG_CERTIFICATE, c->data, "node.pem");
+        return r < 0 ? r : default_path(&c->api_key, CONFIG_KEY, c->data, "node.key");
+}
+
 int cluster_endpoints(int home, const char *name, char **ret_text, const char *ret[static CLIENT_ENDPOINTS + 1],
                       struct error *e)
 {

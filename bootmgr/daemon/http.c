@@ -18,6 +18,7 @@
 #define REQUEST_MEMORY ((size_t)KIB(16)) /* all headers of a request, and what is sent of an answer at once */
 #define IDLE_SEC       60U
 #define SWEEP_INTERVAL USEC_PER_SEC
+#define RENEWED_SWEEPS 3
 #define PRIORITIES     "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
 
 /* --- answers --------------------------------------------------------------------------------------------- */
@@ -332,10 +333,30 @@ static int on_ready(sd_event_source *s, int fd, uint32_t revents, void *userdata
         return 0;
 }
 
+static struct timespec time_of_certificate(const struct http *h)
+{
+        struct stat st = {};
+
+        return stat(h->config->api_certificate, &st) < 0 ? (struct timespec){} : st.st_mtim;
+}
+
+/* Our own is renewed for the same key (cluster/renew.h); who brings one of his own may need a moment to write its key, too.
+ * One that cannot be read is no better than the one that is served. */
+static bool is_renewed(struct http *h)
+{
+        struct timespec now = time_of_certificate(h);
+        bool other = now.tv_sec && (now.tv_sec != h->issued.tv_sec || now.tv_nsec != h->issued.tv_nsec);
+
+        h->renewed = other ? h->renewed + 1 : 0;
+        return h->renewed > RENEWED_SWEEPS;
+}
+
 static int on_sweep(sd_event_source *s, uint64_t usec, void *userdata)
 {
         struct http *h = userdata;
 
+        if (is_renewed(h))
+                return sd_event_exit(h->event, EXIT_AGAIN);
         http_peers_sweep(&h->peers, now_monotonic());
         sd_event_source_set_time_relative(s, SWEEP_INTERVAL);
         sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
@@ -363,6 +384,7 @@ static int read_files(struct http *h, struct error *e)
         const struct config *c = h->config;
         int r;
 
+        h->issued = time_of_certificate(h); /* before it is read: what comes between is seen later */
         r = read_pem(c->api_certificate, false, &h->certificate, e);
         if (r >= 0)
                 r = read_pem(c->api_key, true, &h->key, e);

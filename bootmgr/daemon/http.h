@@ -39,6 +39,8 @@ struct http {
         struct token_file tokens;
         struct http_statistics statistics;
         char *certificate, *key, *client_ca; /* PEM, owned; libmicrohttpd borrows them */
+        struct timespec issued;              /* when the file of the certificate was written */
+        unsigned renewed;                    /* sweeps since that was seen to be another one */
         bool stopping;
 };
 
@@ -56,6 +58,10 @@ struct http_request {
         bool begun, suspended, queued;
         struct http_request *next; /* of those that wait for the same thing: api.c */
 };
+
+/* How the event loop ends when the certificate was renewed: systemd starts another daemon, workers go on (bootmgrd.service).
+ */
+#define EXIT_AGAIN 75
 
 /* Listens, when the configuration says so; else success and nothing. `config` must live as long. */
 int http_start(struct http *h, sd_event *event, const struct config *config, struct api *api, struct error *e);

@@ -4,6 +4,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/log.h"
+#include "cluster/home.h"
 #include "daemon/api.h"
 #include "daemon/bus.h"
 #include "daemon/cluster.h"
@@ -33,6 +34,8 @@ static void start_api(struct manager *m, struct api *api, struct cluster *cluste
         int r;
 
         r = config_load(getenv("BOOTMGR_CONFIG"), config, &e);
+        if (r >= 0)
+                r = cluster_serve(config);
         if (r >= 0 && cluster_start(cluster, m, config, &e) < 0) {
                 log_error("this machine takes no part in its cluster: %s", e.message ?: "no reason was given");
                 error_done(&e);
@@ -101,6 +104,8 @@ int main(int argc, char **argv)
         r = run(&m, &api, &cluster, &config, &bus);
         if (r < 0)
                 log_error("%s", error_text(r));
+        else if (r == EXIT_AGAIN)
+                log_info("the certificate has changed: the next bootmgrd serves it");
         else if (r > 0)
                 log_error("the bus is gone");
         sd_notify(0, "STOPPING=1");
@@ -109,5 +114,5 @@ int main(int argc, char **argv)
         manager_stop(&m);
         sd_bus_flush_close_unref(bus);
         sd_event_unref(m.event);
-        return r == 0 ? 0 : 1;
+        return r == 0 || r == EXIT_AGAIN ? r : 1;
 }

@@ -8,6 +8,8 @@
 #include "slot/slot.h"
 
 #define FETCH_CONNECTIONS_MAX 16
+#define CONFIG_CERTIFICATE    "/data/bootmgr/cluster/node.pem"
+#define CONFIG_KEY            "/data/bootmgr/cluster/node.key"
 
 struct fetch_config {
         char **mirrors;       /* Mirrors=: URLs of directories that hold the same files, NULL-terminated; NULL: none */

@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # An operation that another version began, which has other steps, a newer minor and members that are not known here, is carried to its end.
+#
+# Functions that ok calls by their names:
+# shellcheck disable=SC2317
 . "$(dirname "$0")/lib.sh"
 
 bundle 1 && bundle 2 || exit 2

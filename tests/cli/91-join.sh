@@ -256,6 +256,11 @@ fails 3 joined-after-snapshot "one that is fenced" on e3 node renew --force
 ok "deleted" c node delete e3
 fails 3 not-authorized "has no certificate any more that can be renewed" on e3 node renew --force
 is "a controller renews its own" "True" "$(c node renew --force --json | json 'str(j["renewed"])')"
+wait $daemon
+is "its daemon ends, for another one to serve it" 75 $?
+start_daemon
+served() { openssl s_client -connect "${url#https://}" -CAfile ca </dev/null 2>/dev/null | openssl x509 -noout -serial; }
+is "which it does" "$(openssl x509 -noout -serial -in c1/cluster/node.pem)" "$(served)"
 ok "the node's" openssl verify -x509_strict -purpose sslserver -CAfile ca c1/cluster/node.pem
 ok "and the store's" c show nodes
 has "at the same addresses" 'IP Address:127.0.0.1' "$(openssl x509 -in c1/cluster/node.pem -noout -ext subjectAltName)"

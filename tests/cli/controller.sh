@@ -7,6 +7,7 @@
 #   move_store DATA         the store of a controller goes to ports of its own, and to loopback
 #   start_etcd DATA         as the unit starts it; its process in $etcd, and in $etcds for the trap
 #   serve DATA CONF URL     its bootmgrd, at a bus of its own, once it answers; its process in $daemon
+#   start_daemon            another one like it
 #   store_put DATA KEY VALUE · store_get DATA KEY · store_delete DATA KEY
 #   cluster_record DATA EPOCH [FENCE] · cluster_member DATA NAME ROLE JOINED
 #                           what the drivers write, by hand
@@ -38,18 +39,20 @@ serve() {
         printf '#!/bin/sh\nexec "%s" --config "%s" --data "%s" "$@"\n' "$BOOTMGR" "$W/$2" "$W/$1" >"$program"
         chmod +x "$program"
         cat "$2" - >daemon.conf <<END
-Certificate=$W/$1/cluster/node.pem
-Key=$W/$1/cluster/node.key
-ClientCA=$W/$1/cluster/ca.pem
 Tokens=$W/none
 [Storage]
 DataDirectory=$W/$1
 END
+        served_at=$3
         start_bus ""
         mkdir run
+        start_daemon
+}
+
+start_daemon() {
         env BOOTMGR_PROGRAM="$program" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
         daemon=$!
-        until curl -sko /dev/null "$3/healthz"; do kill -0 $daemon || { cat bootmgrd.err; exit 2; }; sleep 0.05; done
+        until curl -sko /dev/null "$served_at/healthz"; do kill -0 $daemon || { cat bootmgrd.err; exit 2; }; sleep 0.05; done
 }
 
 # DATA PATH BODY

@@ -96,9 +96,7 @@ class Node:
         lines = ['[System]', 'Compatible=test-box', '[Storage]', 'DataDirectory=%s' % self.data, '[Configuration]', 'SharedPaths=/cfg',
                  '[Trust]', 'Directory=%s' % (self.world.factory.directory / 'trust'), '[Cluster]', 'Name=%s' % self.name]
         if role == 'controller':
-            home = self.data / 'cluster'
-            lines += ['[API]', 'Listen=%s:%d' % (self.address, self.port), 'Certificate=%s' % (home / 'node.pem'),
-                      'Key=%s' % (home / 'node.key'), 'ClientCA=%s' % (home / 'ca.pem')]
+            lines += ['[API]', 'Listen=%s:%d' % (self.address, self.port)]
         (self.directory / 'conf').write_text('\n'.join(lines) + '\n')
         program = self.directory / 'bootmgr'
         program.write_text('#!/bin/sh\ncd %s && exec %s --disk run/disk.img --esp esp --data data --config conf '
