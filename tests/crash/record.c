@@ -381,8 +381,8 @@ static void record_written(int fd)
         settle(&p);
         if (p.volume != RAW)
                 return;
-        if (event(&p, "written by another program", "") == 0)
-                raw_foreign(now);
+        event(&p, "written by another program", ""); /* which has not failed */
+        raw_foreign(now);
 }
 
 /* ---- only to undo: the image alone ---- */
