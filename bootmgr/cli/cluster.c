@@ -338,6 +338,7 @@ static int open_operation(struct cli *cli, struct store *store, struct open_requ
 
 int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
 {
+        struct cli *cli = args->context;
         _cleanup_cluster_view_ struct cluster_view view = {};
         _cleanup_store_ struct store *store = NULL;
         struct open_request request = { .kind = OPERATION_UPGRADE };
@@ -347,7 +348,13 @@ int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
                 return r < 0 ? r : 0;
         const struct version_id keep[] = { view.record.running, view.record.previous };
         r = bundles_keep(m, args->positional[0], keep, ARRAY_SIZE(keep), &request.to, e);
-        return r < 0 ? r : open_operation(args->context, store, &request, e);
+        if (r < 0)
+                return r;
+        /* A version from the factory never went through here: who joins later has it from nobody. */
+        if (!cli->worker && version_id_equal(&request.to, &view.record.running))
+                return cli_done(cli, "the cluster runs version %s already: its bundle is kept for nodes that lack it",
+                                request.to.version);
+        return open_operation(cli, store, &request, e);
 }
 
 int cluster_check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret,

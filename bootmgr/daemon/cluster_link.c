@@ -35,7 +35,8 @@ struct cluster_link {
         uint64_t wait;                                /* µs until the next try */
         uint64_t asked[N_SAID];                       /* when the vote and the status were sent, monotonic µs */
         struct clock_offset offset;
-        bool lost; /* that nobody is connected to was said */
+        bool lost;    /* that nobody is connected to was said */
+        bool refused; /* this node, as who it has shown itself */
 };
 
 static void connect_now(struct cluster_link *l);
@@ -99,19 +100,20 @@ static int judge(long status, const char *body, size_t size, struct error *e)
 static void on_ended(int result, const char *body, size_t size, const struct error *e, void *userdata)
 {
         struct cluster_link *l = userdata;
-        bool refused = e && (e->kind == &kind_joined_after_snapshot || e->code == -EACCES);
 
+        l->refused = e && (e->kind == &kind_joined_after_snapshot || e->code == -EACCES);
         l->stream = NULL;
         if (!TAKE(l->lost, true))
                 log_warning("no controller is connected: %s", e && e->message ? e->message : error_text(result));
         l->wait = l->wait ? MIN(2 * l->wait, AGAIN_MAX) : AGAIN_MIN;
-        set_timer(l, (refused ? REFUSED_WAIT : l->wait) / 2 + now_monotonic() % (l->wait / 2));
+        set_timer(l, (l->refused ? REFUSED_WAIT : l->wait) / 2 + now_monotonic() % (l->wait / 2));
 }
 
-/* The list is told anew when controllers come and go (cluster/node.c). */
+/* The list is told anew when controllers come and go (cluster/node.c). Who was refused may have joined anew: a connection
+ * that is open still shows the certificate that it was made with. */
 static int refresh_client(struct cluster_link *l, struct error *e)
 {
-        const struct cluster *c = l->cluster;
+        struct cluster *c = l->cluster;
         const char *data = c->config->data, *endpoints[CLIENT_ENDPOINTS + 1];
         _cleanup_close_ int home = cluster_home(data, false, e);
         _cleanup_buf_ struct buf list = {};
@@ -127,8 +129,11 @@ static int refresh_client(struct cluster_link *l, struct error *e)
                 return r;
         if (!ca || !certificate || !key || list.failed)
                 return -ENOMEM;
-        if (l->client && streq(list.data, l->list))
+        if (l->client && !l->refused && streq(list.data, l->list))
                 return 0;
+        r = cluster_name(data, c->name, e);
+        if (r < 0)
+                return r;
         r = client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch, &client, e);
         if (r < 0)
                 return r;
@@ -137,7 +142,8 @@ static int refresh_client(struct cluster_link *l, struct error *e)
         l->client = client;
         free(l->list);
         l->list = buf_take(&list);
-        cluster_step_later(l->cluster);
+        if (!l->refused)
+                cluster_step_later(l->cluster);
         return 0;
 }
 
