@@ -8,9 +8,10 @@
 #include "base/util.h"
 
 #define ANNOUNCE_INTERVAL (200 * USEC_PER_MSEC)
-#define POLL_INTERVAL     USEC_PER_SEC /* of work that is not ours: nobody tells us how far it is */
-#define READERS_MAX       8            /* each is a process, and anyone may ask */
-#define LOOK_DELAY        USEC_PER_SEC /* work that we were started for goes first */
+#define POLL_INTERVAL     USEC_PER_SEC        /* of work that is not ours: nobody tells us how far it is */
+#define MEMBER_INTERVAL   (30 * USEC_PER_SEC) /* the same in a cluster: each look asks a controller or the store */
+#define READERS_MAX       8                   /* each is a process, and anyone may ask */
+#define LOOK_DELAY        USEC_PER_SEC        /* work that we were started for goes first */
 #define LOOK_TIMEOUT      (10 * USEC_PER_SEC)
 
 static int start_timer(struct manager *m, sd_event_source **timer, uint64_t delay, sd_event_time_handler_t handler)
@@ -107,7 +108,9 @@ static void end_refresh(struct manager *m)
         if (TAKE(m->refresh_again, false))
                 refresh(m);
         else if (!m->working && (m->others_work || manager_running_step(m)))
-                start_timer(m, &m->poll, POLL_INTERVAL, on_poll_time);
+                start_timer(m, &m->poll,
+                            m->member.name ? MEMBER_INTERVAL / 2 + now_monotonic() % (MEMBER_INTERVAL / 2) : POLL_INTERVAL,
+                            on_poll_time);
 }
 
 static void on_operation_read(int exit_status, const json_t *last, void *userdata)

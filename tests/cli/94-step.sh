@@ -156,4 +156,35 @@ wait $worker 2>/dev/null
 kill $feeder
 step <last
 is "when nobody is, it does not" "in-place peace nothing" "$(says)"
+
+# How often bootmgrd looks how far the work of others is: where the machine is a member, each look asks a controller
+# shellcheck source=tests/cli/bus.sh
+. "$top/tests/cli/bus.sh"
+trap 'stop_all' EXIT
+start_bus ""
+printf '[Storage]\nDataDirectory=%s/data\n' "$W" >daemon.conf
+cat >looked <<END
+#!/bin/sh
+echo "\$*" >>"$W/words"
+cd "$W" && exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" "\$@"
+END
+chmod +x looked
+looks() {
+        mkdir run && : >words
+        env BOOTMGR_PROGRAM="$W/looked" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>>bootmgrd.err &
+        daemon=$!
+        until grep -q 'upgrade status' words; do
+                kill -0 $daemon || return
+                sleep 0.1
+        done
+        (echo $$ && sleep 8) >run/lock
+        kill $daemon && wait $daemon
+        grep -c 'upgrade status' words
+        rm -r run
+}
+found=$(looks)
+is "alone it looks each second ($found times)" yes "$([ "$found" -gt 4 ] && echo yes)"
+echo https://127.0.0.1:1 >data/cluster/controllers && echo e1 >data/cluster/name
+found=$(looks)
+is "as a member it does not ($found times)" yes "$([ "$found" -le 3 ] && echo yes)"
 finish
