@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/curl.h"
+#include "cluster/client_socket.h"
 
 #define RUNNING_MAX     16 /* requests at once: what waits here does not run out of its time, as it would in libcurl */
 #define CONNECT_MSEC    3000L
@@ -107,7 +108,7 @@ static int on_socket_made(void *userdata, curl_socket_t fd, curlsocktype purpose
 
 static void drain(struct client *c);
 
-static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
+static void on_io(int fd, uint32_t events, void *userdata)
 {
         struct client *c = userdata;
         int mask = (events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
@@ -116,7 +117,6 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 
         curl.multi_socket_action(c->multi, fd, mask, &running);
         drain(c);
-        return 0;
 }
 
 static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
@@ -132,19 +132,14 @@ static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
 static int want_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *assigned)
 {
         struct client *c = userdata;
-        sd_event_source *source = assigned;
+        struct client_socket *s = assigned;
         uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0U) | (what & CURL_POLL_OUT ? EPOLLOUT : 0U);
 
-        if (what == CURL_POLL_REMOVE) {
-                sd_event_source_disable_unref(source);
-                curl.multi_assign(c->multi, fd, NULL);
-                return 0;
-        }
-        if (source)
-                return sd_event_source_set_io_events(source, events) < 0 ? -1 : 0;
-        if (sd_event_add_io(c->event, &source, fd, events, on_io, c) < 0)
+        if (what == CURL_POLL_REMOVE)
+                s = client_socket_end(s);
+        else if (client_socket_watch(&s, c->event, fd, events, on_io, c) < 0)
                 return -1;
-        curl.multi_assign(c->multi, fd, source);
+        curl.multi_assign(c->multi, fd, s);
         return 0;
 }
 
