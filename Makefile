@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install bench-chunking bench-link
+.PHONY: all help deps next check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install bench-chunking bench-link
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -111,8 +111,12 @@ crash: all $(BUILD)/tests/crash/crash
 crash-quick: all $(BUILD)/tests/crash/crash
 	$(Q)tests/crash/run --build $(BUILD) --quick $(if $(SEED),--seed $(SEED))
 
+## next: bootmgr with another minor of its formats and other steps, for tests/cluster/run
+next: all
+	$(Q)+tests/cluster/next --build $(BUILD)
+
 ## check: unit and CLI tests (no root, no VM); TEST=name for one
-check: all $(UNIT_TESTS)
+check: all $(UNIT_TESTS) $(if $(or $(if $(TEST),,all),$(findstring $(TEST),93-together.sh)),next)
 	$(Q)tests/run --build $(BUILD) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
 
 ## check-asan: the same under AddressSanitizer and UndefinedBehaviorSanitizer

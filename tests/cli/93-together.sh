@@ -1,10 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# A few schedules of disturbances over a cluster of real daemons, with a real etcd: tests/cluster/run has all of them.
+# A few schedules of disturbances over a cluster of real daemons, with a real etcd, in network namespaces, from one build of bootmgr to
+# another one and back: tests/cluster/run has all of them. Each has a network of its own, so they go side by side.
 . "$(dirname "$0")/lib.sh"
 ok "etcd is there" command -v etcd
-"$top/tests/cluster/run" --schedules 4 --seed small --controllers 1 --engines 2
-is "one controller, two engines" 0 $?
-"$top/tests/cluster/run" --schedules 1 --seed large
-is "three controllers, four engines" 0 $?
+
+# NAME OPTIONS...
+schedules() {
+        name=$1
+        shift
+        "$top/tests/cluster/run" "$@" >"$name.log" 2>&1
+        echo $? >"$name.status"
+}
+
+schedules "one controller, two engines" --schedules 2 --seed small --controllers 1 --engines 2 &
+schedules "one controller, by hand" --schedules 2 --from 3 --seed small --controllers 1 --engines 2 &
+schedules "three controllers, four engines" --schedules 1 --seed large &
+wait
+for log in *.log; do
+        cat "$log"
+        is "${log%.log}" 0 "$(cat "${log%.log}.status")"
+done
 finish

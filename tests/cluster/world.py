@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A cluster of real daemons on one machine: each node is a bootmgrd with a disk image, an ESP directory, a data directory and a bus of
-its own; controllers run a real etcd. A reboot is what a machine would do: the daemon ends, the newest entry that the boot menu would
-choose becomes what runs, the units' work is done, and the daemon starts again.
+"""A cluster of real daemons on one machine: each node is a bootmgrd in a network namespace of its own (network.py), with a disk image,
+an ESP directory, a data directory and a bus of its own; controllers run a real etcd. A reboot is what a machine would do: the daemon,
+what works for it and etcd end, the newest entry that the boot menu would choose becomes what runs, the units' work is done by the
+programs of that version, and the daemon starts again.
 
-Everything lies below one directory; ports are found free; nothing but loopback is used."""
+Everything lies below one directory."""
 
+import base64
 import http.client
 import json
 import os
-import random
 import re
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
+import network
 
 TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get('BUILD') or TOP / 'build').resolve()
@@ -32,22 +36,19 @@ class Failure(Exception):
     pass
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
 def is_open(address, port):
     with socket.socket() as s:
         return s.connect_ex((address, port)) == 0
 
 
-def run(*words, check=True, **more):
-    p = subprocess.run([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
-                       **more)
+def run(*words, check=True, timeout=120):
+    words = [str(w) for w in words]
+    try:
+        p = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+    except subprocess.TimeoutExpired as e:
+        raise Failure('not within %d s: %s' % (timeout, ' '.join(words))) from e
     if check and p.returncode != 0:
-        raise Failure('%s: %d\n%s%s' % (' '.join(map(str, words)), p.returncode, p.stdout.decode(), p.stderr.decode()))
+        raise Failure('%s: %d\n%s%s' % (' '.join(words), p.returncode, p.stdout.decode(), p.stderr.decode()))
     return p
 
 
@@ -75,33 +76,41 @@ class Factory:
 
 
 class Node:
-    def __init__(self, world, name, address='127.0.0.1', program=None):
-        self.world, self.name, self.address = world, name, address
+    PORT = 8443
+
+    def __init__(self, world, name, version):
+        self.world, self.name = world, name
+        self.cable = world.cable(name)
+        self.address = self.cable.address
         self.directory = world.directory / name
         self.data = self.directory / 'data'
-        self.port = free_port()
-        self.program = program or BUILD / 'bootmgr'
-        self.daemon_program = self.program.parent / 'bootmgrd'
         self.running = ''
         self.sick = None                # the version that does not become healthy on it
-        self.daemon = self.etcd = self.bus = None
-        self.boots = 0
+        self.daemon = self.etcd = self.promotion = self.bus = None
+        self.boots, self.was_reset = 0, False
+        self.coming_up = None           # the command of its boot that is at work
         self.lock = threading.RLock()
         for part in ('esp', 'data', 'run'):
             (self.directory / part).mkdir(parents=True)
+        self.use(version)
         self.configure()
         run(self.program, 'init', '-q', '--image-size', '64M', '--esp-size', '34M', '--root-size', '4M', self.directory / 'run/disk.img')
+
+    def use(self, version):
+        """What lies in the slot with that version: its programs."""
+        self.program = self.world.programs.get(version, BUILD / 'bootmgr')
+        script = self.directory / 'bootmgr.new'
+        script.write_text('#!/bin/sh\ncd %s && exec %s --disk run/disk.img --esp esp --data data --config conf '
+                          '--cmdline "$(cat running)" "$@"\n' % (self.directory, self.program))
+        script.chmod(0o755)
+        script.rename(self.directory / 'bootmgr')
 
     def configure(self, role='standalone'):
         lines = ['[System]', 'Compatible=test-box', '[Storage]', 'DataDirectory=%s' % self.data, '[Configuration]', 'SharedPaths=/cfg',
                  '[Trust]', 'Directory=%s' % (self.world.factory.directory / 'trust'), '[Cluster]', 'Name=%s' % self.name]
         if role == 'controller':
-            lines += ['[API]', 'Listen=%s:%d' % (self.address, self.port)]
+            lines += ['[API]', 'Listen=%s:%d' % (self.address, self.PORT)]
         (self.directory / 'conf').write_text('\n'.join(lines) + '\n')
-        program = self.directory / 'bootmgr'
-        program.write_text('#!/bin/sh\ncd %s && exec %s --disk run/disk.img --esp esp --data data --config conf '
-                           '--cmdline "$(cat running)" "$@"\n' % (self.directory, self.program))
-        program.chmod(0o755)
         if not (self.directory / 'running').exists():
             (self.directory / 'running').write_text('')
 
@@ -112,32 +121,64 @@ class Node:
     # --- the machine ---
 
     def bootmgr(self, *words, check=True):
-        return run(self.directory / 'bootmgr', *words, check=check)
+        return run(*self.cable.inside(self.directory / 'bootmgr', *words), check=check)
 
     def json(self, *words):
         return json.loads(self.bootmgr('--json', *words).stdout)
 
-    def next_entry(self):
+    def newest_entry(self):
+        """What the boot menu would choose: the version in its title, and its command line."""
         ours = re.compile(r'bootmgr-\d+-[a-h](\+[1-9].*)?\.conf')
-        entries = [p for p in (self.directory / 'esp/loader/entries').iterdir() if ours.fullmatch(p.name)]
-        entries.sort(key=lambda p: int(p.name.split('-')[1]))
-        for line in entries[-1].read_text().splitlines():
-            if line.startswith('options '):
-                return line.split(None, 1)[1]
-        raise Failure('%s: no options in %s' % (self.name, entries[-1]))
+        while True:
+            entries = [p for p in (self.directory / 'esp/loader/entries').iterdir() if ours.fullmatch(p.name)]
+            entries.sort(key=lambda p: int(p.name.split('-')[1]))
+            try:
+                lines = dict(line.split(None, 1) for line in entries[-1].read_text().splitlines() if ' ' in line)
+                return lines['title'].split(' (slot ')[0], lines['options']
+            except FileNotFoundError:
+                pass                    # it was confirmed meanwhile, and has another name
+
+    def next_entry(self):
+        return self.newest_entry()[1]
 
     def boot(self):
-        """What happens between the reset and the login."""
-        self.running = self.next_entry()
-        (self.directory / 'running').write_text(self.running)
-        self.boots += 1
-        self.bootmgr('boot-config', '-q')
-        if self.sick and self.version() == self.sick:
-            self.bootmgr('rollback', 'system', '-q', '--automatic')     # as its health checks or its deadline would
-            self.boot()
+        """What happens between the reset and the login; and again, if it is reset meanwhile."""
+        while True:
+            version, self.running = self.newest_entry()
+            self.use(version)
+            (self.directory / 'running').write_text(self.running)
+            self.boots += 1
+            self.was_reset = False
+            if self.comes_up():
+                return
+            self.end_processes(signal.SIGKILL)
+
+    def comes_up(self):
+        sick = self.sick and self.version() == self.sick
+        self.step('boot-config')
+        if self.data.joinpath('cluster/etcd.env').exists() and not self.was_reset:
+            self.start_etcd()
+        if sick:
+            self.step('rollback', 'system', '--automatic')      # as its health checks or its deadline would
+            return False
+        self.step('check-health')
+        self.step('confirm')
+        return not self.was_reset
+
+    def step(self, *words):
+        if self.was_reset:
             return
-        self.bootmgr('check-health', '-q')
-        self.bootmgr('confirm', '-q')
+        with open(self.directory / 'boot.log', 'ab') as f:
+            p = subprocess.Popen(self.cable.inside(self.directory / 'bootmgr', *words, '-q'), stdin=subprocess.DEVNULL, stdout=f, stderr=f)
+        self.coming_up = p
+        try:
+            p.wait(120)
+        except subprocess.TimeoutExpired as e:
+            raise Failure('%s of %s does not end' % (words[0], self.name)) from e
+        finally:
+            self.coming_up = None
+        if p.returncode != 0 and not self.was_reset:
+            raise Failure('%s: %d\n%s' % (' '.join(words), p.returncode, (self.directory / 'boot.log').read_text()))
 
     def install(self, version):
         self.bootmgr('upgrade', 'system', '-q', self.world.factory.bundle(version))
@@ -161,19 +202,24 @@ class Node:
                 self.world.wait('the bus of ' + self.name, socket_path.exists)
             env = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS='unix:path=%s' % socket_path, BOOTMGR_PROGRAM=str(self.directory / 'bootmgr'),
                        BOOTMGR_CONFIG=str(self.directory / 'conf'), RUNTIME_DIRECTORY=str(self.directory / 'run'))
-            self.daemon = self.spawn('daemon.log', self.daemon_program, env=env)
+            self.daemon = self.spawn('daemon.log', self.program.parent / 'bootmgrd', env=env)
 
     def start_etcd(self):
-        env = dict(os.environ)
-        for line in (self.data / 'cluster/etcd.env').read_text().splitlines():
-            if line and not line.startswith('#'):
-                key, value = line.split('=', 1)
-                env[key] = value
-        self.etcd = self.spawn('etcd.log', 'etcd', env=env)
+        with self.lock:
+            if self.etcd and self.etcd.poll() is None:
+                return
+            env = dict(os.environ)
+            for line in (self.data / 'cluster/etcd.env').read_text().splitlines():
+                if line and not line.startswith('#'):
+                    key, value = line.split('=', 1)
+                    env[key] = value
+            self.etcd = self.spawn('etcd.log', 'etcd', env=env)
+            # bootmgr-promote.service, which every start of etcd starts
+            self.promotion = self.spawn('promote.log', 'sh', '-c', 'until ./bootmgr cluster promote; do sleep 3; done', cwd=self.directory)
 
     def spawn(self, log, *words, **more):
         with open(self.directory / log, 'ab') as f:
-            return subprocess.Popen([str(w) for w in words], stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True, **more)
+            return subprocess.Popen(self.cable.inside(*words), stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True, **more)
 
     @staticmethod
     def end(process, how=signal.SIGTERM):
@@ -186,29 +232,72 @@ class Node:
                 process.kill()
                 process.wait()
 
+    def workers(self):
+        """What works for the daemon, or for its boot: each runs in its directory."""
+        for process in Path('/proc').iterdir():
+            try:
+                if process.name.isdigit() and os.readlink(process / 'cwd') == str(self.directory):
+                    yield int(process.name)
+            except OSError:
+                pass                    # it has ended
+
+    def is_worker(self, pid):
+        try:
+            return os.readlink('/proc/%d/cwd' % pid) == str(self.directory)
+        except OSError:
+            return False
+
+    def freeze(self, how):
+        """SIGSTOP: all of it stands still, as a machine that hangs; SIGCONT: it goes on."""
+        for pid in [p.pid for p in (self.daemon, self.etcd, self.coming_up) if p and p.poll() is None] + list(self.workers()):
+            try:
+                os.kill(pid, how)
+            except OSError:
+                pass
+
     def stop(self, how=signal.SIGTERM):
         with self.lock:
             self.end(self.daemon, how)
             self.daemon = None
 
-    def cut(self):
-        """What a reset ends: the daemon, and what works for it. Etcd has a machine of its own here, so to say."""
+    def end_processes(self, how):
+        """What a reset ends, or a shutdown."""
+        self.stop(signal.SIGKILL)
+        self.end(self.etcd, how)
+        self.etcd = None
+        for pid in self.workers():
+            try:
+                os.kill(pid, signal.SIGKILL)
+                while self.is_worker(pid):
+                    time.sleep(0.01)
+            except OSError:
+                pass
+
+    def cut(self, how=signal.SIGKILL):
         with self.lock:
-            self.stop(signal.SIGKILL)
-            for process in Path('/proc').iterdir():
-                try:
-                    if process.name.isdigit() and os.readlink(process / 'cwd') == str(self.directory):
-                        os.kill(int(process.name), signal.SIGKILL)
-                        while process.exists() and os.readlink(process / 'cwd') == str(self.directory):
-                            time.sleep(0.01)
-                except OSError:
-                    pass                # it has ended
+            self.end_processes(how)
+
+    def reset(self):
+        """In the middle of whatever it does, its boot too."""
+        self.was_reset = True
+        coming_up = self.coming_up
+        if coming_up:
+            for pid in self.workers():
+                os.kill(pid, signal.SIGKILL)
+            coming_up.kill()
+            return
+        with self.lock:
+            if not self.daemon:
+                return                  # it is off, or has just come up from a reset
+            self.cut()
+            self.boot()
+            self.start()
 
     def stop_all(self):
         self.cut()
-        self.end(self.etcd)
         self.end(self.bus)
-        self.etcd = self.bus = None
+        self.bus = None
+        self.cable.end()
 
     # --- its reboot, when it has switched ---
 
@@ -217,43 +306,65 @@ class Node:
 
     def reboot_if_wanted(self):
         with self.lock:
+            if self.daemon and self.daemon.poll() is not None:
+                raise Failure('bootmgrd has ended by itself: %d' % self.daemon.returncode)
             if self.daemon and self.wants_reboot():
-                self.cut()
+                self.cut(signal.SIGTERM)
                 self.boot()
                 self.start()
-                return True
-        return False
 
     # --- the API ---
 
-    def request(self, method, path, body=None, headers=None, certificate=None):
+    def request(self, method, path, body=None, headers=None, certificate=None, timeout=20):
         home = (certificate or self).data / 'cluster'
         context = ssl.create_default_context(cafile=home / 'ca.pem')
         context.load_cert_chain(home / 'node.pem', home / 'node.key')
-        c = http.client.HTTPSConnection(self.address, self.port, context=context, timeout=20)
+        c = http.client.HTTPSConnection(self.address, self.PORT, context=context, timeout=timeout)
         c.request(method, path, body, headers or {})
         answer = c.getresponse()
         content = answer.read()
         c.close()
         return answer.status, content
 
-    def ask(self, method, path, body=None, certificate=None):
-        status, text = self.request(method, path, json.dumps(body) if body is not None else None, certificate=certificate)
+    def ask(self, method, path, body=None, certificate=None, timeout=20):
+        status, text = self.request(method, path, json.dumps(body) if body is not None else None, certificate=certificate, timeout=timeout)
         return status, json.loads(text) if text else None
+
+    def stored(self, prefix):
+        """What the store has below a key, as this controller's etcd says: {key: value}."""
+        home = self.data / 'cluster'
+        context = ssl.create_default_context(cafile=home / 'store-ca.pem')
+        context.load_cert_chain(home / 'store.pem', home / 'store.key')
+        code = [base64.b64encode(key.encode()).decode() for key in (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))]
+        c = http.client.HTTPSConnection(self.address, 2379, context=context, timeout=20)
+        c.request('POST', '/v3/kv/range', json.dumps({'key': code[0], 'range_end': code[1]}))
+        pairs = json.loads(c.getresponse().read()).get('kvs', [])
+        c.close()
+        return {base64.b64decode(p['key']).decode(): json.loads(base64.b64decode(p['value'])) for p in pairs}
+
+    def state_record(self):
+        """The newest copy on its disk (docs/formats.md): minor, length of its payload, and what is behind the payload of minor 0."""
+        disk = (self.directory / 'run/disk.img').read_bytes()
+        copies = []
+        for at in (m.start() for m in re.finditer(b'BOOTMGRS', disk)):
+            minor, length, sequence = struct.unpack_from('<2xHIQ', disk, at + 8)
+            if at % 4096 == 0 and length <= 4064:
+                copies.append((sequence, minor, length, disk[at + 32 + 1792:at + 32 + length]))
+        return max(copies)[1:]
 
     def fetch(self, path, headers=None):
         return self.request('GET', path, headers=headers)
 
 
 class World:
-    def __init__(self, directory):
+    def __init__(self, directory, programs=None):
+        """`programs`: bootmgr of each version, which a bootmgrd lies beside; else what was built is all of them. network.enter() first."""
         self.directory = Path(directory)
         self.directory.mkdir(parents=True)
         self.factory = Factory(self.directory / 'factory')
-        self.nodes = {}
-        self.network, self.n_addresses = (random.randrange(1, 255), random.randrange(0, 255)), 0
-        self.stopping = threading.Event()
-        self.rebooter = threading.Thread(target=self.reboot_nodes, daemon=True)
+        self.nodes, self.made = {}, []
+        self.programs, self.n_cables = programs or {}, 0
+        self.stopping, self.rebooters = threading.Event(), []
         self.troubles = []
 
     def wait(self, what, condition, seconds=60):
@@ -263,38 +374,39 @@ class World:
                 raise Failure(self.troubles[0])
             if time.monotonic() > end:
                 raise Failure('not within %d s: %s' % (seconds, what))
-            time.sleep(0.1)
+            time.sleep(0.3)             # most of them run a program
 
-    def reboot_nodes(self):
+    def reboot(self, node):
         while not self.stopping.wait(0.1):
-            for node in list(self.nodes.values()):
-                try:
-                    node.reboot_if_wanted()
-                except (Failure, OSError, IndexError) as e:
-                    self.troubles.append('%s does not come up: %s' % (node.name, e))
+            try:
+                node.reboot_if_wanted()
+            except (Failure, OSError, IndexError) as e:
+                self.troubles.append('%s: %s' % (node.name, e))
 
-    def address(self):
-        """One of loopback for each controller: their stores listen on the usual ports."""
-        self.n_addresses += 1
-        return '127.%d.%d.%d' % (self.network[0], self.network[1], self.n_addresses)
+    def cable(self, name):
+        self.n_cables += 1
+        return network.Cable(name, self.n_cables)
+
+    def add(self, node):
+        self.nodes[node.name] = node
+        self.rebooters.append(threading.Thread(target=self.reboot, args=(node,), daemon=True))
+        self.rebooters[-1].start()
 
     def controller(self, name, version, first=None):
-        node = Node(self, name, self.address())
+        node = Node(self, name, version)
+        self.made.append(node)
         node.install(version)
         node.configure('controller')
         if first:
             self.join(node, first, 'controller', '--address', node.address)
         else:
             node.bootmgr('cluster', 'init', 'test', '--name', name, '--address', node.address)
-        for name in ('etcd.env', 'store.endpoints'):
-            path = node.data / 'cluster' / name
-            path.write_text(re.sub(r'0\.0\.0\.0|127\.0\.0\.1', node.address, path.read_text()))
         node.start_etcd()
         if first:
-            node.bootmgr('cluster', 'promote')
+            self.wait('the store of ' + name, lambda: node.promotion.poll() == 0)
         node.start()
-        self.nodes[node.name] = node
-        self.wait('the interface of ' + node.name, lambda: is_open(node.address, node.port) and self.is_up(node))
+        self.add(node)
+        self.wait('the interface of ' + name, lambda: is_open(node.address, node.PORT) and self.is_up(node))
         return node
 
     @staticmethod
@@ -303,25 +415,26 @@ class World:
         return p.returncode == 0 and any(n['name'] == node.name and n['state'] == 'up' for n in json.loads(p.stdout)['nodes'])
 
     def engine(self, name, version, controller):
-        node = Node(self, name)
+        node = Node(self, name, version)
+        self.made.append(node)
         node.install(version)
         self.join(node, controller)
         node.start()
-        self.nodes[name] = node
+        self.add(node)
         return node
 
     def join(self, node, controller, role='engine', *words):
         token = controller.bootmgr('cluster', 'token', '--role', role).stdout.decode().strip()
-        node.bootmgr('node', 'join', 'https://%s:%d' % (controller.address, controller.port), token, '--name', node.name, *words)
+        node.bootmgr('node', 'join', 'https://%s:%d' % (controller.address, controller.PORT), token, '--name', node.name, *words)
 
     def __enter__(self):
-        self.rebooter.start()
         return self
 
     def __exit__(self, kind, value, trace):
         self.stopping.set()
-        self.rebooter.join()
-        for node in self.nodes.values():
+        for rebooter in self.rebooters:
+            rebooter.join()
+        for node in self.made:
             node.stop_all()
         if kind and issubclass(kind, Failure):
             print('NOT OK: %s' % value, file=sys.stderr)
