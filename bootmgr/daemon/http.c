@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -19,6 +20,7 @@
 #define IDLE_SEC       60U
 #define SWEEP_INTERVAL USEC_PER_SEC
 #define RENEWED_SWEEPS 3
+#define OTHER_FILES    128U /* descriptors that are no connections */
 #define PRIORITIES     "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
 
 /* --- answers --------------------------------------------------------------------------------------------- */
@@ -431,6 +433,16 @@ static int attach(struct http *h)
         return r;
 }
 
+/* Beyond it libmicrohttpd would stop accepting, and who is known would wait for those who say nothing. */
+static unsigned room_for_connections(unsigned wanted)
+{
+        struct rlimit files;
+
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= wanted + OTHER_FILES)
+                return wanted;
+        return files.rlim_cur > 2 * OTHER_FILES ? (unsigned)files.rlim_cur - OTHER_FILES : OTHER_FILES;
+}
+
 int http_start(struct http *h, sd_event *event, const struct config *config, struct api *api, struct error *e)
 {
         int r, fd;
@@ -438,7 +450,7 @@ int http_start(struct http *h, sd_event *event, const struct config *config, str
         *h = (struct http){ .event = event,
                             .config = config,
                             .api = api,
-                            .peers = { .max = config->api_max_connections },
+                            .peers = { .max = room_for_connections(config->api_max_connections) },
                             .tokens = { .path = config->api_tokens } };
         if (!config->api_listen)
                 return 0;

@@ -8,7 +8,7 @@
 #include "base/parse.h"
 #include "slot/kinds.h"
 
-#define BACKLOG 1024
+#define BACKLOG 4096 /* as the kernel has it: all nodes come at once when a controller comes up */
 
 union address {
         struct sockaddr any;

@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 
 #define ADDRESSES_MAX 4096 /* that are remembered without a connection */
@@ -40,37 +41,39 @@ static void refill(struct http_peer *peer, uint64_t now)
 /* Whoever has used up its share and goes is remembered until it has it again: coming back is no way to get more. */
 static void forget_addresses(struct http_peers *p, uint64_t now, bool all)
 {
-        for (struct http_peer **at = &p->list; *at;) {
-                struct http_peer *peer = *at;
+        for (size_t i = 0; i < PEER_BUCKETS; i++)
+                for (struct http_peer **at = &p->buckets[i]; *at;) {
+                        struct http_peer *peer = *at;
 
-                refill(peer, now);
-                if (peer->n > 0 || (!all && peer->share < FULL)) {
-                        at = &peer->next;
-                        continue;
+                        refill(peer, now);
+                        if (peer->n > 0 || (!all && peer->share < FULL)) {
+                                at = &peer->next;
+                                continue;
+                        }
+                        *at = peer->next;
+                        free(peer);
+                        p->n_addresses--;
                 }
-                *at = peer->next;
-                free(peer);
-                p->n_addresses--;
-        }
 }
 
 static struct http_peer *find_peer(struct http_peers *p, const struct sockaddr *address, uint64_t now)
 {
-        struct http_peer *peer;
+        struct http_peer *peer, **bucket;
         uint8_t key[16];
 
         address_key(address, key);
-        for (peer = p->list; peer; peer = peer->next)
+        bucket = &p->buckets[crc32c(0, key, sizeof(key)) % PEER_BUCKETS];
+        for (peer = *bucket; peer; peer = peer->next)
                 if (memcmp(peer->address, key, sizeof(key)) == 0)
                         return peer;
-        if (p->n_addresses >= ADDRESSES_MAX)
+        if (p->n_addresses - p->n_connected >= ADDRESSES_MAX)
                 forget_addresses(p, now, true);
         peer = calloc(1, sizeof(*peer));
         if (!peer)
                 return NULL;
-        *peer = (struct http_peer){ .next = p->list, .share = FULL, .last = now };
+        *peer = (struct http_peer){ .next = *bucket, .share = FULL, .last = now };
         memcpy(peer->address, key, sizeof(key));
-        p->list = peer;
+        *bucket = peer;
         p->n_addresses++;
         return peer;
 }
@@ -86,17 +89,22 @@ static unsigned n_unknown(const struct http_peer *peer)
         return peer->n - peer->n_known;
 }
 
-/* Of `peer`, or of the address that has most. false: there is none. */
+/* The address that has most. NULL: none has any. */
+static const struct http_peer *most_unknown(const struct http_peers *p)
+{
+        const struct http_peer *peer = NULL;
+
+        for (const struct http_connection *c = p->unknown.oldest; c; c = c->newer)
+                if (!c->ended && (!peer || n_unknown(c->peer) > n_unknown(peer)))
+                        peer = c->peer;
+        return peer;
+}
+
+/* The oldest of an address. false: there is none. */
 static bool evict(struct http_peers *p, const struct http_peer *peer)
 {
-        for (struct http_peer *i = p->list; !peer && i; i = i->next)
-                if (n_unknown(i) > 0)
-                        peer = i;
-        for (struct http_peer *i = peer ? peer->next : NULL; i; i = i->next)
-                if (n_unknown(i) > n_unknown(peer))
-                        peer = i;
-        for (struct http_connection *c = p->oldest; peer && c; c = c->newer)
-                if (c->peer == peer && !c->known && !c->ended) {
+        for (struct http_connection *c = p->unknown.oldest; peer && c; c = c->newer)
+                if (c->peer == peer && !c->ended) {
                         end(c);
                         p->evicted++;
                         return true;
@@ -104,36 +112,47 @@ static bool evict(struct http_peers *p, const struct http_peer *peer)
         return false;
 }
 
+static void append(struct http_connections *list, struct http_connection *c)
+{
+        c->older = list->newest;
+        c->newer = NULL;
+        *(list->newest ? &list->newest->newer : &list->oldest) = c;
+        list->newest = c;
+}
+
+static void take_out(struct http_connections *list, struct http_connection *c)
+{
+        *(c->older ? &c->older->newer : &list->oldest) = c->newer;
+        *(c->newer ? &c->newer->older : &list->newest) = c->older;
+}
+
 struct http_connection *http_peers_add(struct http_peers *p, int fd, const struct sockaddr *address, uint64_t now)
 {
         struct http_peer *peer = find_peer(p, address, now);
         struct http_connection *c = peer ? calloc(1, sizeof(*c)) : NULL;
+        unsigned unknown_max = MIN(p->max, (unsigned)PEER_UNKNOWN_MAX);
         bool full;
 
         if (!c)
                 return NULL;
-        *c = (struct http_connection){
-                .peer = peer, .fd = fd, .older = p->newest, .deadline = now + PEER_PATIENCE_SEC * USEC_PER_SEC
-        };
-        full = p->n >= p->max;
-        if ((n_unknown(peer) >= p->max / 2 && !evict(p, peer)) || (full && !evict(p, NULL))) {
+        *c = (struct http_connection){ .peer = peer, .fd = fd, .deadline = now + PEER_PATIENCE_SEC * USEC_PER_SEC };
+        full = p->n >= p->max || p->n - p->n_known >= unknown_max;
+        if ((n_unknown(peer) >= unknown_max / 2 && !evict(p, peer)) || (full && !evict(p, most_unknown(p)))) {
                 end(c);
                 p->refused++;
         }
-        *(p->newest ? &p->newest->newer : &p->oldest) = c;
-        p->newest = c;
+        append(&p->unknown, c);
         p->n++;
-        peer->n++;
+        p->n_connected += peer->n++ == 0;
         return c;
 }
 
 void http_peers_remove(struct http_peers *p, struct http_connection *c)
 {
-        *(c->older ? &c->older->newer : &p->oldest) = c->newer;
-        *(c->newer ? &c->newer->older : &p->newest) = c->older;
+        take_out(c->known ? &p->known : &p->unknown, c);
         p->n--;
         p->n_known -= c->known;
-        c->peer->n--;
+        p->n_connected -= --c->peer->n == 0;
         c->peer->n_known -= c->known;
         free(c);
 }
@@ -143,6 +162,8 @@ void http_peers_know(struct http_peers *p, struct http_connection *c)
         c->deadline = UINT64_MAX;
         if (TAKE(c->known, true))
                 return;
+        take_out(&p->unknown, c);
+        append(&p->known, c);
         p->n_known++;
         c->peer->n_known++;
 }
@@ -158,13 +179,19 @@ bool http_peers_take(struct http_peers *p, struct http_connection *c, uint64_t n
         return true;
 }
 
-void http_peers_sweep(struct http_peers *p, uint64_t now)
+static void end_late(struct http_peers *p, const struct http_connections *list, uint64_t now)
 {
-        for (struct http_connection *c = p->oldest; c; c = c->newer)
+        for (struct http_connection *c = list->oldest; c; c = c->newer)
                 if (c->deadline <= now && !c->ended) {
                         end(c);
                         p->late++;
                 }
+}
+
+void http_peers_sweep(struct http_peers *p, uint64_t now)
+{
+        end_late(p, &p->unknown, now);
+        end_late(p, &p->known, now);
         forget_addresses(p, now, false);
 }
 

@@ -3,7 +3,8 @@
  * each may take to say who it is, and how many requests an address may make that nobody has to answer.
  *
  * A new connection is not kept out by old ones that say nothing: where there are too many, the oldest of those whose
- * owner is unknown is ended, of the address that has most of them. What is known is never ended for a new one.
+ * owner is unknown is ended, of the address that has most of them. What is known is never ended for a new one: thousands of
+ * nodes hold one each, while only some hundred may be unknown, which is what a stranger can make us keep in memory.
  *
  * Ending is shutdown(2): who owns the descriptor sees that and closes it. */
 #pragma once
@@ -12,10 +13,11 @@
 
 #include "base/util.h"
 
-#define PEER_PATIENCE_SEC 15 /* to shake hands, ask, and be known */
-#define PEER_BODY_SEC     30 /* to send the body of a request, once known */
-#define PEER_RATE         20 /* requests a second of an address that is not known … */
-#define PEER_BURST        60 /* … and so many at once */
+#define PEER_UNKNOWN_MAX  512 /* connections whose owner is not known yet, whatever there is room for */
+#define PEER_PATIENCE_SEC 15  /* to shake hands, ask, and be known */
+#define PEER_BODY_SEC     30  /* to send the body of a request, once known */
+#define PEER_RATE         20  /* requests a second of an address that is not known … */
+#define PEER_BURST        60  /* … and so many at once */
 
 struct http_peer; /* an address */
 
@@ -27,11 +29,16 @@ struct http_connection {
         bool known, ended;
 };
 
+#define PEER_BUCKETS 1024
+
 struct http_peers {
-        struct http_connection *oldest, *newest;
-        struct http_peer *list;
+        struct http_connections {
+                struct http_connection *oldest, *newest;
+        } unknown, known;
+        struct http_peer *buckets[PEER_BUCKETS];
         unsigned max;                              /* connections */
-        unsigned n, n_known, n_addresses;          /* what there is now */
+        unsigned n, n_known;                       /* connections there are now */
+        unsigned n_addresses, n_connected;         /* that are remembered; that have a connection */
         uint64_t evicted, refused, late, too_many; /* counted since the start */
 };
 

@@ -32,7 +32,7 @@ static int set_defaults(struct config *c)
                 .api_certificate = strdup(CONFIG_CERTIFICATE),
                 .api_key = strdup(CONFIG_KEY),
                 .api_tokens = strdup(SYSTEM_DIRECTORY "/tokens"),
-                .api_max_connections = 512,
+                .api_max_connections = 24576,
                 .max_auto_rollbacks = 3,
                 .cluster_role = strdup("standalone"),
         };

@@ -60,7 +60,7 @@ struct config {
         char *api_key;                /* Key=, default /data/bootmgr/cluster/node.key */
         char *api_client_ca;          /* ClientCA=; NULL: no client certificates */
         char *api_tokens;             /* Tokens=, default /etc/bootmgr/tokens */
-        unsigned api_max_connections; /* MaxConnections=, default 512 */
+        unsigned api_max_connections; /* MaxConnections=, default 24576: two for each of CLUSTER_MEMBERS_MAX, and room */
         /* [Rollback] */
         unsigned max_auto_rollbacks; /* MaxAutomaticPerDay=, default 3 */
         /* [Cluster] */

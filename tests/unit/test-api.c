@@ -107,6 +107,42 @@ START_TEST(an_address_has_half_while_it_is_unknown)
 }
 END_TEST
 
+/* Thousands of nodes hold connections; strangers have as few as before, and each address of its own half of them at most. */
+START_TEST(room_for_nodes_is_no_room_for_strangers)
+{
+        static struct client known[100], strangers[PEER_UNKNOWN_MAX + 1];
+        struct http_peers p = { .max = 20000 };
+        char address[32];
+        size_t n = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+                snprintf(address, sizeof(address), "198.51.%zu.1", i);
+                known[i] = arrive(&p, address, START);
+                http_peers_know(&p, known[i].connection);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(strangers); i++) {
+                snprintf(address, sizeof(address), "203.0.%zu.%zu", i / 250, i % 250);
+                strangers[i] = arrive(&p, address, START);
+                n += is_ended(&strangers[i]);
+        }
+        ck_assert_uint_eq(n + p.refused, 0); /* the newest are not kept out … */
+        ck_assert(is_ended(&strangers[0]) && !is_ended(&strangers[1]));
+        ck_assert_uint_eq(p.evicted, 1); /* … but the oldest goes */
+        ck_assert_uint_eq(p.n_addresses, ARRAY_SIZE(known) + ARRAY_SIZE(strangers));
+        http_peers_know(&p, strangers[1].connection);
+        http_peers_sweep(&p, START + PEER_PATIENCE_SEC * USEC_PER_SEC);
+        ck_assert(!is_ended(&strangers[1]) && is_ended(&strangers[2]) && !is_ended(&known[0]));
+        ck_assert_uint_eq(p.late, PEER_UNKNOWN_MAX - 1);
+        for (size_t i = 0; i < ARRAY_SIZE(strangers); i++)
+                leave(&p, &strangers[i]);
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+                leave(&p, &known[i]);
+        ck_assert_uint_eq(p.n + p.n_known + p.n_connected, 0);
+        http_peers_done(&p);
+        ck_assert_uint_eq(p.n_addresses, 0);
+}
+END_TEST
+
 START_TEST(full_of_known_ones_nobody_is_ended_for_a_new_one)
 {
         struct http_peers p = { .max = 4 };
@@ -220,6 +256,7 @@ int main(void)
 
         tcase_add_test(t, the_oldest_unknown_of_the_largest_address_goes);
         tcase_add_test(t, an_address_has_half_while_it_is_unknown);
+        tcase_add_test(t, room_for_nodes_is_no_room_for_strangers);
         tcase_add_test(t, full_of_known_ones_nobody_is_ended_for_a_new_one);
         tcase_add_test(t, who_does_not_say_who_it_is_is_late);
         tcase_add_test(t, coming_back_gives_no_new_share);

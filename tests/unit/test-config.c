@@ -98,7 +98,7 @@ static void check_defaults(const struct config *c)
         ck_assert_str_eq(c->api_key, "/data/bootmgr/cluster/node.key");
         ck_assert_ptr_null(c->api_client_ca);
         ck_assert_str_eq(c->api_tokens, "/etc/bootmgr/tokens");
-        ck_assert_uint_eq(c->api_max_connections, 512);
+        ck_assert_uint_eq(c->api_max_connections, 24576);
         ck_assert_uint_eq(c->max_auto_rollbacks, 3);
         ck_assert_str_eq(c->cluster_role, "standalone");
         ck_assert_ptr_null(c->cluster_name);
