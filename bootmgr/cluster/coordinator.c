@@ -3,7 +3,8 @@
 
 #include "base/text.h"
 
-#define ORDERS_AT_ONCE 64 /* engines in one transaction */
+#define ORDERS_AT_ONCE   64       /* engines in one transaction */
+#define STRAGGLERS_BYTES KIB(160) /* of names and reasons, as they are stored: a value of the store has STORE_VALUE_MAX */
 
 static const char *const events[_EVENT_MAX] = {
         [EVENT_WAITING] = "waiting",
@@ -60,10 +61,15 @@ static int compare_stragglers(const void *name, const void *straggler)
         return strcmp(name, ((const struct straggler *)straggler)->name);
 }
 
-static bool is_straggler(const struct cluster_operation *op, const char *name)
+/* At the commit. For whom the list has no room the vote tells it: until the operation is over it is as it was then. */
+static bool is_straggler(const struct cluster_view *view, const struct cluster_node *n)
 {
-        return op->n_stragglers > 0 &&
-               bsearch(name, op->stragglers, op->n_stragglers, sizeof(*op->stragglers), compare_stragglers) != NULL;
+        const struct cluster_operation *op = &view->operation;
+
+        if (op->n_stragglers > 0 &&
+            bsearch(n->member.name, op->stragglers, op->n_stragglers, sizeof(*op->stragglers), compare_stragglers))
+                return true;
+        return op->stragglers_more > 0 && !(n->voted && n->vote.yes);
 }
 
 /* Whether the rollback would refuse it afterwards. */
@@ -126,8 +132,8 @@ static struct tally count(const struct cluster_view *view, uint64_t now)
                         t.controller_left = t.controller_left || node_has_left(view, n);
                 } else if (op->engines == ENGINES_ROLLING && op->phase == PHASE_ENGINES && !op->one_instant) {
                         at_work += is_at_work(view, n, now);
-                        waiting += !n->order && !settled && !is_straggler(op, n->member.name);
-                } else if (!is_straggler(op, n->member.name)) {
+                        waiting += !n->order && !settled && !is_straggler(view, n);
+                } else if (!is_straggler(view, n)) {
                         t.engines_settled = t.engines_settled && settled;
                 }
         }
@@ -228,11 +234,19 @@ static const char *why_not(const struct cluster_view *view, const struct cluster
         return n->status.settled ? "it runs another version" : "it is still at work";
 }
 
-/* Names who lags; all that is not fenced and not there. */
+/* As JSON, at most: a character of a reason may need a second one to be written. */
+static size_t straggler_bytes(const struct straggler *s)
+{
+        return strlen("{\"name\":\"\",\"reason\":\"\"},") + strlen(s->name) + 2 * strlen(s->reason);
+}
+
+/* Names who lags; all that is not fenced and not there. Thousands have room; the others are counted. */
 static int name_stragglers(const struct cluster_view *view, struct cluster_operation *op)
 {
+        size_t bytes = 0;
+
         free(TAKE_PTR(op->stragglers));
-        op->n_stragglers = 0;
+        op->n_stragglers = op->stragglers_more = 0;
         op->stragglers = calloc(view->n_nodes + 1, sizeof(*op->stragglers));
         if (!op->stragglers)
                 return -ENOMEM;
@@ -246,7 +260,11 @@ static int name_stragglers(const struct cluster_view *view, struct cluster_opera
                         continue;
                 snprintf(s->name, sizeof(s->name), "%s", n->member.name);
                 snprintf(s->reason, sizeof(s->reason), "%s", why_not(view, n));
-                op->n_stragglers++;
+                bytes += straggler_bytes(s);
+                if (bytes > STRAGGLERS_BYTES)
+                        op->stragglers_more++;
+                else
+                        op->n_stragglers++;
         }
         return 0;
 }
@@ -406,7 +424,7 @@ static void order(const struct cluster_view *view, const struct cluster_operatio
                 const struct cluster_node *n = &view->nodes[i];
 
                 if (node_decides(n) || node_is_fenced(view, n) || n->order || node_is_settled(view, n) ||
-                    is_straggler(op, n->member.name))
+                    is_straggler(view, n))
                         continue;
                 plan_put(plan, RECORD_ORDER, &turn, KEY_ORDERS "%s/%s", id, n->member.name);
                 room--;

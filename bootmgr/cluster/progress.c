@@ -163,14 +163,28 @@ int progress_of(const struct cluster_view *view, const struct cluster_operation 
 
 /* ---- the nodes ---- */
 
+static int compare_stragglers(const void *name, const void *straggler)
+{
+        return strcmp(name, ((const struct straggler *)straggler)->name);
+}
+
+/* They are in the order of their names. NULL: it is not named. */
+static const struct straggler *find_straggler(const struct cluster_operation *op, const char *name)
+{
+        return op->n_stragglers == 0
+                       ? NULL
+                       : bsearch(name, op->stragglers, op->n_stragglers, sizeof(*op->stragglers), compare_stragglers);
+}
+
 /* Why it lags or failed; NULL: it does not. */
 static const char *why(const struct cluster_view *view, const struct cluster_operation *op, const struct cluster_node *n)
 {
+        const struct straggler *named = find_straggler(op, n->member.name);
+
         if (node_is_fenced(view, n))
                 return "it joined after the snapshot: refused until it is deleted";
-        for (size_t i = 0; i < op->n_stragglers; i++)
-                if (streq(op->stragglers[i].name, n->member.name) && !(is_current(view, op) && node_has_reached(view, n)))
-                        return op->stragglers[i].reason;
+        if (named && !(is_current(view, op) && node_has_reached(view, n)))
+                return named->reason;
         if (op->phase == PHASE_PREPARE)
                 return n->voted && !n->vote.yes ? n->vote.message : NULL;
         if (!is_current(view, op) || node_has_reached(view, n))

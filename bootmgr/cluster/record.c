@@ -109,6 +109,8 @@ static const struct field operation_fields[] = {
         TEXT(cluster_operation, requested_by),
         OTHER(cluster_operation, before, FIELD_RECORD, false),
         OTHER(cluster_operation, stragglers, FIELD_STRAGGLERS, true),
+        { "stragglers_more", FIELD_NUMBER, offsetof(struct cluster_operation, stragglers_more), CLUSTER_MEMBERS_MAX, NULL,
+          true },
         {},
 };
 static const struct field member_fields[] = {

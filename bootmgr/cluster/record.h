@@ -98,6 +98,7 @@ struct cluster_operation {
         struct cluster_record before; /* the record that it found: what a take-back restores */
         struct straggler *stragglers; /* owned: named at the commit, and again at the end */
         size_t n_stragglers;
+        uint64_t stragglers_more; /* so many are not named: there is no room for all in one value of the store */
         uint64_t minor;
         json_t *unknown;
 };

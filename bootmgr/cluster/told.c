@@ -35,10 +35,12 @@ static json_t *controllers(const struct cluster_view *view)
 
 char *told_of_all(const struct cluster_view *view)
 {
+        struct cluster_operation op = view->operation; /* borrows */
         _cleanup_free_ char *record = record_encode(RECORD_CLUSTER, &view->record), *operation = NULL, *list = NULL;
         _cleanup_json_ json_t *urls = controllers(view);
 
-        operation = operation_is_open(view) ? record_encode(RECORD_OPERATION, &view->operation) : strdup("null");
+        op.n_stragglers = 0; /* a list of all for each of them: no node asks who else lags */
+        operation = operation_is_open(view) ? record_encode(RECORD_OPERATION, &op) : strdup("null");
         list = json_dumps(urls, JSON_COMPACT);
         if (!record || !operation || !list)
                 return NULL;

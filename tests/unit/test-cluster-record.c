@@ -22,7 +22,8 @@ static const char operation_text[] =
         "\"minor\":0,\"epoch\":2,\"running\":{\"version\":\"2\",\"digest\":\"" D2
         "\"},\"previous\":{\"version\":\"1\",\"digest\":\"" D1
         "\"},\"previous_epoch\":1,\"finalized\":false,\"origin\":\"commit\","
-        "\"operation\":null,\"written_usec\":3,\"fences\":[]},\"stragglers\":[{\"name\":\"e1\",\"reason\":\"full\"}]}";
+        "\"operation\":null,\"written_usec\":3,\"fences\":[]},\"stragglers\":[{\"name\":\"e1\",\"reason\":\"full\"}],"
+        "\"stragglers_more\":2}";
 
 static const struct sample {
         enum record_type type;
@@ -135,7 +136,8 @@ START_TEST(every_member_is_checked)
 {
         static const char *const may_miss[] = { "previous",   "operation", "fences",  "reason",  "requested_by",
                                                 "stragglers", "kind",      "message", "running", "id",
-                                                "prepared",   "over",      "address", "key",     NULL };
+                                                "prepared",   "over",      "address", "key",     "stragglers_more",
+                                                NULL };
         static const char *const never[] = { "-1", "1.5", "[[]]", "{\"version\":\"1\"}", "\"\\u0000\"", "\"\\u001b\"" };
         const struct sample *s = &samples[_i];
         json_t *o = json_loads(s->text, 0, NULL), *v;

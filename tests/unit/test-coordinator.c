@@ -196,6 +196,53 @@ START_TEST(a_commit_is_decision_epoch_and_log_at_once)
 }
 END_TEST
 
+/* Thousands of engines that are silent: the decision fits into the store all the same, names as many as there is room for,
+ * counts the others, and waits for none of them. */
+START_TEST(no_list_is_too_long_for_the_store)
+{
+        const size_t n = CLUSTER_MEMBERS_MAX;
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+        _cleanup_plan_ struct plan p = {};
+        struct store_txn txn;
+        size_t bytes = 0;
+
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        view.nodes = reallocarray(view.nodes, n, sizeof(*view.nodes));
+        ck_assert_ptr_nonnull(view.nodes);
+        memset(view.nodes + 3, 0, (n - 3) * sizeof(*view.nodes));
+        view.n_nodes = n;
+        for (size_t i = 3; i < n; i++) {
+                snprintf(view.nodes[i].member.name, NODE_NAME_SIZE, "e%05zu.of-a-site-with-a-longer-name", i);
+                view.nodes[i].member.role = ROLE_ENGINE;
+        }
+        for (int i = 0; i < 3; i++)
+                vote(i, true);
+        vote(3, true);
+        decide(1000, COORDINATOR_COMMIT, &p);
+        read_operation(&p, KEY_OPERATION, &op);
+        ck_assert_uint_eq(op.n_stragglers + op.stragglers_more, n - 4);
+        ck_assert_uint_gt(op.n_stragglers, 1000);
+        ck_assert_uint_gt(op.stragglers_more, 0);
+        txn = plan_txn(&p);
+        for (size_t i = 0; i < txn.n_writes; i++) {
+                ck_assert_uint_le(txn.writes[i].size, STORE_VALUE_MAX);
+                bytes += txn.writes[i].size;
+        }
+        ck_assert_uint_le(bytes, STORE_TXN_MAX);
+        /* Of those who are not named nobody is waited for: all that voted YES are there. */
+        cluster_operation_done(&view.operation);
+        ck_assert_int_eq(record_copy(RECORD_OPERATION, &op, &view.operation), 0);
+        view.operation.phase = PHASE_ENGINES;
+        view.record.epoch = 6;
+        view.record.running = view.operation.to;
+        for (int i = 0; i < 4; i++)
+                settle(i, 1);
+        ck_assert_int_eq(coordinator_event(&view, 100), EVENT_COMPLETE);
+        view.nodes[3].has_status = false;
+        ck_assert_int_eq(coordinator_event(&view, 100), EVENT_WAITING);
+}
+END_TEST
+
 START_TEST(an_upgrade_keeps_the_way_back)
 {
         _cleanup_plan_ struct plan p = {};
@@ -360,6 +407,7 @@ int main(void)
         tcase_add_test(t, every_combination_of_controllers);
         tcase_add_loop_test(t, only_a_majority_is_followed, 0, 6);
         tcase_add_test(t, a_commit_is_decision_epoch_and_log_at_once);
+        tcase_add_test(t, no_list_is_too_long_for_the_store);
         tcase_add_test(t, an_upgrade_keeps_the_way_back);
         tcase_add_test(t, an_abort_changes_no_record);
         tcase_add_loop_test(t, a_reason_that_is_too_long_is_cut_between_characters, 0, 2);
