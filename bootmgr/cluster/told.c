@@ -13,14 +13,13 @@ struct told_mark told_mark(const struct cluster_view *view, const struct cluster
                                    .order = node ? node->order : 0,
                                    .controllers = view->controllers,
                                    .member = node,
-                                   .fenced = node && node_is_fenced(view, node),
-                                   .voted = node && node->voted };
+                                   .fenced = node && node_is_fenced(view, node) };
 }
 
 bool told_mark_equal(const struct told_mark *a, const struct told_mark *b)
 {
         return a->record == b->record && a->operation == b->operation && a->order == b->order &&
-               a->controllers == b->controllers && a->member == b->member && a->fenced == b->fenced && a->voted == b->voted;
+               a->controllers == b->controllers && a->member == b->member && a->fenced == b->fenced;
 }
 
 static json_t *controllers(const struct cluster_view *view)
@@ -35,8 +34,8 @@ static json_t *controllers(const struct cluster_view *view)
 
 char *told_of_all(const struct cluster_view *view)
 {
-        struct cluster_operation op = view->operation; /* borrows */
         _cleanup_free_ char *record = record_encode(RECORD_CLUSTER, &view->record), *operation = NULL, *list = NULL;
+        struct cluster_operation op = view->operation; /* borrows */
         _cleanup_json_ json_t *urls = controllers(view);
 
         op.n_stragglers = 0; /* a list of all for each of them: no node asks who else lags */

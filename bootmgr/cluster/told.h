@@ -25,12 +25,13 @@ struct told {
 };
 #define TOLD_CONTROLLERS CLIENT_ENDPOINTS /* at most */
 
-/* What of a view a node acts on: where it is the same as before, there is nothing to tell. */
+/* What of a view a node acts on: where it is the same as before, there is nothing to tell. That its vote is there is no
+ * news: the vote was answered, and one that was not is sent again. */
 struct told_mark {
         uint64_t record, operation; /* revisions */
         uint64_t order;
         uint32_t controllers;
-        bool member, fenced, voted;
+        bool member, fenced;
 };
 struct told_mark told_mark(const struct cluster_view *view, const struct cluster_node *node); /* NULL: no member */
 bool told_mark_equal(const struct told_mark *a, const struct told_mark *b);

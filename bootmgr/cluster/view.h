@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the store says at one revision, as its values are read in the order of their keys. */
+/* What the store says at one revision, as its values are read in the order of their keys; and kept up to date, value by
+ * value: what thousands of nodes say must not be read again for each of them. */
 #pragma once
 
 #include "cluster/plan.h"
@@ -23,12 +24,17 @@ struct cluster_view {
         struct cluster_node *nodes;  /* owned, by name */
         size_t n_nodes, allocated;
         uint32_t controllers; /* CRC-32C of their addresses: another one, another list */
+        uint64_t news;        /* the revision of the newest change of more than what a node says of itself */
 };
 
 /* Adds one key. They come in ascending order, so that members are there before what they say; what a member says that is not
  * there, and what was said of another operation, is left out. Keys that are not of a view are left out too. */
 int cluster_view_add(struct cluster_view *view, const char *key, const char *value, size_t size, uint64_t revision,
                      struct error *e);
+/* The same for one key of a view that is complete: a new value of it, or a new key. 1: not this one, the view is to be made
+ * anew, as it is where a key was deleted. On failure nothing has changed. */
+int cluster_view_update(struct cluster_view *view, const char *key, const char *value, size_t size, uint64_t revision,
+                        struct error *e);
 void cluster_view_done(struct cluster_view *view);
 #define _cleanup_cluster_view_ _cleanup_(cluster_view_done)
 

@@ -2,7 +2,7 @@
 /* This machine's part in its cluster (docs/cluster.md), by what lies in its data directory (cluster/home.h); a machine that
  * stands alone has none.
  *
- *      controller   store ──watch──▶ replica ──▶ view ─┬─▶ coordinator_decide() ──▶ store     cluster_control.c
+ *      controller   store ──watch──▶ replica ──▶ view ─┬─▶ coordinator_decide() ──▶ store     cluster_control.c, _batch.c
  *                                                      ├─▶ streams ──HTTPS──▶ nodes           cluster_nodes.c
  *                                                      └─▶ told ─┐        ◀── vote, status
  *      engine       controllers ──HTTPS──▶ told ────────────────┐│                            cluster_link.c
@@ -19,9 +19,13 @@
 #include "daemon/manager.h"
 #include "slot/config.h"
 
+#define LISTENER_BUCKETS 1024
+
 struct cluster_commit;
 struct cluster_link;
 struct cluster_post;
+struct cluster_word;
+struct listener;
 
 struct cluster {
         struct manager *manager;
@@ -45,14 +49,17 @@ struct cluster {
         struct store_watch *watch;
         struct replica replica;
         struct cluster_view view; /* revision 0: not known */
+        uint64_t news;            /* of the view, when nodes were told last */
         char *of_all;             /* told_of_all() of it, once somebody has asked; owned */
         struct told_mark mark;    /* of what we were told last */
         struct cluster_commit *commits;
+        struct cluster_word *words, **words_end, *writing; /* of nodes: that wait for the store, and that it has; owned */
         uint64_t written; /* revision of what was written last; the view may not have it yet */
         sd_event_source *changed, *deadline;
         bool deciding, founding;
         struct cluster_post *posts; /* that wait for the store */
         struct http_streams nodes;
+        struct listener *listeners[LISTENER_BUCKETS]; /* of them, by name */
 
         struct cluster_link *link; /* of an engine */
 };
@@ -75,6 +82,11 @@ char *control_line(struct cluster *c, const struct cluster_node *n);
 /* Makes the transaction and answers `done` once: 0, or why not; -EAGAIN: something changed meanwhile. Takes the plan. */
 typedef void (*control_made)(struct cluster *c, int result, const struct error *e, void *userdata);
 void control_commit(struct cluster *c, struct plan *plan, control_made made, void *userdata);
+
+/* cluster_batch.c: the same for what nodes say, which goes into the store together with what others say. */
+void control_commit_together(struct cluster *c, struct plan *plan, control_made made, void *userdata);
+bool control_is_writing(const struct cluster *c);
+void batch_done(struct cluster *c);
 
 /* cluster_nodes.c: the paths for nodes, below /api/cluster/node/. */
 void nodes_start(struct cluster *c, struct http *http);

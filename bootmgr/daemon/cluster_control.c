@@ -208,23 +208,24 @@ static int on_settled(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct cluster *c = userdata;
         _cleanup_error_ struct error e = {};
-        struct cluster_view view;
         int r;
 
         c->changed = sd_event_source_disable_unref(c->changed);
-        r = replica_view(&c->replica, &view, &e);
+        r = replica_update(&c->replica, &c->view, &e);
         if (r < 0) {
                 log_error("the cluster's store cannot be read: %s", e.message ?: error_text(r));
                 return 0;
         }
-        cluster_view_done(&c->view);
-        c->view = view;
-        free(TAKE_PTR(c->of_all));
+        if (c->view.news != c->news)
+                free(TAKE_PTR(c->of_all));
         if (c->view.record_revision == 0) {
                 found(c);
                 return 0;
         }
-        nodes_changed(c);
+        /* Thousands of votes are news to nobody. */
+        if (c->view.news != c->news)
+                nodes_changed(c);
+        c->news = c->view.news;
         decide(c);
         tell_ourselves(c);
         return 0;
@@ -270,7 +271,7 @@ static bool is_known(const struct cluster *c, const char *name, const struct mem
         const struct cluster_node *n = cluster_view_node(&c->view, name);
         _cleanup_free_ char *old = NULL, *new = NULL;
 
-        if (!n || !n->has_status || c->commits || c->view.revision < c->written)
+        if (!n || !n->has_status || control_is_writing(c) || c->view.revision < c->written)
                 return false;
         old = record_encode(RECORD_STATUS, &n->status);
         new = record_encode(RECORD_STATUS, status);
@@ -333,6 +334,7 @@ void control_done(struct cluster *c)
         c->store = store_close(c->store);
         while (c->commits)
                 commit_free(c->commits);
+        batch_done(c);
         c->changed = sd_event_source_disable_unref(c->changed);
         c->deadline = sd_event_source_disable_unref(c->deadline);
         free(TAKE_PTR(c->of_all));

@@ -10,6 +10,7 @@
 /* One node that listens. */
 struct listener {
         struct http_stream stream;
+        struct listener *next; /* in its bucket */
         char name[NODE_NAME_SIZE];
         uint8_t key[DIGEST_SIZE]; /* that it has shown: who was deleted is not let in by its name alone */
         bool told;
@@ -72,33 +73,48 @@ static char *next_text(struct http_stream *s)
         return xasprintf("data: %s\n\n", line);
 }
 
+static struct listener **bucket_of(struct cluster *c, const char *name)
+{
+        return &c->listeners[crc32c(0, name, strlen(name)) % LISTENER_BUCKETS];
+}
+
 /* One stream for each node: who comes again has lost the one before, and no node takes the connections of others. */
 static void end_earlier(struct cluster *c, const char *name)
 {
-        for (struct http_stream *s = c->nodes.first; s; s = s->next)
-                if (streq(((const struct listener *)s)->name, name))
-                        http_stream_end(s);
+        for (struct listener *l = *bucket_of(c, name); l; l = l->next)
+                if (streq(l->name, name))
+                        http_stream_end(&l->stream);
 }
 
-/* Who is refused from now on hears of it when it asks again. */
-static void end_refused(struct cluster *c)
+static void gone(struct http_stream *s)
 {
-        for (struct http_stream *s = c->nodes.first, *next; s; s = next) {
-                const struct listener *l = (const struct listener *)s;
-                const struct cluster_node *n;
+        struct listener *l = (struct listener *)s, **at = bucket_of(cluster_of(s), l->name);
 
-                next = s->next;
-                if (request_admit_key(&c->view, l->name, l->key, &n, NULL) < 0)
-                        http_stream_end(s);
-        }
+        while (*at && *at != l)
+                at = &(*at)->next;
+        if (*at)
+                *at = l->next;
 }
 
+/* Who is refused from now on hears of it when it asks again; whom nothing concerns is not woken. */
 void nodes_changed(struct cluster *c)
 {
         if (!c->nodes.http)
                 return;
-        end_refused(c);
-        http_streams_wake(&c->nodes);
+        for (struct http_stream *s = c->nodes.first, *next; s; s = next) {
+                const struct listener *l = (const struct listener *)s;
+                const struct cluster_node *n;
+                struct told_mark mark;
+
+                next = s->next;
+                if (request_admit_key(&c->view, l->name, l->key, &n, NULL) < 0) {
+                        http_stream_end(s);
+                        continue;
+                }
+                mark = told_mark(&c->view, n);
+                if (!l->told || !told_mark_equal(&l->mark, &mark))
+                        http_stream_wake(s);
+        }
 }
 
 void nodes_handle_view(struct cluster *c, struct http_request *r)
@@ -115,12 +131,14 @@ void nodes_handle_view(struct cluster *c, struct http_request *r)
         snprintf(l->name, sizeof(l->name), "%s", r->who.name);
         memcpy(l->key, r->who.key, sizeof(l->key));
         end_earlier(c, l->name);
+        l->next = *bucket_of(c, l->name);
+        *bucket_of(c, l->name) = l;
         http_stream_open(&c->nodes, &l->stream, r);
 }
 
 /* ---- what they say ---- */
 
-/* Its clock, so that a node can tell how far its own is off. */
+/* Our clock, when the request came and now: so a node can tell how far its own is off, however long the store took. */
 static void answer(struct http_request *r)
 {
         http_answer_json(r, 200, json_pack("{s:I}", "now_usec", (json_int_t)now_realtime()));
@@ -181,7 +199,7 @@ static void handle_post(struct cluster *c, struct http_request *r, plan_said mak
         }
         *post = (struct cluster_post){ c->posts, r };
         c->posts = post;
-        control_commit(c, &plan, on_made, post);
+        control_commit_together(c, &plan, on_made, post);
 }
 
 void nodes_handle_vote(struct cluster *c, struct http_request *r)
@@ -203,7 +221,7 @@ void nodes_forget(struct cluster *c, struct http_request *r)
 
 void nodes_start(struct cluster *c, struct http *http)
 {
-        c->nodes = (struct http_streams){ .http = http, .next_text = next_text };
+        c->nodes = (struct http_streams){ .http = http, .next_text = next_text, .gone = gone };
         http_streams_start(&c->nodes, c->manager->event);
 }
 

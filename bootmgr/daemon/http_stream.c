@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "daemon/microhttpd.h"
 
-static void wake(struct http_stream *s)
+void http_stream_wake(struct http_stream *s)
 {
         if (TAKE(s->suspended, false))
                 http_resume(s->of->http, s->connection);
@@ -13,7 +13,7 @@ static void wake(struct http_stream *s)
 void http_streams_wake(struct http_streams *streams)
 {
         for (struct http_stream *s = streams->first; s; s = s->next)
-                wake(s);
+                http_stream_wake(s);
 }
 
 static char *next_text(struct http_stream *s)
@@ -52,12 +52,11 @@ static ssize_t read_stream(void *userdata, uint64_t position, char *data, size_t
 
 static void stream_done(void *userdata)
 {
-        struct http_stream *s = userdata, **at = &s->of->first;
+        struct http_stream *s = userdata;
 
-        while (*at && *at != s)
-                at = &(*at)->next;
-        if (*at)
-                *at = s->next;
+        *(s->previous ? &s->previous->next : &s->of->first) = s->next;
+        if (s->next)
+                s->next->previous = s->previous;
         s->of->n--;
         if (s->of->gone)
                 s->of->gone(s);
@@ -70,6 +69,8 @@ void http_stream_open(struct http_streams *streams, struct http_stream *s, struc
         s->of = streams;
         s->connection = r->connection;
         s->next = streams->first;
+        if (s->next)
+                s->next->previous = s;
         streams->first = s;
         streams->n++;
         http_answer_stream(r, read_stream, stream_done, s);
@@ -78,7 +79,7 @@ void http_stream_open(struct http_streams *streams, struct http_stream *s, struc
 void http_stream_end(struct http_stream *s)
 {
         s->ended = true;
-        wake(s);
+        http_stream_wake(s);
 }
 
 static int on_keepalive(sd_event_source *source, uint64_t usec, void *userdata)

@@ -12,7 +12,7 @@ struct http_streams;
 /* One reader; the first member of whoever has more to remember of it. malloc'ed. */
 struct http_stream {
         struct http_streams *of;
-        struct http_stream *next;
+        struct http_stream *next, *previous;
         struct MHD_Connection *connection;
         char *text; /* what is being sent; owned; NULL: nothing */
         size_t size, offset;
@@ -34,7 +34,8 @@ struct http_streams {
 int http_streams_start(struct http_streams *streams, sd_event *event);
 /* Answers the request with this one, which is theirs from now on. */
 void http_stream_open(struct http_streams *streams, struct http_stream *s, struct http_request *r);
-/* Those that wait ask for the next text. */
+/* One that waits asks for the next text; all that wait do. */
+void http_stream_wake(struct http_stream *s);
 void http_streams_wake(struct http_streams *streams);
 void http_stream_end(struct http_stream *s);
 /* Ends all. */

@@ -125,6 +125,11 @@ START_TEST(a_vote_and_an_order_are_told)
         struct told_mark one, two;
 
         put(KEY_VOTES "07000000000000000000000000000000/e1", RECORD_VOTE, &yes, 12);
+        after = view_now();
+        one = told_mark(&before, cluster_view_node(&before, "e1"));
+        two = told_mark(&after, cluster_view_node(&after, "e1"));
+        ck_assert(told_mark_equal(&one, &two)); /* that its vote is there it knows */
+        cluster_view_done(&after);
         put(KEY_ORDERS "07000000000000000000000000000000/e1", RECORD_ORDER, &order, 13);
         put(KEY_VOTES "08000000000000000000000000000000/e2", RECORD_VOTE, &yes, 14);
         after = view_now();
