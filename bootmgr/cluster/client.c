@@ -97,6 +97,15 @@ static size_t on_write(char *data, size_t size, size_t n, void *userdata)
         return q->answer.failed ? 0 : n;
 }
 
+static int on_sending(void *userdata, char *address, char *own_address, int port, int own_port)
+{
+        struct client_request *q = userdata;
+
+        if (q->ask.sent)
+                *q->ask.sent = now_monotonic();
+        return CURL_PREREQFUNC_OK;
+}
+
 /* A stream is silent for hours: without this a server that lost its power would never be missed. */
 static int on_socket_made(void *userdata, curl_socket_t fd, curlsocktype purpose)
 {
@@ -187,6 +196,7 @@ static int configure(struct client_request *q, const char *url)
                 { CURLOPT_READDATA, q },
                 { CURLOPT_SEEKDATA, q },
                 { CURLOPT_WRITEDATA, q },
+                { CURLOPT_PREREQDATA, q },
         };
         CURLcode r = curl_set(q->easy, numbers, ARRAY_SIZE(numbers), pointers, ARRAY_SIZE(pointers));
 
@@ -200,6 +210,8 @@ static int configure(struct client_request *q, const char *url)
                 r = curl.easy_setopt(q->easy, CURLOPT_WRITEFUNCTION, on_write);
         if (r == CURLE_OK)
                 r = curl.easy_setopt(q->easy, CURLOPT_SOCKOPTFUNCTION, on_socket_made);
+        if (r == CURLE_OK)
+                r = curl.easy_setopt(q->easy, CURLOPT_PREREQFUNCTION, on_sending);
         return r == CURLE_OK ? 0 : -EIO;
 }
 

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cluster/offset.h"
 
-void clock_offset_add(struct clock_offset *o, int64_t theirs, uint64_t received, uint64_t delay, uint64_t at)
+void clock_offset_add(struct clock_offset *o, const struct clock_answer *a)
 {
-        if (theirs <= 0 || received > INT64_MAX || delay > received)
+        uint64_t kept;
+
+        if (a->came <= 0 || a->went < a->came || a->received > INT64_MAX || a->delay > a->received)
                 return;
-        o->samples[o->next].offset = theirs - (int64_t)(received - delay / 2);
-        o->samples[o->next].delay = delay;
-        o->samples[o->next].at = at;
+        kept = MIN((uint64_t)(a->went - a->came), a->delay); /* the clocks do not go at the same rate */
+        o->samples[o->next].offset = a->came + (a->went - a->came) / 2 - (int64_t)(a->received - a->delay / 2);
+        o->samples[o->next].delay = a->delay - kept;
+        o->samples[o->next].at = a->at;
         o->next = (o->next + 1) % OFFSET_SAMPLES;
         o->n = MIN(o->n + 1, (size_t)OFFSET_SAMPLES);
 }

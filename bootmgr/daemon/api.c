@@ -69,6 +69,11 @@ static void handle_node_status(struct api *api, struct http_request *r)
         nodes_handle_status(api->cluster, r);
 }
 
+static void handle_node_time(struct api *api, struct http_request *r)
+{
+        nodes_handle_time(api->cluster, r);
+}
+
 static void handle_bundle(struct api *api, struct http_request *r)
 {
         nodes_handle_bundle(api->cluster, r);
@@ -120,6 +125,7 @@ static const struct route routes[] = {
         { "/api/cluster/node/view", "GET", RIGHT_READ, handle_node_view },
         { "/api/cluster/node/vote", "POST", RIGHT_READ, handle_node_vote },
         { "/api/cluster/node/status", "POST", RIGHT_READ, handle_node_status },
+        { "/api/cluster/node/time", "GET", RIGHT_READ, handle_node_time },
         { BUNDLES_PATH, "GET", RIGHT_READ, handle_bundle },
         { "/api/cluster/renew", "POST", RIGHT_READ, handle_node, { "cluster", "renew" }, .view = view_printed },
         { "/api/events", "GET", RIGHT_READ, handle_events },

@@ -4,7 +4,10 @@
  *      CONNECTING ──a line──▶ LISTENING ──ended, or silent for SILENCE_MAX──▶ WAITING ──a while──▶ CONNECTING,
  *                                                                                                            to another
  *
- * It goes on so for ever. A node that is refused asks more rarely: only a person changes that. */
+ * It goes on so for ever. A node that is refused asks more rarely: only a person changes that.
+ *
+ * What is said goes one after the other, so that a node holds two connections at most. A line with an instant is held for a
+ * moment, until the clock is known well enough for it: when all nodes come back at once, none of them has quick answers. */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,6 +18,7 @@
 #define VIEW_PATH       "/api/cluster/node/view"
 #define VOTE_PATH       "/api/cluster/node/vote"
 #define STATUS_PATH     "/api/cluster/node/status"
+#define TIME_PATH       "/api/cluster/node/time"
 #define CONNECT_TIMEOUT (10 * USEC_PER_SEC)
 #define POST_TIMEOUT    (10 * USEC_PER_SEC)
 #define POST_DEADLINE   (30 * USEC_PER_SEC)
@@ -23,8 +27,13 @@
 #define AGAIN_MAX       (15 * USEC_PER_SEC)
 #define REFUSED_WAIT    (30 * USEC_PER_SEC)
 #define ANSWER_MAX      KIB(64)
+#define HOLD_MAX        (4 * USEC_PER_SEC) /* of an instant that is 15 s ahead, as a rule */
+#define HOLD_ANSWERS    5
+#define CLOCK_AGAIN     (400 * USEC_PER_MSEC)
 
-enum said { VOTE, STATUS, N_SAID };
+enum said { VOTE, STATUS, TIME, N_SAID };
+
+static const char *const paths[N_SAID] = { VOTE_PATH, STATUS_PATH, TIME_PATH };
 
 struct cluster_link {
         struct cluster *cluster;
@@ -33,10 +42,15 @@ struct cluster_link {
         struct client_request *stream, *said[N_SAID]; /* what waits for its answer */
         sd_event_source *timer;                       /* until it counts as silent, or until the next try */
         uint64_t wait;                                /* µs until the next try */
-        uint64_t asked[N_SAID];                       /* when the vote and the status were sent, monotonic µs */
+        uint64_t asked[N_SAID];                       /* when they were sent, monotonic µs */
+        char *status;                                 /* waits for the vote to be answered; owned */
         struct clock_offset offset;
-        bool lost;    /* that nobody is connected to was said */
-        bool refused; /* this node, as who it has shown itself */
+        char *held; /* a line with an instant; owned; NULL: none */
+        uint64_t held_since;
+        unsigned answers;       /* of the clock, since then */
+        sd_event_source *clock; /* until it is asked again, or nobody waits for it any more */
+        bool lost;              /* that nobody is connected to was said */
+        bool refused;           /* this node, as who it has shown itself */
 };
 
 static void connect_now(struct cluster_link *l);
@@ -62,6 +76,59 @@ static void set_timer(struct cluster_link *l, uint64_t usec)
 
 /* ---- what is heard ---- */
 
+static void ask_clock(struct cluster_link *l);
+
+static void let_go(struct cluster_link *l)
+{
+        l->clock = sd_event_source_disable_unref(l->clock);
+        if (l->held)
+                cluster_tell(l->cluster, TAKE_PTR(l->held));
+}
+
+static int on_clock(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct cluster_link *l = userdata;
+
+        l->clock = sd_event_source_disable_unref(l->clock);
+        if (l->held && now_monotonic() - l->held_since < HOLD_MAX)
+                ask_clock(l);
+        else
+                let_go(l);
+        return 0;
+}
+
+static void set_clock(struct cluster_link *l, uint64_t usec)
+{
+        l->clock = sd_event_source_disable_unref(l->clock);
+        if (sd_event_add_time_relative(l->cluster->manager->event, &l->clock, CLOCK_MONOTONIC, usec, USEC_PER_MSEC, on_clock,
+                                       l) < 0)
+                let_go(l);
+}
+
+/* Whether it orders something to be done at an instant that is still to come. */
+static bool has_instant(const struct cluster_link *l, const char *line)
+{
+        _cleanup_json_ json_t *o = json_loads(line, 0, NULL);
+        json_int_t order = json_integer_value(json_object_get(json_object_get(o, "you"), "order_usec")),
+                   all = json_integer_value(json_object_get(json_object_get(o, "operation"), "engines_at_usec")),
+                   left = MAX(order, all) - ((json_int_t)now_realtime() + clock_offset_get(&l->offset));
+
+        return left > (json_int_t)HOLD_MAX && left < (json_int_t)USEC_PER_DAY;
+}
+
+/* Takes it. */
+static void hear(struct cluster_link *l, char *told)
+{
+        free(l->held); /* it is old */
+        l->held = told;
+        l->held_since = now_monotonic();
+        l->answers = 0;
+        if (has_instant(l, told))
+                set_clock(l, 1 + now_monotonic() % CLOCK_AGAIN);
+        else
+                let_go(l);
+}
+
 static void on_line(const char *line, size_t size, void *userdata)
 {
         static const char data[] = "data: ";
@@ -76,7 +143,7 @@ static void on_line(const char *line, size_t size, void *userdata)
                 return;
         told = strndup(line + sizeof(data) - 1, size - (sizeof(data) - 1));
         if (told)
-                cluster_tell(l->cluster, told);
+                hear(l, told);
 }
 
 /* What a controller answers instead of a stream or a time: its error, by its kind. */
@@ -138,7 +205,7 @@ static int refresh_client(struct cluster_link *l, struct error *e)
         if (r < 0)
                 return r;
         client_free(l->client); /* and what it was asked with it: the step says it again */
-        l->stream = l->said[VOTE] = l->said[STATUS] = NULL;
+        l->stream = l->said[VOTE] = l->said[STATUS] = l->said[TIME] = NULL;
         l->client = client;
         free(l->list);
         l->list = buf_take(&list);
@@ -172,62 +239,101 @@ static void connect_now(struct cluster_link *l)
 
 /* ---- what is said ---- */
 
-/* A controller's answer has its clock. */
-static void on_sent(struct cluster_link *l, enum said what, int result, const char *body, size_t size)
+/* An answer has the controller's clock, twice; an older controller tells only when it went. false: there is none. */
+static bool note_clock(struct cluster_link *l, enum said what, int result, const char *body, size_t size)
 {
         _cleanup_json_ json_t *o = result >= 0 ? json_loadb(body, size, 0, NULL) : NULL;
-        json_int_t theirs = json_integer_value(json_object_get(o, "now_usec"));
+        json_int_t went = json_integer_value(json_object_get(o, "now_usec")),
+                   came = json_integer_value(json_object_get(o, "received_usec"));
         uint64_t now = now_monotonic();
 
         l->said[what] = NULL;
-        if (result < 0) {
-                cluster_step_later(l->cluster);
-                return;
-        }
-        clock_offset_add(&l->offset, theirs, now_realtime(), now - l->asked[what], now);
+        if (result < 0)
+                return false;
+        clock_offset_add(&l->offset,
+                         &(struct clock_answer){ came > 0 ? came : went, went, now_realtime(), now - l->asked[what], now });
         l->cluster->offset = clock_offset_get(&l->offset);
+        return true;
 }
 
-static void on_vote_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+static void post(struct cluster_link *l, enum said what, const char *body,
+                 void (*answered)(int result, const char *body, size_t size, const struct error *e, void *userdata))
 {
-        on_sent(userdata, VOTE, result, body, size);
-}
-
-static void on_status_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
-{
-        on_sent(userdata, STATUS, result, body, size);
-}
-
-static void post(struct cluster_link *l, enum said what, const json_t *body)
-{
-        _cleanup_free_ char *text = json_dumps(body, JSON_COMPACT);
-        const struct client_ask ask = { .path = what == VOTE ? VOTE_PATH : STATUS_PATH,
-                                        .body = text,
-                                        .timeout = POST_TIMEOUT,
-                                        .deadline = POST_DEADLINE,
+        const struct client_ask ask = { .path = paths[what],
+                                        .body = body,
+                                        .timeout = what == TIME ? HOLD_MAX : POST_TIMEOUT,
+                                        .deadline = what == TIME ? HOLD_MAX : POST_DEADLINE,
                                         .max = ANSWER_MAX,
                                         .endpoint = -1,
+                                        .sent = &l->asked[what],
                                         .judge = judge,
-                                        .answered = what == VOTE ? on_vote_sent : on_status_sent,
+                                        .answered = answered,
                                         .userdata = l };
         _cleanup_error_ struct error e = {};
 
         l->said[what] = client_cancel(l->said[what]); /* what it said is old */
-        l->asked[what] = now_monotonic();
-        if (!text || client_start(l->client, &ask, &l->said[what], &e) < 0)
+        if (client_start(l->client, &ask, &l->said[what], &e) < 0 && what != TIME)
                 cluster_step_later(l->cluster);
+}
+
+/* When it fails there is no better answer to wait for. */
+static void on_time_told(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        struct cluster_link *l = userdata;
+
+        if (!note_clock(l, TIME, result, body, size) || ++l->answers >= HOLD_ANSWERS ||
+            clock_offset_error(&l->offset) <= OFFSET_GOOD)
+                let_go(l);
+        else
+                set_clock(l, CLOCK_AGAIN / 4 + now_monotonic() % CLOCK_AGAIN);
+}
+
+static void ask_clock(struct cluster_link *l)
+{
+        post(l, TIME, NULL, on_time_told);
+        set_clock(l, HOLD_MAX - MIN(HOLD_MAX, now_monotonic() - l->held_since));
+}
+
+static void on_status_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        struct cluster_link *l = userdata;
+
+        if (!note_clock(l, STATUS, result, body, size))
+                cluster_step_later(l->cluster);
+}
+
+static void post_status(struct cluster_link *l)
+{
+        _cleanup_free_ char *status = TAKE_PTR(l->status);
+
+        if (status)
+                post(l, STATUS, status, on_status_sent);
+}
+
+static void on_vote_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
+{
+        struct cluster_link *l = userdata;
+
+        if (!note_clock(l, VOTE, result, body, size))
+                cluster_step_later(l->cluster);
+        post_status(l);
 }
 
 static void say(struct cluster *c, const json_t *answer)
 {
-        _cleanup_json_ json_t *vote = json_pack("{s:O, s:O}", "operation", json_object_get(answer, "operation"), "vote",
-                                                json_object_get(answer, "vote")),
-                              *status = json_pack("{s:O}", "status", json_object_get(answer, "status"));
+        const json_t *vote = json_object_get(answer, "vote"), *status = json_object_get(answer, "status");
+        _cleanup_json_ json_t *said = json_pack("{s:O, s:O}", "operation", json_object_get(answer, "operation"), "vote",
+                                                vote),
+                              *is = json_pack("{s:O}", "status", status);
+        _cleanup_free_ char *text = json_is_object(vote) ? json_dumps(said, JSON_COMPACT) : NULL;
+        struct cluster_link *l = c->link;
 
-        if (json_is_object(json_object_get(vote, "vote")))
-                post(c->link, VOTE, vote);
-        if (json_is_object(json_object_get(status, "status")))
-                post(c->link, STATUS, status);
+        free(l->status);
+        l->status = json_is_object(status) ? json_dumps(is, JSON_COMPACT) : NULL;
+        if (text)
+                post(l, VOTE, text, on_vote_sent);
+        if (!l->said[VOTE])
+                post_status(l);
 }
 
 /* ---- the beginning and the end ---- */
@@ -258,7 +364,10 @@ void link_done(struct cluster *c)
         if (!l)
                 return;
         l->timer = sd_event_source_disable_unref(l->timer);
+        l->clock = sd_event_source_disable_unref(l->clock);
         client_free(l->client);
+        free(l->status);
+        free(l->held);
         free(l->list);
         free(l);
 }

@@ -141,7 +141,9 @@ void nodes_handle_view(struct cluster *c, struct http_request *r)
 /* Our clock, when the request came and now: so a node can tell how far its own is off, however long the store took. */
 static void answer(struct http_request *r)
 {
-        http_answer_json(r, 200, json_pack("{s:I}", "now_usec", (json_int_t)now_realtime()));
+        http_answer_json(
+                r, 200,
+                json_pack("{s:I, s:I}", "received_usec", (json_int_t)r->received, "now_usec", (json_int_t)now_realtime()));
 }
 
 static void post_free(struct cluster *c, struct cluster_post *post)
@@ -210,6 +212,12 @@ void nodes_handle_vote(struct cluster *c, struct http_request *r)
 void nodes_handle_status(struct cluster *c, struct http_request *r)
 {
         handle_post(c, r, plan_status);
+}
+
+void nodes_handle_time(struct cluster *c, struct http_request *r)
+{
+        if (!refuse(c, r))
+                answer(r);
 }
 
 void nodes_forget(struct cluster *c, struct http_request *r)

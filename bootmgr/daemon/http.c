@@ -240,7 +240,9 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *connection, 
         r = calloc(1, sizeof(*r));
         if (!r)
                 return MHD_NO;
-        *r = (struct http_request){ .http = h, .connection = connection, .peer = info->socket_context };
+        *r = (struct http_request){
+                .http = h, .connection = connection, .peer = info->socket_context, .received = now_realtime()
+        };
         *ret = r;
         if (check_headers(r, url, method, &e) < 0) {
                 http_answer_error(r, &e);

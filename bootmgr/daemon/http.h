@@ -52,6 +52,7 @@ struct http_request {
         const struct route *route;
         char *argument; /* the variable last part of the path; owned; NULL: none */
         struct identity who;
+        uint64_t received; /* realtime µs, when its headers were there */
         struct buf body;
         struct MHD_Response *answer; /* owned, until it is queued */
         unsigned status;

@@ -210,30 +210,53 @@ START_TEST(a_line_that_is_cut_is_refused)
 }
 END_TEST
 
+/* Answered at once. */
+static void hear(struct clock_offset *o, int64_t theirs, uint64_t received, uint64_t delay, uint64_t at)
+{
+        clock_offset_add(o, &(struct clock_answer){ theirs, theirs, received, delay, at });
+}
+
 START_TEST(the_quickest_answer_counts)
 {
         struct clock_offset o = {};
 
         ck_assert_int_eq(clock_offset_get(&o), 0);
         ck_assert_uint_eq(clock_offset_error(&o), UINT64_MAX);
-        clock_offset_add(&o, 2000000, 1000400, 800, 1); /* read at 1000000 of ours */
+        hear(&o, 2000000, 1000400, 800, 1); /* read at 1000000 of ours */
         ck_assert_int_eq(clock_offset_get(&o), 1000000);
         ck_assert_uint_eq(clock_offset_error(&o), 401);
-        clock_offset_add(&o, 2300000, 1500000, 500000, 1);
+        hear(&o, 2300000, 1500000, 500000, 1);
         ck_assert_int_eq(clock_offset_get(&o), 1000000);
-        clock_offset_add(&o, 1500, 2000, 100, 1);
+        hear(&o, 1500, 2000, 100, 1);
         ck_assert_int_eq(clock_offset_get(&o), 1500 - 1950);
-        clock_offset_add(&o, 0, 2000, 10, 1);
-        clock_offset_add(&o, -5, 2000, 10, 1);
-        clock_offset_add(&o, 5, 2000, 3000, 1);
+        hear(&o, 0, 2000, 10, 1);
+        hear(&o, -5, 2000, 10, 1);
+        hear(&o, 5, 2000, 3000, 1);
         ck_assert_int_eq(clock_offset_get(&o), -450);
         for (int i = 0; i < OFFSET_SAMPLES; i++) /* what is old counts no longer: clocks drift */
-                clock_offset_add(&o, 5000, 1000, 400, 1);
+                hear(&o, 5000, 1000, 400, 1);
         ck_assert_int_eq(clock_offset_get(&o), 4200);
-        clock_offset_add(&o, 9000, 1000, 900, OFFSET_AGE + 1); /* they have drifted apart by no more than its delay … */
+        hear(&o, 9000, 1000, 900, OFFSET_AGE + 1); /* they have drifted apart by no more than its delay … */
         ck_assert_int_eq(clock_offset_get(&o), 4200);
-        clock_offset_add(&o, 9000, 1000, 900, OFFSET_AGE + 2); /* … by how much now nobody knows */
+        hear(&o, 9000, 1000, 900, OFFSET_AGE + 2); /* … by how much now nobody knows */
         ck_assert_int_eq(clock_offset_get(&o), 8450);
+}
+END_TEST
+
+/* A controller that has kept the question for a second, while the store was busy: the answer is as good as a quick one. */
+START_TEST(what_an_answer_was_kept_for_is_no_delay)
+{
+        struct clock_offset o = {};
+
+        clock_offset_add(&o, &(struct clock_answer){ 5000100, 6000100, 2000200, 1000200, 1 });
+        ck_assert_int_eq(clock_offset_get(&o), 4000000);
+        ck_assert_uint_eq(clock_offset_error(&o), 101);
+        /* What cannot be: it went before it came. And a clock that goes faster than ours. */
+        clock_offset_add(&o, &(struct clock_answer){ 5000100, 5000099, 2000200, 10, 1 });
+        ck_assert_int_eq(clock_offset_get(&o), 4000000);
+        clock_offset_add(&o, &(struct clock_answer){ 1000, 1021, 2020, 20, 1 });
+        ck_assert_int_eq(clock_offset_get(&o), 1010 - 2010);
+        ck_assert_uint_eq(clock_offset_error(&o), 1);
 }
 END_TEST
 
@@ -334,6 +357,7 @@ int main(void)
         tcase_add_loop_test(t, what_cannot_be_read_is_refused, 0, ARRAY_SIZE(bad));
         tcase_add_test(t, a_line_that_is_cut_is_refused);
         tcase_add_test(t, the_quickest_answer_counts);
+        tcase_add_test(t, what_an_answer_was_kept_for_is_no_delay);
         tcase_add_test(t, the_rows_of_an_operation);
         tcase_add_test(t, the_rows_of_one_that_is_committed);
         tcase_add_test(t, the_rows_of_one_that_was_aborted);
