@@ -100,16 +100,41 @@ static const struct http_peer *most_unknown(const struct http_peers *p)
         return peer;
 }
 
-/* The oldest of an address. false: there is none. */
-static bool evict(struct http_peers *p, const struct http_peer *peer)
+static bool is_young(const struct http_connection *c, uint64_t now)
+{
+        return c->deadline > now + (PEER_PATIENCE_SEC - PEER_YOUNG_SEC) * USEC_PER_SEC;
+}
+
+/* The oldest of an address. false: there is none that may go. */
+static bool evict(struct http_peers *p, const struct http_peer *peer, uint64_t now, bool young_too)
 {
         for (struct http_connection *c = p->unknown.oldest; peer && c; c = c->newer)
                 if (c->peer == peer && !c->ended) {
+                        if (!young_too && is_young(c, now))
+                                return false;
                         end(c);
                         p->evicted++;
                         return true;
                 }
         return false;
+}
+
+/* Before one more of `peer` is there. false: there is no room for it. */
+static bool make_room(struct http_peers *p, const struct http_peer *peer, uint64_t now)
+{
+        unsigned wanted = MIN(p->max, (unsigned)PEER_UNKNOWN_MAX), most = MIN(p->max, (unsigned)PEER_CROWD_MAX);
+        unsigned strangers = p->n - p->n_known;
+        bool room = true;
+
+        if (n_unknown(peer) >= most / 2)
+                room = evict(p, peer, now, true);
+        else if (n_unknown(peer) >= wanted / 2)
+                evict(p, peer, now, false);
+        if (p->n >= p->max || strangers >= most)
+                return evict(p, most_unknown(p), now, true) && room;
+        if (strangers >= wanted)
+                evict(p, most_unknown(p), now, false);
+        return room;
 }
 
 static void append(struct http_connections *list, struct http_connection *c)
@@ -130,14 +155,10 @@ struct http_connection *http_peers_add(struct http_peers *p, int fd, const struc
 {
         struct http_peer *peer = find_peer(p, address, now);
         struct http_connection *c = peer ? calloc(1, sizeof(*c)) : NULL;
-        unsigned unknown_max = MIN(p->max, (unsigned)PEER_UNKNOWN_MAX);
-        bool full;
-
         if (!c)
                 return NULL;
         *c = (struct http_connection){ .peer = peer, .fd = fd, .deadline = now + PEER_PATIENCE_SEC * USEC_PER_SEC };
-        full = p->n >= p->max || p->n - p->n_known >= unknown_max;
-        if ((n_unknown(peer) >= unknown_max / 2 && !evict(p, peer)) || (full && !evict(p, most_unknown(p)))) {
+        if (!make_room(p, peer, now)) {
                 end(c);
                 p->refused++;
         }

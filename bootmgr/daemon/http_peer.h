@@ -4,7 +4,9 @@
  *
  * A new connection is not kept out by old ones that say nothing: where there are too many, the oldest of those whose
  * owner is unknown is ended, of the address that has most of them. What is known is never ended for a new one: thousands of
- * nodes hold one each, while only some hundred may be unknown, which is what a stranger can make us keep in memory.
+ * nodes hold one each, while only some hundred may be unknown, which is what a stranger can make us keep in memory. Those
+ * that have just come have a moment, and more room, to say who they are: when all nodes come back at once, ending the oldest
+ * would end those that are about to be known.
  *
  * Ending is shutdown(2): who owns the descriptor sees that and closes it. */
 #pragma once
@@ -13,11 +15,13 @@
 
 #include "base/util.h"
 
-#define PEER_UNKNOWN_MAX  512 /* connections whose owner is not known yet, whatever there is room for */
-#define PEER_PATIENCE_SEC 15  /* to shake hands, ask, and be known */
-#define PEER_BODY_SEC     30  /* to send the body of a request, once known */
-#define PEER_RATE         20  /* requests a second of an address that is not known … */
-#define PEER_BURST        60  /* … and so many at once */
+#define PEER_UNKNOWN_MAX  512  /* connections whose owner is not known yet, whatever there is room for */
+#define PEER_CROWD_MAX    2048 /* … of these at most, while they are young */
+#define PEER_YOUNG_SEC    3
+#define PEER_PATIENCE_SEC 15 /* to shake hands, ask, and be known */
+#define PEER_BODY_SEC     30 /* to send the body of a request, once known */
+#define PEER_RATE         20 /* requests a second of an address that is not known … */
+#define PEER_BURST        60 /* … and so many at once */
 
 struct http_peer; /* an address */
 

@@ -107,39 +107,75 @@ START_TEST(an_address_has_half_while_it_is_unknown)
 }
 END_TEST
 
-/* Thousands of nodes hold connections; strangers have as few as before, and each address of its own half of them at most. */
+static struct http_connection *come(struct http_peers *p, unsigned network, unsigned host, uint64_t now)
+{
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(network << 24 | host) };
+        struct http_connection *c = http_peers_add(p, -1, (struct sockaddr *)&address, now);
+
+        ck_assert_ptr_nonnull(c);
+        return c;
+}
+
+/* Thousands of nodes hold connections; strangers have little room, but a moment in which they may be many. */
 START_TEST(room_for_nodes_is_no_room_for_strangers)
 {
-        static struct client known[100], strangers[PEER_UNKNOWN_MAX + 1];
+        static struct http_connection *known[3000], *strangers[PEER_CROWD_MAX + 3];
+        const uint64_t later = START + PEER_YOUNG_SEC * USEC_PER_SEC;
         struct http_peers p = { .max = 20000 };
-        char address[32];
-        size_t n = 0;
+        unsigned n = 0;
 
-        for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-                snprintf(address, sizeof(address), "198.51.%zu.1", i);
-                known[i] = arrive(&p, address, START);
-                http_peers_know(&p, known[i].connection);
+        for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
+                known[i] = come(&p, 10, i, START);
+                http_peers_know(&p, known[i]);
         }
-        for (size_t i = 0; i < ARRAY_SIZE(strangers); i++) {
-                snprintf(address, sizeof(address), "203.0.%zu.%zu", i / 250, i % 250);
-                strangers[i] = arrive(&p, address, START);
-                n += is_ended(&strangers[i]);
-        }
-        ck_assert_uint_eq(n + p.refused, 0); /* the newest are not kept out … */
-        ck_assert(is_ended(&strangers[0]) && !is_ended(&strangers[1]));
-        ck_assert_uint_eq(p.evicted, 1); /* … but the oldest goes */
-        ck_assert_uint_eq(p.n_addresses, ARRAY_SIZE(known) + ARRAY_SIZE(strangers));
-        http_peers_know(&p, strangers[1].connection);
+        while (n < PEER_CROWD_MAX)
+                strangers[n] = come(&p, 11, n, START), n++;
+        ck_assert_uint_eq(p.evicted + p.refused, 0); /* they all may be nodes that come back */
+        strangers[n++] = come(&p, 11, 5001, START);
+        ck_assert(p.evicted == 1 && strangers[0]->ended && !strangers[n - 1]->ended);
+        strangers[n++] = come(&p, 11, 5002, later); /* the crowd has had its moment */
+        strangers[n++] = come(&p, 11, 5003, later);
+        ck_assert(p.evicted == 3 && strangers[1]->ended && strangers[2]->ended && !strangers[3]->ended && p.refused == 0);
+        http_peers_know(&p, strangers[3]);
         http_peers_sweep(&p, START + PEER_PATIENCE_SEC * USEC_PER_SEC);
-        ck_assert(!is_ended(&strangers[1]) && is_ended(&strangers[2]) && !is_ended(&known[0]));
-        ck_assert_uint_eq(p.late, PEER_UNKNOWN_MAX - 1);
-        for (size_t i = 0; i < ARRAY_SIZE(strangers); i++)
-                leave(&p, &strangers[i]);
-        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-                leave(&p, &known[i]);
+        ck_assert(!strangers[3]->ended && strangers[4]->ended && !strangers[n - 1]->ended && !known[0]->ended);
+        for (unsigned i = 0; i < n; i++)
+                http_peers_remove(&p, strangers[i]);
+        for (n = 0; n < PEER_UNKNOWN_MAX; n++)
+                strangers[n] = come(&p, 11, n, later);
+        ck_assert_uint_eq(p.evicted, 3);
+        strangers[n++] = come(&p, 11, 5004, later);
+        ck_assert_uint_eq(p.evicted, 3);
+        strangers[n++] = come(&p, 11, 5005, later + PEER_YOUNG_SEC * USEC_PER_SEC);
+        ck_assert(p.evicted == 4 && strangers[0]->ended); /* who says nothing is ended for a new one … */
+        ck_assert(!known[0]->ended && p.n_known == ARRAY_SIZE(known));
+        for (unsigned i = 0; i < n; i++)
+                http_peers_remove(&p, strangers[i]);
+        for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+                http_peers_remove(&p, known[i]);
         ck_assert_uint_eq(p.n + p.n_known + p.n_connected, 0);
         http_peers_done(&p);
         ck_assert_uint_eq(p.n_addresses, 0);
+}
+END_TEST
+
+/* One address, which may be a whole site, has half of it. */
+START_TEST(an_address_has_half_of_the_crowd)
+{
+        static struct http_connection *c[PEER_CROWD_MAX / 2 + 2];
+        struct http_peers p = { .max = 20000 };
+        unsigned n = 0;
+
+        while (n < PEER_CROWD_MAX / 2)
+                c[n++] = come(&p, 10, 1, START);
+        ck_assert_uint_eq(p.evicted + p.refused, 0);
+        c[n++] = come(&p, 10, 1, START);
+        ck_assert(p.evicted == 1 && c[0]->ended);
+        c[n++] = come(&p, 10, 2, START);
+        ck_assert_uint_eq(p.evicted, 1);
+        for (unsigned i = 0; i < n; i++)
+                http_peers_remove(&p, c[i]);
+        http_peers_done(&p);
 }
 END_TEST
 
@@ -257,6 +293,7 @@ int main(void)
         tcase_add_test(t, the_oldest_unknown_of_the_largest_address_goes);
         tcase_add_test(t, an_address_has_half_while_it_is_unknown);
         tcase_add_test(t, room_for_nodes_is_no_room_for_strangers);
+        tcase_add_test(t, an_address_has_half_of_the_crowd);
         tcase_add_test(t, full_of_known_ones_nobody_is_ended_for_a_new_one);
         tcase_add_test(t, who_does_not_say_who_it_is_is_late);
         tcase_add_test(t, coming_back_gives_no_new_share);
