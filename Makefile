@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps next check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install bench-chunking bench-link
+.PHONY: all help deps next check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install bench-chunking bench-link bench-cluster
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -201,6 +201,15 @@ bench-chunking: $(BUILD)/bench/chunks
 ## bench-link: how full a slow and a lossy link is kept (root; network namespaces)
 bench-link: all
 	$(Q)tests/bench/link
+
+SIMULATOR_SRC := $(wildcard tests/cluster/*.c)
+$(BUILD)/tests/cluster/simulator: $(call obj,$(SIMULATOR_SRC)) $(BUILD)/libbootmgr.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) -lssl -lm -lacl -lpthread
+
+## bench-cluster: what 100, 1,000 and 5,000 simulated engines cost a real controller, and how well they switch together; ENGINES=N
+bench-cluster: all $(BUILD)/tests/cluster/simulator
+	$(Q)BUILD=$(BUILD) tests/bench/cluster $(if $(ENGINES),--engines $(ENGINES)) $(if $(SEED),--seed $(SEED))
 
 ## install: into DESTDIR, PREFIX
 install: all
