@@ -131,6 +131,7 @@ coverage:
 
 # Parts of the daemon that can be tested apart from it: they are not in the library.
 $(BUILD)/fuzz-api: $(BUILD)/obj/bootmgr/daemon/api_body.o
+$(BUILD)/tests/test-batch: $(BUILD)/obj/bootmgr/daemon/cluster_batch.o
 $(BUILD)/tests/test-api: $(patsubst %,$(BUILD)/obj/bootmgr/daemon/%.o,api_body http_peer)
 
 # Built by tests/fuzz/run: clang's flags instead of gcc's, in a directory of its own.
