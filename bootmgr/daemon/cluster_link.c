@@ -27,7 +27,9 @@
 #define AGAIN_MAX       (15 * USEC_PER_SEC)
 #define REFUSED_WAIT    (30 * USEC_PER_SEC)
 #define ANSWER_MAX      KIB(64)
-#define HOLD_MAX        (4 * USEC_PER_SEC) /* of an instant that is 15 s ahead, as a rule */
+#define HOLD_MAX        (4 * USEC_PER_SEC)
+#define HOLD_OF         4 /* and no more than this part of what is left: services have to be stopped in it, too */
+#define HOLD_MIN        (500 * USEC_PER_MSEC)
 #define HOLD_ANSWERS    5
 #define CLOCK_AGAIN     (400 * USEC_PER_MSEC)
 
@@ -46,7 +48,7 @@ struct cluster_link {
         char *status;                                 /* waits for the vote to be answered; owned */
         struct clock_offset offset;
         char *held; /* a line with an instant; owned; NULL: none */
-        uint64_t held_since;
+        uint64_t held_until;
         unsigned answers;       /* of the clock, since then */
         sd_event_source *clock; /* until it is asked again, or nobody waits for it any more */
         bool lost;              /* that nobody is connected to was said */
@@ -90,7 +92,7 @@ static int on_clock(sd_event_source *source, uint64_t usec, void *userdata)
         struct cluster_link *l = userdata;
 
         l->clock = sd_event_source_disable_unref(l->clock);
-        if (l->held && now_monotonic() - l->held_since < HOLD_MAX)
+        if (l->held && now_monotonic() < l->held_until)
                 ask_clock(l);
         else
                 let_go(l);
@@ -105,25 +107,29 @@ static void set_clock(struct cluster_link *l, uint64_t usec)
                 let_go(l);
 }
 
-/* Whether it orders something to be done at an instant that is still to come. */
-static bool has_instant(const struct cluster_link *l, const char *line)
+/* µs for which it may be held: it orders something to be done at an instant that is still to come. 0: it does not. */
+static uint64_t time_to_ask(const struct cluster_link *l, const char *line)
 {
         _cleanup_json_ json_t *o = json_loads(line, 0, NULL);
         json_int_t order = json_integer_value(json_object_get(json_object_get(o, "you"), "order_usec")),
                    all = json_integer_value(json_object_get(json_object_get(o, "operation"), "engines_at_usec")),
                    left = MAX(order, all) - ((json_int_t)now_realtime() + clock_offset_get(&l->offset));
 
-        return left > (json_int_t)HOLD_MAX && left < (json_int_t)USEC_PER_DAY;
+        if (left < (json_int_t)(HOLD_OF * HOLD_MIN) || left > (json_int_t)USEC_PER_DAY)
+                return 0;
+        return MIN((uint64_t)left / HOLD_OF, HOLD_MAX);
 }
 
 /* Takes it. */
 static void hear(struct cluster_link *l, char *told)
 {
+        uint64_t hold = time_to_ask(l, told);
+
         free(l->held); /* it is old */
         l->held = told;
-        l->held_since = now_monotonic();
+        l->held_until = now_monotonic() + hold;
         l->answers = 0;
-        if (has_instant(l, told))
+        if (hold > 0)
                 set_clock(l, 1 + now_monotonic() % CLOCK_AGAIN);
         else
                 let_go(l);
@@ -291,7 +297,7 @@ static void on_time_told(int result, const char *body, size_t size, const struct
 static void ask_clock(struct cluster_link *l)
 {
         post(l, TIME, NULL, on_time_told);
-        set_clock(l, HOLD_MAX - MIN(HOLD_MAX, now_monotonic() - l->held_since));
+        set_clock(l, l->held_until - MIN(l->held_until, now_monotonic()));
 }
 
 static void on_status_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)

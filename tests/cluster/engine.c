@@ -13,6 +13,8 @@
 #define AGAIN_MAX     (15 * USEC_PER_SEC)
 #define STEP_AGAIN    (500 * USEC_PER_MSEC)
 #define HOLD_MAX      (4 * USEC_PER_SEC)
+#define HOLD_OF       4
+#define HOLD_MIN      (500 * USEC_PER_MSEC)
 #define HOLD_ANSWERS  5
 #define CLOCK_AGAIN   (400 * USEC_PER_MSEC)
 #define SPIKES_OF_100 2
@@ -452,7 +454,7 @@ static void ask_clock(struct engine *e, char *number)
 {
         if (!e->held || strtoul(number, NULL, 10) != e->holds)
                 return;
-        if (now_monotonic() - e->held_since >= HOLD_MAX)
+        if (now_monotonic() >= e->held_until)
                 let_go(e);
         else
                 say(e, SAID_TIME, NULL);
@@ -463,28 +465,31 @@ static void ask_clock_later(struct engine *e, uint64_t wait)
         later(e, wait, ask_clock, xasprintf("%u", e->holds));
 }
 
-static bool has_instant(const struct engine *e, const char *line)
+static uint64_t time_to_ask(const struct engine *e, const char *line)
 {
         _cleanup_json_ json_t *o = json_loads(line, 0, NULL);
         json_int_t order = json_integer_value(json_object_get(json_object_get(o, "you"), "order_usec")),
-                   all = json_integer_value(json_object_get(json_object_get(o, "operation"), "engines_at_usec"));
+                   all = json_integer_value(json_object_get(json_object_get(o, "operation"), "engines_at_usec")),
+                   left = MAX(order, all) - ((json_int_t)own_realtime(e) + clock_offset_get(&e->offset));
 
-        return MAX(order, all) - ((json_int_t)own_realtime(e) + clock_offset_get(&e->offset)) > (json_int_t)HOLD_MAX;
+        return left < (json_int_t)(HOLD_OF * HOLD_MIN) ? 0 : MIN((uint64_t)left / HOLD_OF, HOLD_MAX);
 }
 
 static void on_told(struct engine *e, char *text)
 {
+        uint64_t hold = time_to_ask(e, text);
+
         free(e->held);
         e->held = strdup(text);
-        e->held_since = now_monotonic();
+        e->held_until = now_monotonic() + hold;
         e->answers = 0;
         e->holds++;
-        if (!e->held || !has_instant(e, text)) {
+        if (!e->held || hold == 0) {
                 let_go(e);
                 return;
         }
         ask_clock_later(e, simulation_random(e, CLOCK_AGAIN));
-        ask_clock_later(e, HOLD_MAX);
+        ask_clock_later(e, hold + USEC_PER_MSEC);
 }
 
 static void on_line(struct wire *w, const char *line)

@@ -47,7 +47,7 @@ struct engine {
 
         /* its switch */
         char *held; /* a line with an instant, while the clock is asked; owned */
-        uint64_t held_since;
+        uint64_t held_until;
         unsigned answers, holds; /* of the clock, since then; one more with each line that is held */
         bool leaving;
         int target;
