@@ -27,9 +27,10 @@ SLIMMED = (
     'usr/lib/x86_64-linux-gnu/gconv', 'usr/share/zoneinfo', 'usr/lib/udev/hwdb.d', 'usr/lib/udev/hwdb.bin', 'usr/share/pixmaps',
     'var/cache/*', 'var/lib/apt/*', 'var/log/*', 'etc/resolv.conf', 'etc/apt/sources.list.d/*', 'etc/cron.daily', 'etc/machine-id',
 )
-DRIVERS = ('net/ethernet', 'net/wireless', 'net/usb', 'net/can', 'net/phy', 'net/wan', 'infiniband', 'gpu', 'scsi', 'nvme', 'hv', 'xen',
+DRIVERS = ('net/ethernet', 'net/wireless', 'net/usb', 'net/can', 'net/phy', 'net/wan', 'infiniband', 'gpu', 'nvme', 'hv', 'xen',
            'media', 'message', 'target', 'iio', 'staging', 'hwmon', 'platform', 'comedi', 'mtd', 'isdn', 'mmc', 'bluetooth',
            'video', 'usb/gadget', 'usb/serial', 'usb/misc', 'input/touchscreen', 'input/joystick')
+SCSI = ('scsi_common.ko', 'scsi_mod.ko', 'sd_mod.ko')           # what a USB stick needs
 FILESYSTEMS = ('btrfs', 'xfs', 'ceph', 'cifs', 'smb', 'nfs', 'nfsd', 'ocfs2', 'gfs2', 'f2fs', 'jfs', 'dlm', 'afs', 'ntfs3', 'orangefs',
                'coda', 'udf', 'lockd', 'nfs_common', 'ksmbd', 'reiserfs', 'ubifs', 'jffs2', 'nilfs2', 'ecryptfs', 'hfs', 'hfsplus', 'ntfs',
                'ufs', 'affs')
@@ -77,6 +78,9 @@ def _slim(root):
         for kind, names in (('', ('sound',)), ('drivers', DRIVERS), ('fs', FILESYSTEMS), ('net', NETWORKS)):
             for name in names:
                 _remove(os.path.join(modules, 'kernel', kind, name))
+        for path in glob.glob(os.path.join(modules, 'kernel/drivers/scsi/*')):
+            if os.path.basename(path) not in SCSI:
+                _remove(path)
         host.chroot(root, 'depmod', os.path.basename(modules))
 
 
