@@ -291,7 +291,8 @@ bool boot_file_id(const char *path, uint8_t id[static BOOT_FILE_ID_SIZE])
 int entry_format(const struct entry_spec *spec, char **ret, struct error *e)
 {
         _cleanup_buf_ struct buf b = {};
-        char kernel[BOOT_FILE_PATH_SIZE], initrd[BOOT_FILE_PATH_SIZE];
+        char kernel[BOOT_FILE_PATH_SIZE], initrd[BOOT_FILE_PATH_SIZE], verity[VERITY_TEXT_SIZE] = "";
+        bool verified = spec->verity && verity_is_set(spec->verity);
         char *text;
 
         boot_file_path(spec->kernel, kernel);
@@ -302,10 +303,12 @@ int entry_format(const struct entry_spec *spec, char **ret, struct error *e)
                 boot_file_path(spec->initrd, initrd);
                 buf_printf(&b, "initrd /%s\n", initrd);
         }
-        buf_printf(&b, "options root=PARTUUID=%s %s gpt panic=10 bootmgr.slot=%c bootmgr.generation=%" PRIu64 "%s%s%s\n",
+        if (verified)
+                verity_format(spec->verity, verity);
+        buf_printf(&b, "options root=PARTUUID=%s %s gpt panic=10 bootmgr.slot=%c bootmgr.generation=%" PRIu64 "%s%s%s%s%s\n",
                    spec->root_partuuid, spec->writable_root ? "rw" : "ro", slot_name(spec->slot), spec->generation,
-                   spec->rollback ? " " ROLLBACK_WORD : "", spec->extra_cmdline && *spec->extra_cmdline ? " " : "",
-                   spec->extra_cmdline ?: "");
+                   verified ? " " VERITY_KEY "=" : "", verity, spec->rollback ? " " ROLLBACK_WORD : "",
+                   spec->extra_cmdline && *spec->extra_cmdline ? " " : "", spec->extra_cmdline ?: "");
         if (!b.failed && b.size > ENTRY_SIZE_MAX) {
                 size_t size = b.size;
 

@@ -71,8 +71,9 @@ struct entry_spec {
         const char *root_partuuid;
         const uint8_t *kernel, *initrd; /* BOOT_FILE_ID_SIZE; initrd NULL: none */
         bool writable_root;
-        const char *extra_cmdline; /* config's KernelCommandLine */
-        bool rollback;             /* the menu's "previous version": starting it is a rollback */
+        const struct verity *verity; /* NULL or without a tree: the partition itself is the root */
+        const char *extra_cmdline;   /* config's KernelCommandLine */
+        bool rollback;               /* the menu's "previous version": starting it is a rollback */
 };
 
 /* On the command line of a boot that is more than a boot (operation/boot.h). */

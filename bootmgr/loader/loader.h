@@ -22,6 +22,7 @@ struct loader_entry {
         /* What it says of its system, for a record that was lost; zeros and "" where it says nothing. */
         uint8_t kernel[BOOT_FILE_ID_SIZE], initrd[BOOT_FILE_ID_SIZE];
         char version[SLOT_VERSION_SIZE];
+        struct verity verity;
 };
 
 struct loader; /* an opened loader */

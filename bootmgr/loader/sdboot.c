@@ -73,6 +73,8 @@ static struct loader_entry to_loader_entry(const struct entry *entry)
         if (!boot_file_id(entry->initrds ? entry->initrds[0] : NULL, ours.initrd))
                 memset(ours.initrd, 0, sizeof(ours.initrd));
         title_version(entry, ours.version);
+        if (entry->options)
+                verity_from_cmdline(entry->options, &ours.verity);
         return ours;
 }
 

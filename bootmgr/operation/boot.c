@@ -235,6 +235,7 @@ static void rebuild_slot(const struct boot_input *in, const struct loader_entry 
         memcpy(slot->version, entry->version, sizeof(slot->version));
         memcpy(slot->kernel, entry->kernel, sizeof(slot->kernel));
         memcpy(slot->initrd, entry->initrd, sizeof(slot->initrd));
+        slot->verity = entry->verity;
         if (left >= 0) {
                 slot->state = SLOT_TRIAL;
                 slot->tries = (uint8_t)MIN(MAX(left + done, 1), SLOT_MAX_TRIES);

@@ -17,6 +17,7 @@ struct entry_spec boot_entry_spec(const struct disk *disk, const struct slot_set
                 .kernel = s->kernel,
                 .initrd = is_all_zero(s->initrd, sizeof(s->initrd)) ? NULL : s->initrd,
                 .writable_root = writable_root,
+                .verity = &s->verity,
                 .extra_cmdline = extra_cmdline,
         };
 }

@@ -25,6 +25,7 @@ static const struct {
         [REASON_TRIGGER] = { "trigger", "rollback.target was started" },
         [REASON_OPERATOR] = { "operator", "marked by an operator" },
         [REASON_BOOT_FILES] = { "boot-files", "its kernel or initrd on the ESP is missing or damaged" },
+        [REASON_CORRUPT] = { "corrupt", "its root is not what was installed: dm-verity found a damaged block" },
         [REASON_NOT_STARTED] = { "not-started", "it was confirmed, but could not be started any more" },
 };
 

@@ -30,6 +30,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "slot/verity.h"
 
 #define SLOT_MAX             8
 #define SLOT_NONE            (-1)
@@ -66,6 +67,7 @@ enum slot_reason {
         REASON_OPERATOR,        /* slot mark-bad */
         REASON_BOOT_FILES,      /* its kernel or initrd on the ESP is missing or damaged */
         REASON_NOT_STARTED,     /* confirmed, but neither the bootloader nor the firmware could start it */
+        REASON_CORRUPT,         /* its root is not what was installed any more: dm-verity found it out */
         _REASON_MAX,
 };
 
@@ -97,6 +99,7 @@ struct slot {
         uint8_t snapshot[DIGEST_SIZE]; /* of its sealed configuration; zeros: none */
         uint8_t kernel[BOOT_FILE_ID_SIZE];
         uint8_t initrd[BOOT_FILE_ID_SIZE];
+        struct verity verity;  /* of its root; on the command line of its entries */
         uint8_t last_boot[16]; /* boot id whose attempt was counted last */
         uint64_t generation;   /* of its newest entry; 0: it has none */
         enum slot_state state;

@@ -60,7 +60,14 @@ static const uint8_t magic[8] = { 'B', 'O', 'O', 'T', 'M', 'G', 'R', 'S' };
 #define SLOT_SIZE          208
 #define PAYLOAD_SIZE       (P_SLOTS + SLOT_MAX * SLOT_SIZE)
 
-_Static_assert(HEADER_SIZE + PAYLOAD_SIZE <= STATE_COPY_SIZE, "the record fits its copy");
+/* a root with a hash tree, behind the payload that every program knows: the table is there once one slot has such a root */
+#define V_ROOT_HASH  0
+#define V_BLOCKS     32
+#define V_DIGEST     40 /* first half of that of the manifest: a program that does not know the table leaves it as it was */
+#define V_SIZE       64
+#define VERITY_TABLE (SLOT_MAX * V_SIZE)
+
+_Static_assert(HEADER_SIZE + PAYLOAD_SIZE + VERITY_TABLE <= STATE_COPY_SIZE, "the record fits its copy");
 
 static uint8_t encode_slot_number(int slot)
 {
@@ -103,6 +110,42 @@ static void decode_slot(const uint8_t *p, struct slot *s)
         s->reason = (enum slot_reason)p[S_REASON];
         s->tries = p[S_TRIES];
         s->attempts = p[S_ATTEMPTS];
+}
+
+static bool has_verity(const struct slot_set *set)
+{
+        bool any = false;
+
+        for (int i = 0; i < SLOT_MAX; i++)
+                any = any || verity_is_set(&set->slots[i].verity);
+        return any;
+}
+
+/* What is there of a slot without a tree is of another digest: nobody takes it for this slot's. */
+static void encode_verity(const struct slot_set *set, uint8_t *p)
+{
+        for (int i = 0; i < SLOT_MAX; i++, p += V_SIZE) {
+                const struct slot *s = &set->slots[i];
+
+                if (!verity_is_set(&s->verity))
+                        continue;
+                memcpy(p + V_ROOT_HASH, s->verity.root_hash, VERITY_HASH_SIZE);
+                put_le64(p + V_BLOCKS, s->verity.blocks);
+                memcpy(p + V_DIGEST, s->digest, DIGEST_SIZE / 2);
+        }
+}
+
+static void decode_verity(const uint8_t *p, struct slot_set *set)
+{
+        for (int i = 0; i < SLOT_MAX; i++, p += V_SIZE) {
+                struct slot *s = &set->slots[i];
+
+                if (get_le64(p + V_BLOCKS) > VERITY_MAX || memcmp(p + V_DIGEST, s->digest, DIGEST_SIZE / 2) != 0)
+                        continue;
+                s->verity.blocks = get_le64(p + V_BLOCKS);
+                if (verity_is_set(&s->verity))
+                        memcpy(s->verity.root_hash, p + V_ROOT_HASH, VERITY_HASH_SIZE);
+        }
 }
 
 static void encode_set(const struct slot_set *set, uint8_t *p)
@@ -163,16 +206,21 @@ static uint32_t copy_crc(const uint8_t *copy, size_t length)
 
 void state_encode(const struct state *state, uint8_t *copy)
 {
-        size_t length = PAYLOAD_SIZE + MIN(state->n_extra, (size_t)(STATE_COPY_SIZE - HEADER_SIZE - PAYLOAD_SIZE));
+        size_t extra = MIN(state->n_extra, (size_t)(STATE_COPY_SIZE - HEADER_SIZE - PAYLOAD_SIZE)), length;
 
         memset(copy, 0, STATE_COPY_SIZE);
+        memcpy(copy + HEADER_SIZE + PAYLOAD_SIZE, state->extra, extra);
+        if (has_verity(&state->set))
+                extra = MAX(extra, (size_t)VERITY_TABLE);
+        if (extra >= VERITY_TABLE)
+                encode_verity(&state->set, copy + HEADER_SIZE + PAYLOAD_SIZE);
+        length = PAYLOAD_SIZE + extra;
         memcpy(copy + H_MAGIC, magic, sizeof(magic));
         put_le16(copy + H_MAJOR, MAJOR);
         put_le16(copy + H_MINOR, MINOR);
         put_le32(copy + H_LENGTH, (uint32_t)length);
         put_le64(copy + H_SEQUENCE, state->sequence);
         encode_set(&state->set, copy + HEADER_SIZE);
-        memcpy(copy + HEADER_SIZE + PAYLOAD_SIZE, state->extra, length - PAYLOAD_SIZE);
         put_le32(copy + H_CRC, copy_crc(copy, length));
 }
 
@@ -196,6 +244,8 @@ int state_decode(const uint8_t *copy, struct state *ret)
                 return -EBADMSG;
         state.n_extra = length - PAYLOAD_SIZE;
         memcpy(state.extra, copy + HEADER_SIZE + PAYLOAD_SIZE, state.n_extra);
+        if (state.n_extra >= VERITY_TABLE)
+                decode_verity(state.extra, &state.set);
         if (slot_set_check(&state.set, NULL) < 0)
                 return -EBADMSG;
         *ret = state;

@@ -24,7 +24,7 @@ struct state {
         int copy;          /* which copy that was, 0 or 1 */
         bool flushed;      /* that copy: written by this process. Another may have been killed before it flushed */
         int n_valid;       /* valid copies found: 2 is normal, 1 is reported by status */
-        uint8_t extra[STATE_COPY_SIZE]; /* payload bytes that this program does not know … */
+        uint8_t extra[STATE_COPY_SIZE]; /* payload bytes behind what every program knows … */
         size_t n_extra;                 /* … written back unchanged */
 };
 
