@@ -10,7 +10,7 @@ CC ?= gcc
 CFLAGS ?= -O2 -g
 WERROR ?= $(if $(CI),-Werror)
 
-PACKAGES := blkid fdisk smartcols libsystemd libzstd libcrypto libarchive libcurl jansson libeconf libedit
+PACKAGES := blkid fdisk smartcols libsystemd libzstd libcrypto libarchive libcurl libcryptsetup jansson libeconf libedit
 ifneq ($(filter-out help deps clean check-layers,$(or $(MAKECMDGOALS),all)),)
 LIB_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 LIB_LDLIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)

@@ -149,6 +149,7 @@ static int parse_spec(struct verb_args *args, struct bundle_spec *spec, struct e
                 r = number_option(args, "level", parse_u64, 22, &level, e);
         if (r < 0)
                 return r;
+        spec->verity = verb_has(args, "verity");
         spec->chunk_size = (uint32_t)chunk_size;
         spec->level = (int)level;
         spec->min_bootmgr = verb_value(args, "min-bootmgr");
@@ -199,11 +200,19 @@ static json_t *hex_json(const uint8_t digest[static DIGEST_SIZE])
         return is_all_zero(digest, DIGEST_SIZE) ? json_null() : json_string(hex);
 }
 
+static json_t *verity_json(const struct verity *v)
+{
+        return verity_is_set(v)
+                       ? json_pack("{s:I, s:o}", "blocks", (json_int_t)v->blocks, "root_hash", hex_json(v->root_hash))
+                       : json_null();
+}
+
 static json_t *image_to_json(const struct bundle_image *image)
 {
-        return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o}", "name", image->name, "size", (json_int_t)image->size, "digest",
-                         hex_json(image->digest), "chunk_size", (json_int_t)image->chunk_size, "chunks",
-                         (json_int_t)image->n_chunks, "index_digest", hex_json(image->index_digest));
+        return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:o}", "name", image->name, "size", (json_int_t)image->size,
+                         "digest", hex_json(image->digest), "chunk_size", (json_int_t)image->chunk_size, "chunks",
+                         (json_int_t)image->n_chunks, "index_digest", hex_json(image->index_digest), "verity",
+                         verity_json(&image->verity));
 }
 
 static json_t *bundle_to_json(const struct bundle *b, bool judged)
@@ -252,6 +261,7 @@ static int print_images(const struct manifest *m)
 static int print_bundle(const struct bundle *b, bool judged)
 {
         const struct manifest *m = bundle_manifest(b);
+        const struct bundle_image *root;
         const struct bundle_signature *s;
         char hex[2 * DIGEST_SIZE + 1];
         size_t n;
@@ -264,6 +274,11 @@ static int print_bundle(const struct bundle *b, bool judged)
         printf("Build             %s\n", m->build_id);
         hex_encode(m->digest, DIGEST_SIZE, hex);
         printf("Digest            %s\n", hex);
+        root = manifest_image(m, "root");
+        if (root && verity_is_set(&root->verity)) {
+                hex_encode(root->verity.root_hash, VERITY_HASH_SIZE, hex);
+                printf("Root hash         %s (dm-verity, %llu blocks)\n", hex, (unsigned long long)root->verity.blocks);
+        }
         s = bundle_signatures(b, &n);
         for (size_t i = 0; i < n; i++) {
                 hex_encode(s[i].key_id, DIGEST_SIZE, hex);

@@ -114,6 +114,7 @@ static const struct verb_option create_options[] = {
         { "build-id", "ID", "names the build (default: from the content)" },
         { "chunking", "HOW", "content (the default), or fixed, which programs before content-defined chunks read, too" },
         { "chunk-size", "SIZE", "bytes in a chunk, by content on average" },
+        { "verity", NULL, "a hash tree behind the root: the machine boots it by dm-verity" },
         { "level", "N", "of zstd, 1 to 19" },
         {},
 };

@@ -46,9 +46,9 @@ int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, s
                             BUNDLE_MAGIC);
         if (crc32c(0, bytes, H_CRC) != get_le32(bytes + H_CRC))
                 return bundle_damaged(e, "header is damaged");
-        if (h.major != BUNDLE_FIXED && h.major != BUNDLE_CUT)
+        if (!format_is_known(h.major))
                 return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
-                            "the bundle has format %u, this bootmgr knows %d and %d", h.major, BUNDLE_FIXED, BUNDLE_CUT);
+                            "the bundle has format %u, this bootmgr knows %d to %d", h.major, BUNDLE_FIXED, BUNDLE_VERITY);
         if (h.manifest == 0 || h.manifest > BUNDLE_MAX_MANIFEST || h.signatures > SIGNATURES_MAX_SIZE ||
             h.index > INDEX_MAX || h.index % index_entry_size(h.major) || h.total > (UINT64_C(1) << 60) ||
             h.total < HEADER_SIZE + h.manifest + h.signatures + h.index)

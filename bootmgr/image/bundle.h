@@ -21,6 +21,7 @@ struct bundle_image {
         uint64_t n_chunks;
         bool index_mapped;                 /* its index lies in a file that is mapped: who has read it lets the memory go */
         uint8_t index_digest[DIGEST_SIZE]; /* SHA-256 of its part of the index */
+        struct verity verity;              /* of the root: its size is that of filesystem and tree together */
 };
 
 struct manifest {
@@ -134,6 +135,7 @@ struct bundle_spec {
                 CHUNKING_CONTENT, /* where the content says so: an update fetches less */
         } chunking;
         uint32_t chunk_size; /* by content: on average; 0: the default */
+        bool verity;         /* the root gets a hash tree of dm-verity behind it; not with CHUNKING_FIXED */
         int level;           /* zstd; 0: the default */
 };
 /* Reproducible to the byte for the same input (Ed25519 and RSA keys). `path` must not exist. */

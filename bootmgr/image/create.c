@@ -11,6 +11,7 @@
 #include "base/sha256.h"
 #include "base/version.h"
 #include "image/format.h"
+#include "image/hash_tree.h"
 #include "image/split.h"
 #include "slot/kinds.h"
 
@@ -30,6 +31,7 @@ struct packed {
 
 struct maker {
         const struct bundle_spec *spec;
+        const char *path; /* of the bundle */
         struct manifest manifest;
         struct buf index;
         int chunks; /* unnamed file */
@@ -106,7 +108,7 @@ static int pack_chunks(struct maker *m, struct error *e)
 {
         _cleanup_crew_ struct crew *crew = NULL;
         struct split s;
-        int r = split_begin(&s, m->fd, m->image, m->manifest.format == BUNDLE_CUT ? &m->cut : NULL);
+        int r = split_begin(&s, m->fd, m->image, m->manifest.format == BUNDLE_FIXED ? NULL : &m->cut);
 
         if (r >= 0)
                 r = crew_new(&pack_ops, m, m->threads, m->n_packed, &crew);
@@ -121,6 +123,22 @@ static int pack_chunks(struct maker *m, struct error *e)
         return r;
 }
 
+/* The root with its hash tree behind it: what is packed then is a copy. */
+static int append_tree(struct maker *m, int *fd, struct error *e)
+{
+        struct stat st;
+        int r = fstat(*fd, &st) < 0 ? -errno : 0;
+
+        if (r >= 0)
+                r = hash_tree_append(*fd, (uint64_t)st.st_size, m->path, &m->image->verity, e);
+        if (r < 0)
+                return r;
+        fd_close(*fd);
+        *fd = r;
+        /* It had another length when the images were looked at. */
+        return verity_size(m->image->verity.blocks) == m->image->size ? 0 : -ESTALE;
+}
+
 static int pack_image(struct maker *m, struct bundle_image *image, const char *path, struct error *e)
 {
         bool boot_file = streq(image->name, "kernel") || streq(image->name, "initrd");
@@ -131,6 +149,11 @@ static int pack_image(struct maker *m, struct bundle_image *image, const char *p
         if (fd < 0)
                 return fail_errno(e, fd, "cannot open the image %s", path);
         m->image = image;
+        if (m->spec->verity && streq(image->name, "root")) {
+                r = append_tree(m, &fd, e);
+                if (r < 0)
+                        return fail_errno(e, r, "cannot pack the image %s", path);
+        }
         m->fd = fd;
         r = boot_file ? sha256_fd(fd, 0, image->size, image->digest) : 0;
         if (r >= 0)
@@ -197,6 +220,8 @@ static int add_image(struct maker *m, const char *name, const char *path, uint32
                 return fail(e, -EINVAL, &kind_usage, "the image %s is not a file with content", path);
         strcpy(image->name, name);
         image->size = (uint64_t)st.st_size;
+        if (m->spec->verity && streq(name, "root"))
+                image->size = verity_size((image->size + VERITY_BLOCK - 1) / VERITY_BLOCK);
         image->chunk_size = chunk_size;
         image->entry_size = (uint32_t)index_entry_size(m->manifest.format);
         m->n_fixed += (image->size + chunk_size - 1) / chunk_size;
@@ -231,10 +256,16 @@ static int fill_manifest(struct maker *m, struct error *e)
         if (!is_printable(spec->compatible ?: "") || !is_printable(spec->build_id ?: ""))
                 return fail(e, -EINVAL, &kind_usage,
                             "the compatible string or the build id is not made of printable ASCII characters");
+        if (spec->verity && spec->chunking == CHUNKING_FIXED) {
+                fail(e, -EINVAL, &kind_usage,
+                     "a hash tree does not go with chunks of one length: a bootmgr that knows "
+                     "nothing else knows no hash tree either");
+                return fail_hint(e, "leave out --chunking=fixed");
+        }
         if (spec->security_version > INT64_MAX)
                 return fail(e, -ERANGE, &kind_usage, "the security version %llu is too large",
                             (unsigned long long)spec->security_version);
-        to->format = spec->chunking == CHUNKING_FIXED ? BUNDLE_FIXED : BUNDLE_CUT;
+        to->format = spec->chunking == CHUNKING_FIXED ? BUNDLE_FIXED : spec->verity ? BUNDLE_VERITY : BUNDLE_CUT;
         strcpy(to->version, spec->version);
         strcpy(to->compatible, spec->compatible ?: "");
         strcpy(to->min_bootmgr, spec->min_bootmgr ?: "");
@@ -259,7 +290,7 @@ static int name_build(struct maker *m)
 /* Of the largest chunk. */
 static int choose_chunk_size(struct maker *m, uint32_t *ret, struct error *e)
 {
-        bool by_content = m->manifest.format == BUNDLE_CUT;
+        bool by_content = m->manifest.format != BUNDLE_FIXED;
         uint32_t size = m->spec->chunk_size ?: by_content ? CUT_DEFAULT : CHUNK_DEFAULT;
         uint32_t max = by_content ? CHUNK_MAX / 4 : CHUNK_MAX;
 
@@ -364,17 +395,9 @@ static int write_file(struct maker *m, const char *path, struct error *e)
         return 0;
 }
 
-static int open_unnamed(const char *path)
-{
-        const char *slash = strrchr(path, '/');
-        _cleanup_free_ char *directory = slash ? strndup(path, (size_t)(slash - path + 1)) : strdup(".");
-
-        return directory ? io_open(AT_FDCWD, directory, O_TMPFILE | O_RDWR, 0600) : -ENOMEM;
-}
-
 int bundle_create(const char *path, const struct bundle_spec *spec, struct progress *progress, struct error *e)
 {
-        struct maker m = { .spec = spec, .progress = progress, .chunks = -1 };
+        struct maker m = { .spec = spec, .path = path, .progress = progress, .chunks = -1 };
         int r;
 
         if (access(path, F_OK) == 0) {
@@ -387,7 +410,7 @@ int bundle_create(const char *path, const struct bundle_spec *spec, struct progr
         }
         r = fill_manifest(&m, e);
         if (r >= 0) {
-                m.chunks = open_unnamed(path);
+                m.chunks = open_unnamed_beside(path);
                 r = m.chunks < 0 ? fail_errno(e, m.chunks, "cannot make a file beside %s", path) : pack_images(&m, e);
         }
         if (r >= 0)

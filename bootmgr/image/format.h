@@ -5,10 +5,11 @@
 #include "base/buf.h"
 #include "image/bundle.h"
 
-#define BUNDLE_MAGIC "BOOTMGRB"
-#define BUNDLE_FIXED 1 /* chunks of one length */
-#define BUNDLE_CUT   2 /* each has its own */
-#define BUNDLE_MINOR 0
+#define BUNDLE_MAGIC  "BOOTMGRB"
+#define BUNDLE_FIXED  1 /* chunks of one length */
+#define BUNDLE_CUT    2 /* each has its own */
+#define BUNDLE_VERITY 3 /* the same, and the root has a hash tree */
+#define BUNDLE_MINOR  0
 
 /* header */
 #define HEADER_SIZE  64
@@ -102,6 +103,10 @@ bool chunk_walk_complete(const struct chunk_walk *w);
 static inline bool entry_is_zeros(const uint8_t *entry)
 {
         return get_le32(entry + I_STORED) == 0;
+}
+static inline bool format_is_known(uint64_t format)
+{
+        return format == BUNDLE_FIXED || format == BUNDLE_CUT || format == BUNDLE_VERITY;
 }
 static inline size_t index_entry_size(unsigned format)
 {

@@ -48,6 +48,12 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
         }
         if (!root || (!kernel && keeps_boot_files))
                 return fail(e, -EINVAL, &kind_bundle_incompatible, "the bundle has no %s image", root ? "kernel" : "root");
+        if (verity_is_set(&root->verity) && limits->writable_root) {
+                fail(e, -EROFS, &kind_bundle_incompatible,
+                     "the root of the bundle has a hash tree, and the root of this machine "
+                     "is writable");
+                return fail_hint(e, "set EtcOverlay=yes, or make the bundle without --verity");
+        }
         if (root->size > limits->root_size)
                 return too_large(e, "the root image", root->size, limits->root_size);
         boot_files = (kernel ? kernel->size : 0) + (initrd ? initrd->size : 0);

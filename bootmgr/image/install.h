@@ -32,6 +32,7 @@ struct install_limits {
         const char *bootmgr_version;
         uint64_t floor;
         uint64_t root_size; /* of the range */
+        bool writable_root; /* of the slot, as it will be mounted */
         uint64_t esp_free;  /* UINT64_MAX: the loader keeps no boot files, the bundle needs none */
 };
 int install_check(const struct manifest *m, const struct install_limits *limits, struct error *e);

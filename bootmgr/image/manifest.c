@@ -44,10 +44,38 @@ static int parse_chunks(const json_t *j, struct bundle_image *image, unsigned fo
         return r;
 }
 
+/* Nothing of it is taken as it stands there: what goes on a command line is made again from the two numbers. */
+static int parse_verity(const json_t *j, struct bundle_image *image, struct error *e)
+{
+        static const char *const known[] = { "blocks", "root_hash", NULL };
+        struct verity v = {};
+        json_t *verity;
+        int r;
+
+        if (!json_object_get(j, "verity"))
+                return 0;
+        r = json_get_object(j, "verity", &verity, e);
+        if (r >= 0)
+                r = json_check_members(verity, known, "the hash tree of an image of the manifest", e);
+        if (r >= 0)
+                r = json_get_u64(verity, "blocks", &v.blocks, e);
+        if (r >= 0)
+                r = parse_digest(verity, "root_hash", v.root_hash, true, e);
+        if (r < 0)
+                return r;
+        if (!streq(image->name, "root") || v.blocks == 0 || v.blocks > VERITY_MAX || image->size != verity_size(v.blocks))
+                return invalid(e, "hash tree of image", image->name);
+        image->verity = v;
+        return 0;
+}
+
 static int parse_image(const json_t *j, struct bundle_image *image, unsigned format, struct error *e)
 {
         static const char *const fixed[] = { "name", "size", "chunk_size", "index_digest", "sha256", NULL };
         static const char *const cut[] = { "name", "size", "chunk_size", "chunks", "index_digest", "sha256", NULL };
+        static const char *const verity[] = { "name",         "size",   "chunk_size", "chunks",
+                                              "index_digest", "sha256", "verity",     NULL };
+        const char *const *known = format == BUNDLE_FIXED ? fixed : format == BUNDLE_CUT ? cut : verity;
         const char *name = "";
         uint64_t chunk = 0;
         bool boot_file;
@@ -55,7 +83,7 @@ static int parse_image(const json_t *j, struct bundle_image *image, unsigned for
 
         if (!json_is_object(j))
                 return invalid(e, "image", "?");
-        r = json_check_members(j, format == BUNDLE_FIXED ? fixed : cut, "an image of the manifest", e);
+        r = json_check_members(j, known, "an image of the manifest", e);
         if (r >= 0)
                 r = json_get_string(j, "name", &name, e);
         if (r >= 0 && !valid_name(name))
@@ -71,6 +99,8 @@ static int parse_image(const json_t *j, struct bundle_image *image, unsigned for
                 return invalid(e, "size or chunk size of image", name);
         image->chunk_size = (uint32_t)chunk;
         r = parse_chunks(j, image, format, e);
+        if (r >= 0)
+                r = parse_verity(j, image, e);
         if (r >= 0)
                 r = parse_digest(j, "index_digest", image->index_digest, true, e);
         boot_file = streq(name, "kernel") || streq(name, "initrd");
@@ -126,10 +156,10 @@ static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
         r = json_check_members(j, known, "the manifest", e);
         if (r >= 0)
                 r = json_get_u64(j, "format", &format, e);
-        if (r >= 0 && format != BUNDLE_FIXED && format != BUNDLE_CUT)
+        if (r >= 0 && !format_is_known(format))
                 return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
-                            "the manifest has format %llu, this bootmgr knows %d and %d", (unsigned long long)format,
-                            BUNDLE_FIXED, BUNDLE_CUT);
+                            "the manifest has format %llu, this bootmgr knows %d to %d", (unsigned long long)format,
+                            BUNDLE_FIXED, BUNDLE_VERITY);
         if (r >= 0)
                 r = json_get_string(j, "compatible", &compatible, e);
         if (r >= 0)
@@ -207,6 +237,10 @@ char *manifest_format(const struct manifest *m)
 
                 if (m->format != BUNDLE_FIXED)
                         json_object_set_new(one, "chunks", json_integer((json_int_t)image->n_chunks));
+                if (verity_is_set(&image->verity))
+                        json_object_set_new(one, "verity",
+                                            json_pack("{s:I, s:o}", "blocks", (json_int_t)image->verity.blocks, "root_hash",
+                                                      hex_json(image->verity.root_hash)));
                 if (!is_all_zero(image->digest, DIGEST_SIZE))
                         json_object_set_new(one, "sha256", hex_json(image->digest));
                 json_array_append_new(images, one);

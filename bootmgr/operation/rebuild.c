@@ -49,7 +49,7 @@ static bool is_owners(const struct machine *m, int slot, const char *version)
 /* The digest vouches for no more than that this manifest is meant: a rollback compares the root with it. */
 static bool identify(const struct machine *m, int slot, struct slot *s)
 {
-        const struct bundle_image *kernel, *initrd;
+        const struct bundle_image *kernel, *initrd, *root;
         struct manifest manifest;
 
         if (read_manifest(m, slot, &manifest) < 0)
@@ -63,6 +63,9 @@ static bool identify(const struct machine *m, int slot, struct slot *s)
         strcpy(s->version, manifest.version);
         s->security_version = manifest.security_version;
         memcpy(s->digest, manifest.digest, DIGEST_SIZE);
+        root = manifest_image(&manifest, "root");
+        if (root)
+                s->verity = root->verity;
         if (kernel)
                 memcpy(s->kernel, kernel->digest, BOOT_FILE_ID_SIZE);
         if (initrd)

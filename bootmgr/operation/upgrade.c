@@ -94,6 +94,7 @@ static int check_manifest(struct run *run, const struct manifest *manifest, stru
                 .bootmgr_version = BOOTMGR_VERSION,
                 .floor = m->state.set.floor,
                 .root_size = m->disk.slots[run->op.to_slot].size,
+                .writable_root = !m->config.etc_overlay,
         };
         int r;
 
@@ -115,6 +116,7 @@ static int check_manifest(struct run *run, const struct manifest *manifest, stru
 static int check_loader(struct run *run, const struct manifest *manifest, struct error *e)
 {
         const struct bundle_image *kernel = manifest_image(manifest, "kernel"), *initrd = manifest_image(manifest, "initrd");
+        const struct bundle_image *root = manifest_image(manifest, "root");
         struct entry_spec spec = entry_spec_for(run->m, run->op.to_slot, 0);
         uint64_t highest;
         int r;
@@ -130,6 +132,7 @@ static int check_loader(struct run *run, const struct manifest *manifest, struct
         spec.version = manifest->version;
         spec.kernel = kernel ? kernel->digest : spec.kernel;
         spec.initrd = initrd ? initrd->digest : NULL;
+        spec.verity = root ? &root->verity : NULL;
         return check_entry(run->m, &run->loader, &spec, e);
 }
 
@@ -257,6 +260,7 @@ static void fill_slot(struct slot *slot, const struct manifest *m)
         strcpy(slot->version, m->version);
         slot->security_version = m->security_version;
         memcpy(slot->digest, m->digest, DIGEST_SIZE);
+        slot->verity = manifest_image(m, "root")->verity; /* there is one: install_check() */
         memset(slot->kernel, 0, BOOT_FILE_ID_SIZE);
         memset(slot->initrd, 0, BOOT_FILE_ID_SIZE);
         if (kernel)

@@ -19,6 +19,16 @@ static void check_bounds(const struct manifest *m)
                         must((image->n_chunks - 1) * image->chunk_size < image->size);
                         must(image->n_chunks * image->chunk_size >= image->size);
                 }
+                if (verity_is_set(&image->verity)) {
+                        char text[VERITY_TEXT_SIZE];
+                        struct verity again;
+
+                        must(m->format == BUNDLE_VERITY && manifest_image(m, "root") == image);
+                        must(image->size == verity_size(image->verity.blocks));
+                        verity_format(&image->verity, text);
+                        must(!strpbrk(text, " \t\n\"\\") && verity_parse(text, &again) == 0);
+                        must(memcmp(&again, &image->verity, sizeof(again)) == 0);
+                }
                 must(!strchr(image->name, '/') && strlen(image->name) < sizeof(image->name));
                 must(manifest_image(m, image->name) == image);
                 chunks += image->n_chunks;

@@ -201,7 +201,7 @@ START_TEST(versions_of_the_format)
         size_t size;
 
         data = get("bundle", &size);
-        put_le16(data + H_MAJOR, BUNDLE_CUT + 1);
+        put_le16(data + H_MAJOR, BUNDLE_VERITY + 1);
         seal_header((uint8_t *)data);
         put("newer", data, size);
         ck_refused(verify_with("newer", "trust", 1, e), kind_bundle_incompatible);

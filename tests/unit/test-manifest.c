@@ -249,7 +249,7 @@ END_TEST
 
 START_TEST(other_formats_are_another_refusal)
 {
-        static const char *const texts[] = { "{\"format\": 3}", "{\"format\": 0}", "{\"format\": 9223372036854775807}" };
+        static const char *const texts[] = { "{\"format\": 4}", "{\"format\": 0}", "{\"format\": 9223372036854775807}" };
 
         for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
                 ck_text_refused(texts[i], &kind_bundle_incompatible, "format");
@@ -392,6 +392,85 @@ START_TEST(sizes_are_bounded)
 END_TEST
 #define SIZE_ROWS 21
 
+/* Format 3: as 2, and the root may have a hash tree. 300 blocks, a superblock, 3 + 1 blocks of the tree. */
+static const char verified[] =
+        "{\"format\": 3, \"compatible\": \"box\", \"version\": \"2\", \"security_version\": 0,"
+        " \"min_bootmgr\": \"\", \"build_id\": \"\", \"images\": ["
+        "{\"name\": \"kernel\", \"size\": 5000, \"chunk_size\": 4096, \"chunks\": 2, \"index_digest\": "
+        "\"" HEX32 "\", \"sha256\": \"" HEX32 "\"},"
+        "{\"name\": \"root\", \"size\": 1249280, \"chunk_size\": 262144, \"chunks\": 5, "
+        "\"index_digest\": \"" HEX32 "\", \"verity\": {\"blocks\": 300, \"root_hash\": \"" HEX32 "\"}}]}";
+
+static json_t *tree_of(json_t *j)
+{
+        return json_object_get(image_of(j, 1), "verity");
+}
+
+START_TEST(a_hash_tree_is_read)
+{
+        struct manifest a = {}, b = {};
+        json_t *j = json_loads(verified, 0, NULL);
+        char *text;
+
+        ck_assert_int_eq(parse(verified, &a, NULL), 0);
+        ck_assert(!verity_is_set(&a.images[0].verity));
+        ck_assert_uint_eq(a.images[1].verity.blocks, 300);
+        ck_assert_uint_eq(a.images[1].verity.root_hash[1], 0x11);
+        text = manifest_format(&a);
+        ck_assert_int_eq(parse(text, &b, NULL), 0);
+        memcpy(b.digest, a.digest, DIGEST_SIZE);
+        ck_assert_mem_eq(&a, &b, sizeof(a));
+        free(text);
+        /* Without one it is a manifest all the same; in the formats before, the member is unknown. */
+        json_object_del(image_of(j, 1), "verity");
+        text = json_dumps(j, 0);
+        ck_assert_int_eq(parse(text, &a, NULL), 0);
+        free(text);
+        json_decref(j);
+        j = json_loads(verified, 0, NULL);
+        json_object_set_new(j, "format", json_integer(2));
+        ck_json_refused(j, "verity");
+}
+END_TEST
+
+/* What ends on a kernel command line, and what the device mapper is told. */
+START_TEST(a_hash_tree_is_strict)
+{
+        static const char *const hashes[] = { "", "00", HEX32 "00", HEX32 " init=/bin/sh",
+                                              "0011223344 init=/bin/sh panic=0 99aabbccddeeff00112233445566778899" };
+        static const json_int_t blocks[] = { 0, -1, 1, 299, 301, (json_int_t)1 << 38, ((json_int_t)1 << 38) + 1, INT64_MAX };
+        static const json_int_t sizes[] = { 300 * 4096, 1249279, 1249281, 1249280 + 4096 };
+        json_t *j, *value;
+
+        for (size_t i = 0; i < ARRAY_SIZE(hashes); i++) {
+                j = json_loads(verified, 0, NULL);
+                json_object_set_new(tree_of(j), "root_hash", json_string(hashes[i]));
+                ck_json_refused(j, "root_hash");
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(blocks); i++) {
+                j = json_loads(verified, 0, NULL);
+                json_object_set_new(tree_of(j), "blocks", json_integer(blocks[i]));
+                ck_json_refused(j, NULL);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+                j = json_loads(verified, 0, NULL);
+                json_object_set_new(image_of(j, 1), "size", json_integer(sizes[i]));
+                ck_json_refused(j, "hash tree");
+        }
+        for (size_t i = 0; (value = wrong_value(i)); i++) {
+                j = json_loads(verified, 0, NULL);
+                json_object_set_new(image_of(j, 1), "verity", value);
+                ck_json_refused(j, NULL);
+        }
+        j = json_loads(verified, 0, NULL);
+        json_object_set_new(tree_of(j), "salt", json_string(""));
+        ck_json_refused(j, "salt");
+        j = json_loads(verified, 0, NULL);
+        json_object_set_new(image_of(j, 1), "name", json_string("other"));
+        ck_json_refused(j, "other");
+}
+END_TEST
+
 START_TEST(images_are_counted)
 {
         json_t *j = fresh(), *images;
@@ -457,6 +536,8 @@ int main(void)
         tcase_add_test(t, names_of_images_are_plain);
         tcase_add_test(t, digests_are_64_hex_digits);
         tcase_add_loop_test(t, sizes_are_bounded, 0, SIZE_ROWS);
+        tcase_add_test(t, a_hash_tree_is_read);
+        tcase_add_test(t, a_hash_tree_is_strict);
         tcase_add_test(t, images_are_counted);
         tcase_add_test(t, boot_files_need_their_digest);
         suite_add_tcase(s, t);
