@@ -10,6 +10,7 @@
 #include "cluster/node.h"
 #include "operation/request.h"
 #include "slot/kinds.h"
+#include "storage/verified.h"
 
 /* Whoever has prepared it may have been ended before the reboot was asked for: then it is asked for now. Who holds the
  * lock is about to do so. 0: there is nothing to be done. */
@@ -225,7 +226,9 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
         struct remote_request request = { .method = "Rollback", .no_reboot = verb_has(args, "no-reboot") };
         struct rollback_options options = {
                 .automatic = verb_has(args, "automatic"),
-                .why = verb_has(args, "automatic") ? REASON_TRIGGER : REASON_NONE,
+                .why = verb_has(args, "corrupt")     ? REASON_CORRUPT
+                       : verb_has(args, "automatic") ? REASON_TRIGGER
+                                                     : REASON_NONE,
                 .reason = verb_value(args, "reason"),
                 .local = verb_has(args, "local"),
                 .without_snapshot = verb_has(args, "without-snapshot"),
@@ -233,6 +236,8 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
         bool dry = verb_has(args, "dry-run");
         int r;
 
+        if (verb_has(args, "corrupt") && !verified_root_is_corrupt())
+                return cli_done(cli, "the root that runs is not known to be damaged");
         r = cli_open_machine(args, &m, e);
         if (remote_may_help(args, r) && is_plain(&options) && !dry)
                 return hand_over_only(cli, &request, r, e);

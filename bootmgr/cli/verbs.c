@@ -64,6 +64,7 @@ static const struct verb_option rollback_options[] = {
         { "without-snapshot", NULL, "restore nothing: the previous version takes the configuration over as it is" },
         CLUSTER_OPTIONS,
         { "automatic", NULL, NULL },
+        { "corrupt", NULL, NULL },
         { "reason", "TEXT", NULL },
         { "id", "ID", NULL },
         {},

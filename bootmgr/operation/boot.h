@@ -109,6 +109,9 @@ const char *boot_found_to_string(enum boot_found found); /* "trial", … */
 #define BOOT_RESULT     "/run/bootmgr/boot"
 #define BOOT_RESULT_MAX 4096
 
+/* In the data directory, with the letter of a slot whose root is verified: it was mounted, and has not come up yet. */
+#define COMING_UP_NAME "coming-up"
+
 /* What the entry of a slot says, from the record. Borrows from all of them. */
 struct entry_spec boot_entry_spec(const struct disk *disk, const struct slot_set *set, int slot, uint64_t generation,
                                   const char *extra_cmdline, bool writable_root);

@@ -5,7 +5,10 @@
  *      record: CONFIRMED, operation DONE                          cut: JSON is behind; the next boot says so
  *      JSON, then what became unreachable is removed
  */
+#include <fcntl.h>
+
 #include "base/buf.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "operation/health.h"
 #include "operation/messages.h"
@@ -215,6 +218,14 @@ static int check_owner(struct machine *m, struct error *e)
         return fail_hint(e, "'bootmgr boot-config' says why, and puts it in place once it can");
 }
 
+/* What bootmgr-recover put there. */
+static void remove_mark(const struct machine *m)
+{
+        if (m->booted != SLOT_NONE && m->snapshots.data >= 0 &&
+            faccessat(m->snapshots.data, COMING_UP_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+                io_unlink(m->snapshots.data, COMING_UP_NAME, 0);
+}
+
 int operation_confirm(struct machine *m, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
@@ -225,6 +236,7 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         if (r < 0)
                 return r;
         if (!on_trial(m)) {
+                remove_mark(m);
                 if (m->booted != SLOT_NONE) /* confirmed already: what somebody took away meanwhile is put back */
                         upkeep_alone(m, upkeep);
                 return 0;
@@ -246,6 +258,7 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
                 operation_end(&run.op, RESULT_DONE, NULL);
                 run_save(&run, true, NULL);
         }
+        remove_mark(m);
         version = m->state.set.slots[m->booted].version;
         log_event(MESSAGE_CONFIRMED, NULL, "version %s in slot %c is confirmed", version, slot_name(m->booted));
         remove_unreachable(m, &run.loader);

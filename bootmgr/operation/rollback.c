@@ -165,6 +165,7 @@ static char *explain(struct machine *m, const struct rollback_options *options)
         static const char *const where[_REASON_MAX] = {
                 [REASON_DEADLINE] = " (found out by the deadline for its confirmation)",
                 [REASON_BOOT_FILES] = " (found out at the shutdown)",
+                [REASON_CORRUPT] = " (found out by the kernel while it ran)",
                 [REASON_TRIGGER] = " (found out by rollback.target)",
         };
         const char *sentence = options->reason ?: options->automatic ? slot_reason_to_string(options->why) : NULL;

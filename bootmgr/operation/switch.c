@@ -192,7 +192,8 @@ static void record_leaving(struct run *run)
         memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
         if (run->op.automatic) {
                 slot_set_note_auto_rollback(set, now_realtime());
-                if (set->slots[from].state == SLOT_TRIAL || set->operation_reason == REASON_BOOT_FILES)
+                if (set->slots[from].state == SLOT_TRIAL || set->operation_reason == REASON_BOOT_FILES ||
+                    set->operation_reason == REASON_CORRUPT)
                         slot_set_mark_bad(set, from, set->operation_reason);
         }
 }

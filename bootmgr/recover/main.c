@@ -26,10 +26,12 @@
 #include "operation/boot.h"
 #include "recover/mount.h"
 #include "recover/recovery.h"
+#include "storage/verified.h"
 
 #define RUN_DIRECTORY "/run/bootmgr"
 #define STARTED       RUN_DIRECTORY "/recover.lock" /* held by what "start" has begun */
 #define DECIDED       RUN_DIRECTORY "/decided"      /* that has ended well */
+#define COMING_UP     "data/bootmgr/" COMING_UP_NAME
 #define EFIVARS       "/sys/firmware/efi/efivars"
 #define DISK_TIMEOUT  (10 * USEC_PER_SEC)
 #define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again, unless bootmgr.retry= says another time … */
@@ -355,16 +357,30 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
 /* "failed": where the root is mounted, it is what lies in it that cannot be started. */
 static enum slot_reason why_failed(const char *root)
 {
+        if (verified_root_is_corrupt())
+                return REASON_CORRUPT;
         return root && is_mount_point(root) ? REASON_INIT : REASON_ROOT_MOUNT;
 }
 
-static bool root_works(const struct recover *c, struct error *e)
+/* A root that is to be verified is set up to be, for whoever mounts it. Where that cannot be done there is no root: it is
+ * never mounted unverified. */
+static bool root_works(const struct recover *c, bool try_root, struct error *e)
 {
         _cleanup_free_ char *root = cmdline_get(c->cmdline, "root");
-        const char *node = c->slot == SLOT_NONE ? "" : c->disk.slots[c->slot].node;
+        const char *node = c->slot == SLOT_NONE ? "" : c->disk.slots[c->slot].node, *device = node;
         bool is_partition = root && startswith(root, "PARTUUID="); /* what lies behind another name is not ours to judge */
+        struct verity verity;
+        int r = verity_from_cmdline(c->cmdline, &verity);
 
-        return !*node || !is_partition || root_can_be_mounted(node, e);
+        if (c->slot == SLOT_NONE || c->disk.image)
+                return true;
+        if (r == -EINVAL)
+                return fail(e, r, NULL, VERITY_KEY "= names no hash tree") >= 0;
+        if (r >= 0 && verified_root_open(node, &verity, e) < 0)
+                return false;
+        if (r >= 0)
+                device = VERIFIED_ROOT;
+        return !try_root || !*node || !is_partition || root_can_be_mounted(node, device, e);
 }
 
 /* The attempt is counted before the root is tried: what is on it may stop the kernel. A decision that could not be made
@@ -374,11 +390,11 @@ static int run_boot(struct recover *c, bool try_root, struct error *e)
         _cleanup_error_ struct error why = {};
         int r = run_decision(c, REASON_NONE, e);
 
-        if (!try_root || root_works(c, &why))
+        if (root_works(c, try_root, &why))
                 return r;
         error_done(e);
         log_error("the root of slot %c cannot be used: %s", slot_name(c->slot), why.message ?: "it cannot be mounted");
-        return run_decision(c, REASON_ROOT_MOUNT, e);
+        return run_decision(c, why_failed(NULL), e);
 }
 
 /* What "start" has begun, waited for. Not begun, or not ended well: it is still to be done. */
@@ -420,18 +436,52 @@ static int start(struct recover *c, bool try_root, struct error *e)
         return r;
 }
 
-static int run_mount(struct recover *c, const char *root, struct error *e)
+static int leave_root(struct recover *c, enum slot_reason why, struct error *e)
 {
+        int r = find_disk(c, e); /* only what is to be mounted was looked for */
+
+        return r < 0 ? r : run_decision(c, why, e);
+}
+
+/* From here until it is confirmed a mark lies on data. One of the same slot that is there already: the last boot ended in
+ * between, and what it did not get past may be a block that it needed. So all of the root is read, once, and a confirmed
+ * version, which nobody counts tries of, does not die of it again and again. */
+static bool root_is_whole(const struct recover *c, const char *root)
+{
+        _cleanup_close_ int fd = dir_open(AT_FDCWD, root);
+        _cleanup_error_ struct error why = {};
+        _cleanup_free_ char *mark = NULL;
+        char ours[] = { slot_name(c->slot), '\n', '\0' };
         int r;
 
-        if (c->slot != SLOT_NONE && !root_has_init(root, c->cmdline)) {
-                r = find_disk(c, e); /* only what is to be mounted was looked for */
-                if (r >= 0)
-                        r = run_decision(c, REASON_INIT, e);
-                if (r < 0)
-                        return r;
+        if (access(VERIFIED_ROOT, F_OK) < 0 || fd < 0)
+                return true;
+        r = file_read(fd, COMING_UP, 16, &mark, NULL);
+        if (r >= 0 && streq(mark, ours)) {
+                log_warning("the last boot of slot %c did not come up: all of its root is read", slot_name(c->slot));
+                if (verified_root_read(&why) < 0)
+                        log_warning("%s", why.message ?: "it cannot be read");
         }
-        return mount_all(c, root, e);
+        if (!mark || !streq(mark, ours)) {
+                r = file_replace(fd, COMING_UP, ours, strlen(ours), 0644);
+                if (r < 0)
+                        log_warning("cannot write " COMING_UP ": %s", error_text(r));
+        }
+        return !verified_root_is_corrupt();
+}
+
+static int run_mount(struct recover *c, const char *root, struct error *e)
+{
+        int r = 0;
+
+        if (c->slot != SLOT_NONE && !root_has_init(root, c->cmdline))
+                r = leave_root(c, why_failed(root), e);
+        if (r < 0)
+                return r;
+        r = mount_all(c, root, e);
+        if (r < 0 || c->slot == SLOT_NONE || root_is_whole(c, root))
+                return r;
+        return leave_root(c, REASON_CORRUPT, e);
 }
 
 static int usage(void)

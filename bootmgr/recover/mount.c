@@ -146,7 +146,7 @@ bool is_verdict_on_filesystem(int error)
         }
 }
 
-bool root_can_be_mounted(const char *node, struct error *e)
+bool root_can_be_mounted(const char *node, const char *device, struct error *e)
 {
         char type[32];
         int r;
@@ -161,7 +161,7 @@ bool root_can_be_mounted(const char *node, struct error *e)
         r = mkdir_parents(AT_FDCWD, TRY_DIRECTORY, 0700);
         if (r < 0)
                 return true;
-        if (mount(node, TRY_DIRECTORY, type, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) >= 0) {
+        if (mount(device, TRY_DIRECTORY, type, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) >= 0) {
                 umount2(TRY_DIRECTORY, MNT_DETACH);
                 return true;
         }

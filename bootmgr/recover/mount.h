@@ -9,9 +9,10 @@
  * system would do later if it were not done here. */
 int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *ret_data_usec, struct error *e);
 
-/* Whether the filesystem on a device is there and can be mounted, read-only; it is unmounted again. What has other
- * causes (a directory that cannot be made, memory) is no verdict on it: then true. */
-bool root_can_be_mounted(const char *node, struct error *e);
+/* Whether the filesystem on a partition is there and can be mounted from `device`, the partition itself or what verifies it,
+ * read-only; it is unmounted again. What has other causes (a directory that cannot be made, memory) is no verdict on it:
+ * then true. */
+bool root_can_be_mounted(const char *node, const char *device, struct error *e);
 
 /* Whether the error of a mount(2) says that the filesystem, or its device, is unusable. */
 bool is_verdict_on_filesystem(int error);

@@ -142,10 +142,10 @@ START_TEST(what_is_no_filesystem_cannot_be_mounted)
         struct error e = {};
 
         ck_assert_int_eq(system("truncate -s 1M zeros"), 0);
-        ck_assert(!root_can_be_mounted("zeros", &e));
+        ck_assert(!root_can_be_mounted("zeros", "zeros", &e));
         ck_assert_str_eq(e.message, "there is no filesystem on zeros");
         error_done(&e);
-        ck_assert(root_can_be_mounted("no-such-device", NULL)); /* it cannot be looked at: no verdict */
+        ck_assert(root_can_be_mounted("no-such-device", "no-such-device", NULL)); /* it cannot be looked at: no verdict */
         ck_assert(is_mount_point("/proc"));
         ck_assert(!is_mount_point("/proc/self"));
         ck_assert(!is_mount_point("/no/such/directory"));

@@ -12,7 +12,8 @@ depends() {
 }
 
 installkernel() {
-        hostonly='' instmods vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 ext4 overlay efivarfs virtio_blk
+        hostonly='' instmods vfat nls_cp437 nls_ascii nls_iso8859-1 nls_utf8 ext4 overlay efivarfs virtio_blk \
+                dm_verity sha256_generic sha256_ssse3 sha2_ce sha256_arm64
 }
 
 # moddir, systemdsystemunitdir, initdir and SYSTEMCTL are dracut's own variables.
@@ -22,6 +23,8 @@ install() {
         inst_simple "$moddir/bootmgr-boot.service" "$systemdsystemunitdir/bootmgr-boot.service"
         inst_simple "$moddir/bootmgr-mount.service" "$systemdsystemunitdir/bootmgr-mount.service"
         inst_simple "$moddir/bootmgr-root-failed.service" "$systemdsystemunitdir/bootmgr-root-failed.service"
+        inst_script "$moddir/verity-generator" /usr/lib/systemd/system-generators/bootmgr-verity-generator
+        inst_multiple cat mkdir
         inst_simple "$moddir/fsck-root.conf" "$systemdsystemunitdir/systemd-fsck-root.service.d/bootmgr.conf"
         $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-device.target bootmgr-boot.service
         $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-fs.target bootmgr-mount.service
