@@ -77,9 +77,9 @@ class Line:
     def template(self, name):
         return os.path.join(self.build.version(TEMPLATE), name)
 
-    def bundle(self, version, **changed):
+    def bundle(self, version, *options, **changed):
         """A signed bundle of the template with other images: bytes, or the path of a file."""
-        options = []
+        options = list(options)
         for image, name in (('root', 'root.ext4'), ('kernel', 'vmlinuz'), ('initrd', 'initrd')):
             content = changed.get(image, self.template(name))
             if isinstance(content, bytes):
@@ -183,7 +183,7 @@ class Line:
                 do(command)
             else:
                 self.goes_down(command)
-            self._await(self.version)
+            self.await_version(self.version)
         other = 'b' if slot == 'a' else 'a'
         status, failed = box.status(), box.operation()
         s.equal(what + ': the previous version runs and is what boots next',
@@ -207,7 +207,7 @@ class Line:
         s.note('%s, on version %s' % (what, self.version))
         with self.served(bundle) as command:
             self.goes_down(command)
-            self._await(bundle[0])
+            self.await_version(bundle[0])
         status = box.status()
         s.equal(what + ': the new version runs and is confirmed', [box.appliance()['version'], box.operation()['state'], status['previous'],
                 box.slot(status['booted'])['state']], [bundle[0], 'DONE', slot, 'confirmed'])
@@ -225,7 +225,7 @@ class Line:
         box.sh('echo changed >/data/appliance/config/extra')
         self.put('/run/systemd/system/%s.service' % unit, '[Unit]\nOnFailure=rollback.target\n[Service]\nExecStart=/bin/false\n', '644')
         self.goes_down('systemctl daemon-reload; systemctl start --no-block %s.service' % unit)
-        self._await(old)
+        self.await_version(old)
         status, back = box.status(), box.operation()
         s.equal(what + ': the previous version runs and is what boots next', [status['booted'], status['next'], box.appliance()['version']],
                 [slot, slot, old])
@@ -251,7 +251,7 @@ class Line:
         after = GOOD[1 - GOOD.index(self.version)]
         with self.served((after, self.build.bundle(after))) as command:
             self.goes_down(command)
-            self._await(after)
+            self.await_version(after)
         self.version = after
         self.s.equal('%s: a later good upgrade works' % what,
                      [self.box.appliance()['version'], self.box.operation()['state'], self.box.slot(self.box.status()['booted'])['state']],
@@ -266,7 +266,7 @@ class Line:
         if result.code:
             raise scenario.ScenarioError('`%s` failed (%d): %s%s' % (command, result.code, result.text, result.errors))
 
-    def _await(self, version):
+    def await_version(self, version):
         """Until a new boot has finished and is that version's, confirmed."""
         deadline = time.monotonic() + RETURN_SECONDS
         while time.monotonic() < deadline:

@@ -144,6 +144,14 @@ class Build:
                 *(option for image, name in (('root', 'root.ext4'), ('kernel', 'vmlinuz'), ('initrd', 'initrd'))
                   for option in ('--' + image, os.path.join(directory, name))))
 
+    def verified_root(self, version, path, mib):
+        """Its root for `bundle create --verity`: blocks as dm-verity has them, and room for the tree in the partition."""
+        root = os.path.join(self.system(), 'root')
+        with stage.locked('tree-' + self.name):
+            _dress(root, version)
+            make_ext4(path, mib, root, 'root', UUID % 96, block=4096)
+        return path
+
     def own_kernel_bundle(self, version, path):
         """A bundle of that version with a kernel file of its own: the versions of a build share theirs, and so its file on the ESP."""
         made = self.version(version)
@@ -244,13 +252,14 @@ def _dress(root, version):
         os.unlink(hook)
 
 
-def make_ext4(path, mib, tree, label, uuid, offset=0):
+def make_ext4(path, mib, tree, label, uuid, offset=0, block=None):
     """An ext4 file system with what is in tree, in a sparse file, or in a partition of one at a byte offset."""
     if not offset:
         with open(path, 'wb') as file:
             file.truncate(mib << 20)
     environment = {**os.environ, 'E2FSPROGS_FAKE_TIME': str(host.EPOCH), 'SOURCE_DATE_EPOCH': str(host.EPOCH)}
-    host.run([host.need('mke2fs', 'e2fsprogs'), '-q', '-F', '-t', 'ext4', '-L', label, '-U', uuid, '-m', '0', '-d', tree,
+    size = ['-b', str(block)] if block else []
+    host.run([host.need('mke2fs', 'e2fsprogs'), '-q', '-F', '-t', 'ext4', *size, '-L', label, '-U', uuid, '-m', '0', '-d', tree,
          '-E', 'hash_seed=%s,lazy_itable_init=0,root_owner=0:0,offset=%d' % (UUID % 99, offset), path, '%dM' % mib], env=environment)
 
 
