@@ -481,6 +481,7 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
         r = mount_all(c, root, e);
         if (r < 0 || c->slot == SLOT_NONE || root_is_whole(c, root))
                 return r;
+        log_error("the root of slot %c is not what was installed", slot_name(c->slot));
         return leave_root(c, REASON_CORRUPT, e);
 }
 
