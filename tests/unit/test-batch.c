@@ -73,6 +73,7 @@ static uint64_t value_of(unsigned i)
         _cleanup_store_ struct store *s = NULL;
         char key[64];
         union any_record order;
+        uint64_t at;
 
         snprintf(key, sizeof(key), KEY_ORDERS "01/e%05u", i);
         ck_assert_int_eq(store_open_local(".", NULL, &s, NULL), 0);
@@ -80,7 +81,9 @@ static uint64_t value_of(unsigned i)
         if (reply.n_entries == 0)
                 return 0;
         ck_assert_int_eq(record_decode(RECORD_ORDER, reply.entries[0].value, reply.entries[0].size, &order, NULL), 0);
-        return order.order.at;
+        at = order.order.at;
+        record_done(RECORD_ORDER, &order);
+        return at;
 }
 
 static uint64_t revision(void)
