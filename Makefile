@@ -47,7 +47,7 @@ PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps next check check-asan check-layers coverage lint qemu crash-log soak demo test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install bench-chunking bench-link bench-cluster
+.PHONY: all help deps next check check-asan check-layers coverage lint qemu crash-log soak demo demo-cluster test bench install clean format fuzz fuzz-targets crash crash-quick model bench-install bench-chunking bench-link bench-cluster
 
 ## all: build bootmgr, bootmgrd and bootmgr-recover
 all: $(PROGRAMS)
@@ -178,6 +178,11 @@ soak: all
 demo: deps
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)qemu/demo
+
+## demo-cluster: the same with a controller and three engines, one of which joins after the upgrade, and one is off meanwhile
+demo-cluster: deps
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)qemu/demo-cluster
 
 ## test: everything that must pass before a change lands
 test: deps

@@ -26,6 +26,9 @@ LOADER = '/usr/lib/systemd/boot/efi/systemd-bootx64.efi'
 # What a version brings: the format of the shared settings that its appliance reads, and its security version.
 VERSIONS = {'1': (1, 1), '2': (2, 1), '3': (3, 2), '16.1': (1, 1), '16.2': (1, 1), '17.1': (2, 1)}
 
+# What nodes of a cluster need besides: as it is installed on this machine, since there is nothing to configure in it.
+CLUSTER = ('etcd-server', 'libmicrohttpd12')
+
 # QEMU's watchdog: its driver is loaded by the initramfs, before PID 1 looks for a watchdog. The full kernel alone has it.
 WATCHDOG = {'etc/initramfs-tools/modules': 'i6300esb\n', 'etc/dracut.conf.d/guest.conf': 'force_drivers+=" i6300esb "\n'}
 
@@ -40,9 +43,10 @@ MASKED_GENERATORS = ('cryptsetup', 'integritysetup', 'veritysetup', 'gpt-auto', 
 class Build:
     """One build of the guests' images. What is asked for is made, unless it is there."""
 
-    def __init__(self, initramfs='initramfs-tools', kernel='cloud', install=True):
+    def __init__(self, initramfs='initramfs-tools', kernel='cloud', install=True, cluster=False):
         self.initramfs, self.kernel, self.install = initramfs, kernel, install
-        self.name = '%s-%s' % (initramfs, kernel)
+        self.name = '%s-%s%s' % (initramfs, kernel, '-cluster' if cluster else '')
+        self.packages = CLUSTER if cluster else ()
         self._system = None
 
     # --- system: base, bootmgr, the guest's own files, initramfs ------------------------------------------------------------
@@ -52,7 +56,8 @@ class Build:
         if not self._system:
             base = debian.base(self.initramfs, self.kernel)
             installed = self._make_install()
-            key = stage.digest(base, ('file', installed), ('file', ROOTFS), ('file', keys() + '.pem'), ('file', __file__))
+            key = stage.digest(base, ('file', installed), ('file', ROOTFS), ('file', keys() + '.pem'), ('file', __file__),
+                               *[('file', path) for path in _files_of(self.packages)])
             self._system = stage.make('system-' + self.name, key, lambda directory: self._build_system(directory, base, installed),
                                       'system with bootmgr, %s' % self.initramfs)
         return self._system
@@ -77,6 +82,9 @@ class Build:
         host.run(['cp', '-a', '--reflink=auto', os.path.join(base, 'root'), root])
         for tree in (installed, ROOTFS):
             host.run(['cp', '-a', '--no-preserve=ownership', tree + '/.', root])
+        for path in _files_of(self.packages):
+            os.makedirs(os.path.dirname(root + path), exist_ok=True)
+            shutil.copy2(path, root + path, follow_symlinks=False)
         self._configure(root)
         self._make_initramfs(root, directory)
         self._make_rescue(root, directory)
@@ -201,6 +209,13 @@ class Build:
         with open(os.path.join(ROOTFS, 'etc/bootmgr/bootmgr.conf')) as source, open(path, 'w') as file:
             file.write(source.read() + '\n[Trust]\nDirectory=%s\n' % os.path.dirname(keys()))
         return path
+
+
+def _files_of(packages):
+    for package in packages:
+        for path in host.run(['dpkg-query', '--listfiles', package]).split('\n'):
+            if os.path.isfile(path) and not path.startswith('/usr/share/'):
+                yield path
 
 
 def keys():
