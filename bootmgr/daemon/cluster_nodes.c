@@ -235,10 +235,16 @@ void nodes_start(struct cluster *c, struct http *http)
 
 void nodes_stop(struct cluster *c)
 {
+        _cleanup_error_ struct error e = {};
+
         if (!c->nodes.http)
                 return;
         http_streams_stop(&c->nodes);
         http_streams_done(&c->nodes);
-        while (c->posts)
+        fail(&e, -EAGAIN, &kind_store, "this controller stops: ask again");
+        while (c->posts) {
+                if (c->posts->request)
+                        http_answer_error(c->posts->request, &e);
                 post_free(c, c->posts);
+        }
 }

@@ -223,9 +223,16 @@ static int check_headers(struct http_request *r, const char *url, const char *me
 
 static void complete(struct http_request *r)
 {
+        _cleanup_error_ struct error e = {};
+
         if (r->peer->known)
                 r->peer->deadline = UINT64_MAX;
-        api_handle(r->http->api, r);
+        if (!r->http->stopping) {
+                api_handle(r->http->api, r);
+                return;
+        }
+        fail(&e, -ESHUTDOWN, &kind_interrupted, "bootmgrd stops: ask again");
+        http_answer_error(r, &e);
 }
 
 static enum MHD_Result begin(struct http *h, struct MHD_Connection *connection, const char *url, const char *method,
