@@ -90,11 +90,9 @@ class Node:
         self.boots, self.was_reset = 0, False
         self.coming_up = None           # the command of its boot that is at work
         self.lock = threading.RLock()
-        for part in ('esp', 'data', 'run'):
-            (self.directory / part).mkdir(parents=True)
+        self.directory.mkdir()
         self.use(version)
         self.configure()
-        run(self.program, 'init', '-q', '--image-size', '64M', '--esp-size', '34M', '--root-size', '4M', self.directory / 'run/disk.img')
 
     def use(self, version):
         """What lies in the slot with that version: its programs."""
@@ -181,8 +179,17 @@ class Node:
             raise Failure('%s: %d\n%s' % (' '.join(words), p.returncode, (self.directory / 'boot.log').read_text()))
 
     def install(self, version):
+        """As in the factory: an empty disk, and its first version."""
+        for part in ('esp', 'data', 'run'):
+            (self.directory / part).mkdir()
+        run(self.program, 'init', '-q', '--image-size', '64M', '--esp-size', '34M', '--root-size', '4M', self.directory / 'run/disk.img')
         self.bootmgr('upgrade', 'system', '-q', self.world.factory.bundle(version))
         self.boot()
+
+    def copy(self, image):
+        """A machine is a copy of the image that the factory has made."""
+        run('cp', '-a', *(image.directory / part for part in ('esp', 'data', 'run', 'running')), self.directory)
+        self.running = image.running
 
     def version(self):
         s = self.json('status')
@@ -330,6 +337,14 @@ class Node:
         status, text = self.request(method, path, json.dumps(body) if body is not None else None, certificate=certificate, timeout=timeout)
         return status, json.loads(text) if text else None
 
+    def try_ask(self, path):
+        """None: it does not answer."""
+        try:
+            status, answer = self.ask('GET', path, timeout=5)
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        return answer if status == 200 else None
+
     def stored(self, prefix):
         """What the store has below a key, as this controller's etcd says: {key: value}."""
         home = self.data / 'cluster'
@@ -362,7 +377,7 @@ class World:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True)
         self.factory = Factory(self.directory / 'factory')
-        self.nodes, self.made = {}, []
+        self.nodes, self.made, self.images = {}, [], {}
         self.programs, self.n_cables = programs or {}, 0
         self.stopping, self.rebooters = threading.Event(), []
         self.troubles = []
@@ -374,7 +389,7 @@ class World:
                 raise Failure(self.troubles[0])
             if time.monotonic() > end:
                 raise Failure('not within %d s: %s' % (seconds, what))
-            time.sleep(0.3)             # most of them run a program
+            time.sleep(0.2)
 
     def reboot(self, node):
         while not self.stopping.wait(0.1):
@@ -392,10 +407,18 @@ class World:
         self.rebooters.append(threading.Thread(target=self.reboot, args=(node,), daemon=True))
         self.rebooters[-1].start()
 
-    def controller(self, name, version, first=None):
+    def machine(self, name, version):
+        if version not in self.images:
+            image = self.images[version] = Node(self, 'image' + version, version)
+            image.install(version)
+            image.cable.end()
         node = Node(self, name, version)
         self.made.append(node)
-        node.install(version)
+        node.copy(self.images[version])
+        return node
+
+    def controller(self, name, version, first=None):
+        node = self.machine(name, version)
         node.configure('controller')
         if first:
             self.join(node, first, 'controller', '--address', node.address)
@@ -411,13 +434,11 @@ class World:
 
     @staticmethod
     def is_up(node):
-        p = node.bootmgr('--json', 'show', 'nodes', check=False)
-        return p.returncode == 0 and any(n['name'] == node.name and n['state'] == 'up' for n in json.loads(p.stdout)['nodes'])
+        answer = node.try_ask('/api/cluster/nodes') or {}
+        return any(n['name'] == node.name and n['state'] == 'up' for n in answer.get('nodes', []))
 
     def engine(self, name, version, controller):
-        node = Node(self, name, version)
-        self.made.append(node)
-        node.install(version)
+        node = self.machine(name, version)
         self.join(node, controller)
         node.start()
         self.add(node)
