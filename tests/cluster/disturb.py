@@ -166,9 +166,9 @@ class Disturber:
         if self.ended.wait(after):
             return
         nodes = list(self.world.nodes.values())
-        controllers = [n for n in nodes if n.etcd]
+        controllers = [n for n in nodes if n.name.startswith('c')]
         how = self.random.choice(('switch off', 'lose the store of', 'keep from others'))
-        node = self.random.choice([n for n in nodes if n not in controllers] if how == 'switch off' else controllers or nodes)
+        node = self.random.choice([n for n in nodes if n not in controllers] if how == 'switch off' else controllers)
         self.note('%s %s' % (how, node.name))
         if how == 'switch off':
             self.off.append(node)
