@@ -475,7 +475,7 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
         int r = 0;
 
         if (c->slot != SLOT_NONE && !root_has_init(root, c->cmdline))
-                r = leave_root(c, why_failed(root), e);
+                r = leave_root(c, verified_root_is_corrupt() ? REASON_CORRUPT : REASON_INIT, e);
         if (r < 0)
                 return r;
         r = mount_all(c, root, e);
