@@ -98,7 +98,8 @@ class Node(scenario.Machine):
                  '[Match]\nMACAddress=%s\n[Network]\nAddress=%s/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n' % (self.mac, self.address))
         self.put('/etc/bootmgr/bootmgr.conf.d/cluster.conf', CONFIGURATION[self.name[0]] % self.name)
         # Emulated, three of them side by side on two processors take longer to boot than any machine should.
-        self.put('/etc/bootmgr/bootmgr.conf.d/emulated.conf', '[Health]\nDeadlineSec=900\n')
+        self.put('/etc/bootmgr/bootmgr.conf.d/emulated.conf',
+                 '[Health]\nDeadlineSec=900\nCheckTimeoutSec=600\n[Configuration]\nHookTimeoutSec=600\n')
         self.put('/etc/hostname', self.name + '\n')
         self.put('/etc/hosts', '127.0.0.1 localhost\n' + ''.join('%s %s\n' % (ADDRESS % n, name) for name, n in Cluster.NUMBERS.items()))
         self.sh('hostname %s; networkctl reload; until grep -q "%s$" /proc/net/fib_trie; do sleep 0.2; done' % (self.name, self.address))
@@ -205,7 +206,8 @@ class Cluster:
         return self.await_end(timeout)
 
 
-def spread(nodes, since):
-    """Seconds between the first and the last of these nodes' resets, of each the first one since then; None if one has none."""
-    times = [next((at for at in node.resets if at >= since), None) for node in nodes]
-    return None if None in times else max(times) - min(times)
+def resets(nodes, since):
+    """Of each of these nodes the first reset since then, in seconds behind the earliest of all; None where there was none."""
+    first = {node.name: next((at for at in node.resets if at >= since), None) for node in nodes}
+    earliest = min((at for at in first.values() if at is not None), default=0)
+    return {name: None if at is None else at - earliest for name, at in first.items()}
