@@ -173,11 +173,13 @@ static int judge(long status, const char *body, size_t size, struct error *e)
 static void on_ended(int result, const char *body, size_t size, const struct error *e, void *userdata)
 {
         struct cluster_link *l = userdata;
+        bool refused = e && (e->kind == &kind_joined_after_snapshot || e->code == -EACCES);
 
-        l->refused = e && (e->kind == &kind_joined_after_snapshot || e->code == -EACCES);
         l->stream = NULL;
-        if (!TAKE(l->lost, true))
+        /* The stream of a node that is fenced ends first, and is refused when it is asked for again. */
+        if (!TAKE(l->lost, true) || (refused && !l->refused))
                 log_warning("no controller is connected: %s", e && e->message ? e->message : error_text(result));
+        l->refused = refused;
         l->wait = l->wait ? MIN(2 * l->wait, AGAIN_MAX) : AGAIN_MIN;
         set_timer(l, (l->refused ? REFUSED_WAIT : l->wait) / 2 + now_monotonic() % (l->wait / 2));
 }
