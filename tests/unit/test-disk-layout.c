@@ -211,18 +211,33 @@ START_TEST(other_sectors_over_the_old_ones)
 END_TEST
 
 static struct {
-        int fsyncs, fail_at;
+        int calls, fail_at;
         volatile bool cancelled;
 } fault;
 
-static int faulty_fsync(int fd)
+/* 1: this call is not the one. */
+static int meet_fault(void)
 {
-        if (fault.fsyncs++ != fault.fail_at)
-                return io_system_ops.fsync(fd);
+        if (fault.calls++ != fault.fail_at)
+                return 1;
         if (fault.cancelled)
                 return -EIO;
         fault.cancelled = true;
         return 0;
+}
+
+static int faulty_fsync(int fd)
+{
+        int r = meet_fault();
+
+        return r > 0 ? io_system_ops.fsync(fd) : r;
+}
+
+static int faulty_zero(int fd, uint64_t offset, uint64_t length)
+{
+        int r = meet_fault();
+
+        return r > 0 ? io_system_ops.zero(fd, offset, length) : r;
 }
 
 /* Whatever goes wrong and whenever: an image that was made here is gone, one that was there has its size again. */
@@ -236,8 +251,9 @@ START_TEST(nothing_is_left_of_a_failure)
         int at, r = -1;
 
         ops.fsync = faulty_fsync;
+        ops.zero = faulty_zero;
         io_set_ops(&ops);
-        for (at = 0; at < 20 && r < 0; at++) {
+        for (at = 0; at < 40 && r < 0; at++) {
                 struct error e = {};
 
                 fault = (typeof(fault)){ .fail_at = at, .cancelled = !interrupt };
