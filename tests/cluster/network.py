@@ -137,7 +137,15 @@ class Cable:
             ip('link', 'set', self.name, 'master', 'hub0')
         ip('link', 'set', self.name, 'up')
         bridge('link', 'set', 'dev', self.name, 'isolated', 'off')
-        bridge('link', 'set', 'dev', self.name, 'state', FORWARDING)
+        end = time.monotonic() + 30
+        while True:
+            try:
+                bridge('link', 'set', 'dev', self.name, 'state', FORWARDING)
+                return
+            except OSError:             # the kernel tells the bridge of a cable that is plugged in a moment later
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
 
     def end(self):
         if self.slow:

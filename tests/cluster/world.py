@@ -211,6 +211,11 @@ class Node:
                        BOOTMGR_CONFIG=str(self.directory / 'conf'), RUNTIME_DIRECTORY=str(self.directory / 'run'))
             self.daemon = self.spawn('daemon.log', self.program.parent / 'bootmgrd', env=env)
 
+    def was_beaten(self):
+        """By one that was killed while it forked: until the child is another program it has the name on the bus, and the port. systemd
+        starts bootmgrd again then (Restart=on-failure)."""
+        return self.daemon.returncode == 1 and (self.directory / 'daemon.log').read_bytes().endswith(b'bootmgrd: File exists\n')
+
     def start_etcd(self):
         with self.lock:
             if self.etcd and self.etcd.poll() is None:
@@ -313,6 +318,9 @@ class Node:
 
     def reboot_if_wanted(self):
         with self.lock:
+            if self.daemon and self.daemon.poll() is not None and self.was_beaten():
+                self.daemon = None
+                self.start()
             if self.daemon and self.daemon.poll() is not None:
                 raise Failure('bootmgrd has ended by itself: %d' % self.daemon.returncode)
             if self.daemon and self.wants_reboot():
