@@ -116,7 +116,7 @@ next: all
 	$(Q)+tests/cluster/next --build $(BUILD)
 
 ## check: unit and CLI tests (no root, no VM); TEST=name for one
-check: all $(UNIT_TESTS) $(if $(or $(if $(TEST),,all),$(findstring $(TEST),93-together.sh)),next)
+check: all $(UNIT_TESTS)
 	$(Q)tests/run --build $(BUILD) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
 
 ## check-asan: the same under AddressSanitizer and UndefinedBehaviorSanitizer
