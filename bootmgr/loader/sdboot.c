@@ -374,6 +374,7 @@ static int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e
         return r < 0 ? fail_errno(e, r, "cannot flush " ENTRIES_DIRECTORY) : 0;
 }
 
+/* Not flushed: an entry that the record does not know of is removed by whoever finds it. */
 static int sdboot_drop(struct loader *l, uint64_t generation, struct error *e)
 {
         struct sdboot *s = l->priv;

@@ -21,6 +21,9 @@ import sys
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+import wire  # noqa: E402
+
 W, PORT, OPENAPI, PART = Path(sys.argv[1]), int(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text()), sys.argv[4]
 SCHEMAS = OPENAPI["components"]["schemas"]
 # The interface passes on what `bootmgr` says: these kinds are met on its command line (tests/cli), by the same words.
@@ -438,23 +441,6 @@ def part_all_kinds():
          {k for k in PASSED_ON if not any(k in f.read_text() for f in Path(__file__).parent.glob("[0-8]*.sh"))})
 
 
-def raw(data, timeout=20, context=None, source="127.0.0.1"):
-    """What comes back on a connection of its own."""
-    try:
-        with socket.create_connection(("127.0.0.1", PORT), timeout, (source, 0)) as s:
-            with (context or operator().context).wrap_socket(s, server_hostname="127.0.0.1") as t:
-                t.sendall(data)
-                answer = b""
-                try:
-                    while part := t.recv(65536):
-                        answer += part
-                except TimeoutError:
-                    pass  # it waits for more
-                return answer
-    except (ConnectionError, ssl.SSLError):
-        return b""
-
-
 def part_hostile():
     o = operator()
     before = run("status")
@@ -471,7 +457,7 @@ def part_hostile():
                        ("no host", b"GET /healthz HTTP/1.1\r\n\r\n"), ("an empty line", b"\r\n" * 100 + b"x\r\n\r\n"),
                        ("a negative length", header + b"Content-Length: -1\r\n\r\n"),
                        ("two lengths", header.replace(b"GET", b"POST") + b"Content-Length: 2\r\nContent-Length: 9\r\n\r\n{}")):
-        answer = raw(data, 5)
+        answer = wire.exchange(PORT, operator().context, data, 5)
         check(f"{what}: an error or nothing", not answer.startswith(b"HTTP/1.1 2"), answer[:200])
     with socket.create_connection(("127.0.0.1", PORT), 20) as s:
         s.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -13,6 +13,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+import wire  # noqa: E402
+
 W, PORT, STORE = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 NODE = "/api/cluster/node/"
 VIEW, VOTE, STATUS, TIME = NODE + "view", NODE + "vote", NODE + "status", NODE + "time"
@@ -119,22 +122,6 @@ def part_malformed():
     same("nothing of that is in the store", before, stored())
 
 
-def raw(certificate, data, timeout=5):
-    try:
-        s = socket.create_connection(("127.0.0.1", PORT), timeout)
-        with context(certificate).wrap_socket(s, server_hostname="127.0.0.1") as t:
-            t.sendall(data)
-            answer = b""
-            try:
-                while part := t.recv(65536):
-                    answer += part
-            except TimeoutError:
-                pass  # it waits for more
-            return answer
-    except (ConnectionError, ssl.SSLError):
-        return b""
-
-
 def part_no_http():
     before = stored()
     post = b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" % STATUS.encode()
@@ -149,7 +136,7 @@ def part_no_http():
                        ("HTTP/9", b"POST %s HTTP/9.9\r\nHost: x\r\n\r\n" % STATUS.encode()),
                        ("no HTTP", b"\x16\x03\x01\x00\xff" * 200 + b"\r\n\r\n"),
                        ("a path of 64 KiB", b"GET /" + b"a" * 65536 + b" HTTP/1.1\r\nHost: x\r\n\r\n")):
-        answer = raw("e1", data)
+        answer = wire.exchange(PORT, context("e1"), data, 5)
         check(f"of a node, {what}: an error or nothing", not answer.startswith(b"HTTP/1.1 2"), answer[:200])
     same("nothing of that is in the store", before, stored())
     same("it lives", 200, ask("e1", "GET", TIME)[0])

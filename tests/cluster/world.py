@@ -75,6 +75,12 @@ class Factory:
         return path
 
 
+def accepts(path):
+    """A socket is there before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(str(path)) == 0
+
+
 class Node:
     PORT = 8443
 
@@ -206,7 +212,7 @@ class Node:
                 (self.directory / 'bus.conf').write_text(BUS % socket_path)
                 self.bus = self.spawn('bus.log', 'dbus-daemon', '--config-file=%s' % (self.directory / 'bus.conf'), '--nofork',
                                       '--nopidfile')
-                self.world.wait('the bus of ' + self.name, socket_path.exists)
+                self.world.wait('the bus of ' + self.name, lambda: accepts(socket_path))
             env = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS='unix:path=%s' % socket_path, BOOTMGR_PROGRAM=str(self.directory / 'bootmgr'),
                        BOOTMGR_CONFIG=str(self.directory / 'conf'), RUNTIME_DIRECTORY=str(self.directory / 'run'))
             self.daemon = self.spawn('daemon.log', self.program.parent / 'bootmgrd', env=env)
