@@ -1,35 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/curl.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
+
+#include "base/library.h"
 
 struct curl_functions curl;
 
 static int load(const struct error_kind *kind, struct error *e)
 {
-        static const struct {
-                const char *name;
-                void **function;
-        } functions[] = {
+        static const struct library_function functions[] = {
 #define X(n) { "curl_" #n, (void **)&curl.n },
                 CURL_FUNCTIONS(X)
 #undef X
         };
         static bool loaded;
-        void *library = loaded ? NULL : dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+        int r = loaded ? 0 : library_load("curl", 4, functions, ARRAY_SIZE(functions), kind, e);
 
-        if (loaded)
-                return 0;
-        for (size_t i = 0; library && i < ARRAY_SIZE(functions); i++) {
-                *functions[i].function = dlsym(library, functions[i].name);
-                if (!*functions[i].function)
-                        library = NULL;
-        }
-        if (!library) {
-                fail(e, -ENOPKG, kind, "libcurl cannot be loaded: %s", dlerror());
-                return fail_hint(e, "install it (Debian: libcurl4)");
-        }
+        if (r < 0 || loaded)
+                return r;
         if (curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
                 return fail(e, -EIO, kind, "libcurl cannot be used");
         loaded = true;

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "image/hash_tree.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <libcryptsetup.h>
 
 #include "base/buf.h"
 #include "base/io.h"
+#include "base/library.h"
 #include "slot/kinds.h"
 
-/* Loaded when it is needed, as libcurl is (base/curl.h): it brings ten further libraries, and who makes no hash tree does
- * not need it. */
 #define FUNCTIONS(X) X(init) X(free) X(format) X(volume_key_get) X(set_log_callback)
 
 static struct {
@@ -24,28 +22,13 @@ static struct {
 
 static int load(struct error *e)
 {
-        static const struct {
-                const char *name;
-                void **function;
-        } functions[] = {
+        static const struct library_function functions[] = {
 #define X(n) { "crypt_" #n, (void **)&cryptsetup.n },
                 FUNCTIONS(X)
 #undef X
         };
-        static void *library;
 
-        if (library)
-                return 0;
-        library = dlopen("libcryptsetup.so.12", RTLD_NOW | RTLD_LOCAL);
-        for (size_t i = 0; library && i < ARRAY_SIZE(functions); i++) {
-                *functions[i].function = dlsym(library, functions[i].name);
-                if (!*functions[i].function)
-                        library = NULL;
-        }
-        if (library)
-                return 0;
-        fail(e, -ENOPKG, NULL, "libcryptsetup cannot be loaded: %s", dlerror());
-        return fail_hint(e, "install it (Debian: libcryptsetup12): it makes the hash tree");
+        return library_load("cryptsetup", 12, functions, ARRAY_SIZE(functions), NULL, e);
 }
 
 /* What it says of a failure; its line end goes. */
