@@ -3,12 +3,15 @@
 
 #include <arpa/inet.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/parse.h"
 #include "slot/kinds.h"
 
-#define BACKLOG 4096 /* as the kernel has it: all nodes come at once when a controller comes up */
+#define PATIENCE (5 * USEC_PER_SEC)
+#define BACKLOG  4096 /* as the kernel has it: all nodes come at once when a controller comes up */
 
 union address {
         struct sockaddr any;
@@ -62,6 +65,17 @@ static int open_socket(union address *a)
         return TAKE_FD(fd);
 }
 
+/* A bootmgrd that was killed while it forked has its port until the child is another program. */
+static int open_patiently(union address *a)
+{
+        uint64_t deadline = now_monotonic() + PATIENCE;
+        int fd;
+
+        while ((fd = open_socket(a)) == -EADDRINUSE && now_monotonic() < deadline)
+                nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+        return fd;
+}
+
 int http_listen(const char *where, struct error *e)
 {
         _cleanup_free_ char *text = strdup(where);
@@ -73,10 +87,10 @@ int http_listen(const char *where, struct error *e)
                 return -ENOMEM;
         if (parse_address(text, &a) < 0)
                 return fail(e, -EINVAL, &kind_config_invalid, "Listen=%s has not the form ADDRESS:PORT", where);
-        fd = open_socket(&a);
+        fd = open_patiently(&a);
         if (fd == -EAFNOSUPPORT && any) { /* a kernel without IPv6 */
                 a = (union address){ .v4 = { .sin_family = AF_INET, .sin_port = a.v6.sin6_port } };
-                fd = open_socket(&a);
+                fd = open_patiently(&a);
         }
         return fd < 0 ? fail_errno(e, fd, "cannot listen on %s", where) : fd;
 }

@@ -258,6 +258,12 @@ fails 3 not-authorized "has no certificate any more that can be renewed" on e3 n
 is "a controller renews its own" "True" "$(c node renew --force --json | json 'str(j["renewed"])')"
 wait $daemon
 is "its daemon ends, for another one to serve it" 75 $?
+# Who was there before may still have the port
+python3 -c 'import socket, sys, time
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+open("held", "w").close()
+time.sleep(2)' "$port" &
+until [ -e held ]; do sleep 0.05; done
 start_daemon
 served() { openssl s_client -connect "${url#https://}" -CAfile ca </dev/null 2>/dev/null | openssl x509 -noout -serial; }
 is "which it does" "$(openssl x509 -noout -serial -in c1/cluster/node.pem)" "$(served)"
