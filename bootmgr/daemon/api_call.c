@@ -43,15 +43,19 @@ static void call_free(struct call *c)
 
 /* --- answering ------------------------------------------------------------------------------------------- */
 
+static bool goes_on(const json_t *operation)
+{
+        return streq(json_string_value(json_object_get(operation, "state")), "IN_PROGRESS");
+}
+
 static void answer(struct call *c, const json_t *printed)
 {
         _cleanup_json_ json_t *j = c->waiting ? c->view(c->api->manager, printed, &c->body) : NULL;
-        bool goes_on = c->route->kind == TASK_WORK &&
-                       streq(json_string_value(json_object_get(printed, "state")), "IN_PROGRESS");
+        int status = c->route->kind == TASK_WORK && goes_on(printed) ? 202 : 200;
 
         for (struct http_request *r = TAKE_PTR(c->waiting), *next; r; r = next) {
                 next = TAKE_PTR(r->next);
-                http_answer_json(r, goes_on ? 202 : 200, json_incref(j));
+                http_answer_json(r, status, json_incref(j));
         }
 }
 
@@ -82,6 +86,7 @@ static void answer_failure(struct call *c, const json_t *last, int exit_status)
         }
 }
 
+/* What has ended is answered by on_done(): until then another request would find us at work. */
 static void on_line(const json_t *line, void *userdata)
 {
         struct call *c = userdata;
@@ -92,8 +97,9 @@ static void on_line(const json_t *line, void *userdata)
         manager_set_operation(c->api->manager, line);
         if (!id || !*id)
                 return;
-        c->told = true;
-        answer(c, line);
+        c->told = goes_on(line);
+        if (c->told)
+                answer(c, line);
 }
 
 static void on_done(int exit_status, const json_t *last, void *userdata)

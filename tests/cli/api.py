@@ -365,6 +365,7 @@ def part_requests():
     same("the aborted operation", "ABORTED", o.get("/api/cluster/upgrade/status")[1]["state"])
     same("is told to who repeats it", (200, "ABORTED"), (lambda a: (a[0], a[1].get("state")))(o.post(upgrade, body)))
     status, op = o.post(upgrade, {"id": identifier(5), "source": three, "no_reboot": True})
+    same("and another one is begun", (202, identifier(5)), (status, op.get("id", op)))
     wait_for_end(o, identifier(5))
     same("the abort again does not touch what came after it", 200, o.post("/api/cluster/abort", {"id": identifier(4)})[0])
     same("that is still prepared", (identifier(5), True), (lambda op: (op["id"], op["staged"]))(o.get("/api/cluster/upgrade/status")[1]))
