@@ -150,9 +150,14 @@ for _ in $(seq 200); do
 done
 step <last
 has "while it is at work, the node waits" '^waiting ' "$(says)"
-pkill -KILL -P $worker 2>/dev/null
-kill -KILL $worker
+children=$(pgrep -P $worker)
+# shellcheck disable=SC2086
+kill -KILL $children $worker
 wait $worker 2>/dev/null
+# Nobody here waits for them: they are gone when the kernel says so.
+for child in $children; do
+        while kill -0 "$child" 2>/dev/null; do sleep 0.05; done
+done
 kill $feeder
 step <last
 is "when nobody is, it does not" "in-place peace nothing" "$(says)"
