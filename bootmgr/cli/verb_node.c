@@ -66,8 +66,40 @@ static int standalone_nodes(struct verb_args *args, json_t **ret, struct error *
         return *ret ? 0 : -ENOMEM;
 }
 
+/* What the controllers hear of now, themselves too. NULL: not known, for our own bootmgrd does not answer. */
+static json_t *ask_who_is_connected(const char *data, const struct cluster_view *view, const char *self)
+{
+        _cleanup_json_ json_t *connected = json_object();
+        _cleanup_close_ int home = cluster_home(data, false, NULL);
+
+        if (home < 0)
+                return NULL;
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct member *m = &view->nodes[i].member;
+                const char *urls[] = { m->address, NULL };
+                _cleanup_json_ json_t *answer = NULL;
+                const json_t *name;
+                size_t k;
+
+                if (m->role != ROLE_CONTROLLER)
+                        continue;
+                if (ask_as_node(home, urls, "/api/cluster/node/connected", NULL, &answer, NULL) < 0) {
+                        if (streq(m->name, self))
+                                return NULL;
+                        continue;
+                }
+                json_object_set_new(connected, m->name, json_true());
+                json_array_foreach(json_object_get(answer, "nodes"), k, name)
+                {
+                        json_object_set_new(connected, json_string_value(name), json_true());
+                }
+        }
+        return TAKE_PTR(connected);
+}
+
 static int controller_nodes(const char *data, json_t **ret, struct error *e)
 {
+        _cleanup_json_ json_t *connected = NULL;
         _cleanup_store_ struct store *store = NULL;
         _cleanup_cluster_view_ struct cluster_view view = {};
         struct member self;
@@ -79,7 +111,8 @@ static int controller_nodes(const char *data, json_t **ret, struct error *e)
                 r = cluster_read(store, &view, e);
         if (r < 0)
                 return r;
-        *ret = nodes_of_view(&view, self.name);
+        connected = ask_who_is_connected(data, &view, self.name);
+        *ret = nodes_of_view(&view, self.name, connected);
         return *ret ? 0 : -ENOMEM;
 }
 

@@ -6,47 +6,60 @@ static json_t *text_or_null(const char *s)
         return json_string_or_null(*s ? s : NULL);
 }
 
-static const char *state_of(const struct cluster_view *view, const struct cluster_node *n)
+static bool is_off(const struct cluster_node *n, const json_t *connected)
+{
+        return connected && !json_object_get(connected, n->member.name);
+}
+
+/* One that switches is off for a while, and one that is silent has more to it than that. */
+static const char *state_of(const struct cluster_view *view, const struct cluster_node *n, const json_t *connected)
 {
         if (node_is_fenced(view, n))
                 return "fenced";
         if (!n->has_status || n->status.epoch != view->record.epoch)
                 return "silent";
-        if (node_has_reached(view, n))
-                return "up";
-        return n->status.settled ? "behind" : "switching";
+        if (!n->status.settled)
+                return "switching";
+        if (is_off(n, connected))
+                return "off";
+        return node_has_reached(view, n) ? "up" : "behind";
 }
 
-static json_t *message_of(const struct cluster_view *view, const struct cluster_node *n)
+static json_t *message_of(const struct cluster_view *view, const struct cluster_node *n, const json_t *connected)
 {
         if (node_is_fenced(view, n))
                 return json_sprintf("joined in epoch %llu, after the snapshot that the cluster went back to",
                                     (unsigned long long)n->member.joined);
-        return text_or_null(n->has_status ? n->status.message : "");
+        if (n->has_status && *n->status.message)
+                return json_string(n->status.message);
+        return text_or_null(!is_off(n, connected) ? ""
+                            : node_decides(n)     ? "it does not answer"
+                                                  : "no controller hears of it");
 }
 
-static json_t *node_json(const struct cluster_view *view, const struct cluster_node *n, const char *self)
+static json_t *node_json(const struct cluster_view *view, const struct cluster_node *n, const char *self,
+                         const json_t *connected)
 {
         const struct member_status *s = n->has_status ? &n->status : NULL;
         bool runs = s && version_id_equal(&s->running, &view->record.running);
 
         return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:b, s:o, s:o, s:b}", "name", n->member.name, "role",
-                         node_role_to_string(n->member.role), "state", state_of(view, n), "version",
+                         node_role_to_string(n->member.role), "state", state_of(view, n, connected), "version",
                          text_or_null(s ? s->running.version : ""), "previous_version",
                          text_or_null(runs ? view->record.previous.version : ""), "generation",
                          s ? json_integer((json_int_t)s->generation) : json_null(), "confirmed",
                          s ? json_boolean(s->confirmed) : json_null(), "epoch",
                          s ? json_integer((json_int_t)s->epoch) : json_null(), "joined", (json_int_t)n->member.joined,
-                         "fenced", node_is_fenced(view, n), "message", message_of(view, n), "address",
+                         "fenced", node_is_fenced(view, n), "message", message_of(view, n, connected), "address",
                          text_or_null(n->member.address), "self", streq(n->member.name, self));
 }
 
-json_t *nodes_of_view(const struct cluster_view *view, const char *self)
+json_t *nodes_of_view(const struct cluster_view *view, const char *self, const json_t *connected)
 {
         json_t *list = json_array();
 
         for (size_t i = 0; i < view->n_nodes; i++)
-                json_array_append_new(list, node_json(view, &view->nodes[i], self));
+                json_array_append_new(list, node_json(view, &view->nodes[i], self, connected));
         return json_pack("{s:I, s:o}", "epoch", (json_int_t)view->record.epoch, "nodes", list);
 }
 

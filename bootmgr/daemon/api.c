@@ -74,6 +74,11 @@ static void handle_node_time(struct api *api, struct http_request *r)
         nodes_handle_time(api->cluster, r);
 }
 
+static void handle_node_connected(struct api *api, struct http_request *r)
+{
+        nodes_handle_connected(api->cluster, r);
+}
+
 static void handle_bundle(struct api *api, struct http_request *r)
 {
         nodes_handle_bundle(api->cluster, r);
@@ -126,6 +131,7 @@ static const struct route routes[] = {
         { "/api/cluster/node/vote", "POST", RIGHT_READ, handle_node_vote },
         { "/api/cluster/node/status", "POST", RIGHT_READ, handle_node_status },
         { "/api/cluster/node/time", "GET", RIGHT_READ, handle_node_time },
+        { "/api/cluster/node/connected", "GET", RIGHT_READ, handle_node_connected },
         { BUNDLES_PATH, "GET", RIGHT_READ, handle_bundle },
         { "/api/cluster/renew", "POST", RIGHT_READ, handle_node, { "cluster", "renew" }, .view = view_printed },
         { "/api/events", "GET", RIGHT_READ, handle_events },

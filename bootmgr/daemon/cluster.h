@@ -97,6 +97,8 @@ void nodes_handle_vote(struct cluster *c, struct http_request *r);
 void nodes_handle_status(struct cluster *c, struct http_request *r);
 /* Nothing but our clock. */
 void nodes_handle_time(struct cluster *c, struct http_request *r);
+/* Who listens to this controller. */
+void nodes_handle_connected(struct cluster *c, struct http_request *r);
 /* A bundle that this controller keeps (cluster/bundles.h); Range: one. */
 void nodes_handle_bundle(struct cluster *c, struct http_request *r);
 void nodes_forget(struct cluster *c, struct http_request *r);

@@ -220,6 +220,18 @@ void nodes_handle_time(struct cluster *c, struct http_request *r)
                 answer(r);
 }
 
+void nodes_handle_connected(struct cluster *c, struct http_request *r)
+{
+        json_t *names;
+
+        if (refuse(c, r))
+                return;
+        names = json_array();
+        for (const struct http_stream *s = c->nodes.first; s; s = s->next)
+                json_array_append_new(names, json_string(((const struct listener *)s)->name));
+        http_answer_json(r, 200, json_pack("{s:o}", "nodes", names));
+}
+
 void nodes_forget(struct cluster *c, struct http_request *r)
 {
         for (struct cluster_post *post = c->posts; post; post = post->next)

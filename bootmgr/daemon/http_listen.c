@@ -2,6 +2,7 @@
 #include "daemon/http_listen.h"
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -10,8 +11,9 @@
 #include "base/parse.h"
 #include "slot/kinds.h"
 
-#define PATIENCE (5 * USEC_PER_SEC)
-#define BACKLOG  4096 /* as the kernel has it: all nodes come at once when a controller comes up */
+#define PATIENCE        (5 * USEC_PER_SEC)
+#define UNANSWERED_MSEC 30000 /* who acknowledges nothing for so long has lost its power, or its cable */
+#define BACKLOG         4096  /* as the kernel has it: all nodes come at once when a controller comes up */
 
 union address {
         struct sockaddr any;
@@ -52,12 +54,13 @@ static int open_socket(union address *a)
         bool v6 = a->any.sa_family == AF_INET6;
         bool all = v6 && memcmp(&a->v6.sin6_addr, &in6addr_any, sizeof(in6addr_any)) == 0;
         _cleanup_close_ int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        int on = 1, only = !all;
+        int on = 1, only = !all, unanswered = UNANSWERED_MSEC;
 
         if (fd < 0)
                 return -errno;
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
         setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof(on));
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered, sizeof(unanswered)); /* connections inherit it */
         if (v6)
                 setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only));
         if (bind(fd, &a->any, v6 ? sizeof(a->v6) : sizeof(a->v4)) < 0 || listen(fd, BACKLOG) < 0)

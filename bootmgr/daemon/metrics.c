@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "daemon/api.h"
+#include "daemon/cluster.h"
 
 static void describe(struct buf *b, const char *name, const char *type, const char *help)
 {
@@ -166,7 +167,9 @@ char *metrics_text(const struct api *api)
         buf_puts(&b, "} 1\n");
         gauge(&b, "bootmgr_status_known", "Whether the state of the machine could be read.", json_is_object(m->status));
         gauge(&b, "bootmgr_working", "Whether bootmgrd has an operation at work.", m->working);
-        gauge(&b, "bootmgr_epoch", "The epoch of the cluster; 0 on a standalone machine.", 0);
+        gauge(&b, "bootmgr_epoch", "The epoch of the cluster; 0 on a standalone machine.", (double)m->member.epoch);
+        gauge(&b, "bootmgr_connected_nodes", "The nodes that this controller hears of at the moment.",
+              api->cluster->nodes.n);
         if (json_is_object(m->status))
                 put_status(&b, m->status);
         if (json_is_object(m->operation))

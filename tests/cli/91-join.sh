@@ -101,6 +101,24 @@ key() { openssl pkey -in "$1/cluster/node.key" -pubout -outform der | sha256sum 
 is "known by its key" "$(key e1)" "$(store_get c1 bootmgr/nodes/e1 | json 'j["key"]')"
 is "the token says who used it" e1 "$(store_get c1 "bootmgr/tokens/$(echo "$token" | cut -d- -f3)" | json 'j["used_by"]')"
 is "it asks a controller who is there, with its certificate" "e1 True" "$(on e1 show nodes --json | json '" ".join("%s %s" % (n["name"], n["self"]) for n in j["nodes"] if n["self"])')"
+store_put c1 bootmgr/nodes/c1 "{\"format\":1,\"minor\":0,\"name\":\"c1\",\"role\":\"controller\",\"joined\":0,\"address\":\"$url\"}"
+said e1 engine 3 true 1
+is "no controller hears of it" "c1=up e1=off e2=switching" "$(c show nodes --json | states)"
+has "which is said" 'e1 .*off .*no controller hears of it' "$(c show nodes)"
+curl -sN --cacert ca --cert e1/cluster/node.pem --key e1/cluster/node.key "$url/api/cluster/node/view" >view &
+listener=$!
+until [ -s view ]; do sleep 0.05; done
+is "when it listens it is up, also to who asks from elsewhere" "c1=up e1=up e2=switching" "$(on e1 show nodes --json | states)"
+has "and is counted" '^bootmgr_connected_nodes 1$' "$(curl -s --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key "$url/metrics")"
+has "in the cluster's epoch" '^bootmgr_epoch 3$' "$(curl -s --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key "$url/metrics")"
+kill $listener
+wait $listener
+for _ in $(seq 60); do # two comments, 15 s apart: the first is answered with a reset, the second finds it
+        c show nodes --json | states | grep -q e1=off && break
+        sleep 1
+done
+is "and off when it does no longer" "c1=up e1=off e2=switching" "$(c show nodes --json | states)"
+store_delete c1 bootmgr/status/engine/e1
 fails 2 usage "an engine makes no tokens" on e1 cluster token
 fails 2 usage "nor deletes" on e1 node delete e2
 fails 2 usage "nor becomes a controller" on e1 cluster init acme --address 127.0.0.1
