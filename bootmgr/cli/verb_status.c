@@ -28,14 +28,15 @@ static const json_t *find_slot(const json_t *status, const char *name)
         return NULL;
 }
 
-/* "slot a, version 1 (confirmed)" */
+/* "slot a, version 1 (confirmed, root checked by dm-verity)" */
 static void print_slot_line(const json_t *status, const char *label, const char *member, const char *none)
 {
         const char *name = text(status, member);
         const json_t *slot = find_slot(status, name);
 
         if (slot)
-                printf("%-10s slot %s, version %s (%s)\n", label, name, text(slot, "version"), text(slot, "state"));
+                printf("%-10s slot %s, version %s (%s%s)\n", label, name, text(slot, "version"), text(slot, "state"),
+                       *text(slot, "root_hash") ? ", root checked by dm-verity" : "");
         else
                 printf("%-10s %s\n", label, none);
 }

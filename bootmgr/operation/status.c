@@ -46,12 +46,13 @@ static json_t *slot_to_json(const struct machine *m, int i, const struct loader_
         const struct slot *s = &m->state.set.slots[i];
         char name[2] = { slot_name(i) };
 
-        return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "name", name, "version",
+        return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "name", name, "version",
                          json_string_or_null(*s->version ? s->version : NULL), "state", slot_state_to_string(s->state),
                          "tries_left", s->state == SLOT_TRIAL ? json_integer(tries_left(s, i, entries, n)) : json_null(),
                          "reason", json_string_or_null(s->reason ? slot_reason_to_string(s->reason) : NULL), "device",
-                         device_or_null(&m->disk, &m->disk.slots[i]), "digest", digest_or_null(s->digest),
-                         "security_version", (json_int_t)s->security_version, "generation", (json_int_t)s->generation);
+                         device_or_null(&m->disk, &m->disk.slots[i]), "digest", digest_or_null(s->digest), "root_hash",
+                         digest_or_null(s->verity.root_hash), "security_version", (json_int_t)s->security_version,
+                         "generation", (json_int_t)s->generation);
 }
 
 /* What a rollback would restore. */

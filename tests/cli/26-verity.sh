@@ -59,6 +59,8 @@ ok "and right again" judged_right installed
 boots || exit 2
 has "the entry names it" "bootmgr.verity=256:$hash" "$running"
 ok "slot verify knows the tree, too" m slot verify a
+is "status tells the root hash" "$hash None" "$(m status --json | json '" ".join(str(s["root_hash"]) for s in j["slots"])')"
+has "and that the root is checked" '^Running .*slot a, version 1 \([a-z]+, root checked by dm-verity\)' "$(m status)"
 
 # An update: no salt, so that hashes of what has not changed are as they were.
 cp root-1 root-2
