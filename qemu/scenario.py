@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import sys
 import time
 
@@ -78,6 +79,7 @@ class Scenario:
         self._builds = {}
 
     def __enter__(self):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # guests end with what has started them
         return self
 
     def __exit__(self, kind, error, _):
