@@ -51,11 +51,12 @@ struct loader_ops {
         int (*next)(struct loader *l, struct loader_entry *ret, struct error *e);
         /* The entry of this generation loses its counter. Idempotent. */
         int (*confirm)(struct loader *l, uint64_t generation, struct error *e);
-        /* Removes our entries of a slot, the menu's too; boot files no entry names go with the next prune. */
+        /* Removes our entries of a slot, the menu's too; their boot files go with the next prune. */
         int (*remove_slot)(struct loader *l, int slot, struct error *e);
         /* Removes the entries of this generation; what they name stays. */
         int (*drop)(struct loader *l, uint64_t generation, struct error *e);
-        /* Removes our entries of other generations than `keep` (n of them) and unnamed boot files. */
+        /* Removes our entries of other generations than `keep` (n of them), and the boot files that are named by no entry
+         * and no slot that can be booted: entries that somebody deleted are made again. */
         int (*prune)(struct loader *l, const uint64_t *keep, size_t n, struct error *e);
         /* The menu's entry "previous version" becomes that of this spec (with .rollback), behind all of ours; NULL: there
          * is none. An equal one is kept. */
@@ -72,6 +73,8 @@ struct loader {
         const struct disk *disk;
         const char *esp_directory; /* --esp, or NULL */
         const char *efivars;       /* "/sys/firmware/efi/efivars", or NULL: none (images) */
+        /* Of the record, borrowed; NULL: not known. What its versions boot with is not pruned. */
+        const struct slot_set *slots;
         bool writable;
         void *priv;
 };
@@ -90,5 +93,5 @@ int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e
 /* The highest generation among our entries, 0 when there is none. */
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e);
 
-/* Removes the boot files that no entry names any more; every entry stays. */
+/* prune() of the boot files; every entry stays. */
 int loader_prune_files(struct loader *l, struct error *e);

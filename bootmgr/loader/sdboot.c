@@ -418,9 +418,22 @@ static bool is_kept(uint64_t generation, const uint64_t *keep, size_t n)
         return false;
 }
 
-/* Files below /bootmgr that no entry names, and temporary ones of an interrupted write. */
-static int prune_files(struct sdboot *s, struct error *e)
+static bool is_of_a_slot(const struct slot_set *set, const uint8_t id[BOOT_FILE_ID_SIZE])
 {
+        for (int i = 0; set && i < set->n_slots; i++) {
+                const struct slot *slot = &set->slots[i];
+
+                if (slot_is_selectable(slot) &&
+                    (memcmp(slot->kernel, id, BOOT_FILE_ID_SIZE) == 0 || memcmp(slot->initrd, id, BOOT_FILE_ID_SIZE) == 0))
+                        return true;
+        }
+        return false;
+}
+
+/* Files below /bootmgr that nothing needs, and temporary ones of an interrupted write. */
+static int prune_files(struct loader *l, struct error *e)
+{
+        struct sdboot *s = l->priv;
         _cleanup_entries_ struct entry_list list = {};
         _cleanup_closedir_ DIR *dir = NULL;
         struct dirent *found;
@@ -439,7 +452,8 @@ static int prune_files(struct sdboot *s, struct error *e)
 
                 if (!path)
                         return -ENOMEM;
-                if (!temporary && (hex_decode(found->d_name, id, sizeof(id)) < 0 || sdboot_is_named(&list, path)))
+                if (!temporary && (hex_decode(found->d_name, id, sizeof(id)) < 0 || sdboot_is_named(&list, path) ||
+                                   is_of_a_slot(l->slots, id)))
                         continue;
                 r = io_unlink(s->esp.fd, path + 1, 0);
                 if (r < 0)
@@ -461,7 +475,7 @@ static int sdboot_prune(struct loader *l, const uint64_t *keep, size_t n, struct
         /* Entries must be gone for good before what they name goes. */
         if (r >= 0 && list.n > 0)
                 r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
-        return r < 0 ? r : prune_files(s, e);
+        return r < 0 ? r : prune_files(l, e);
 }
 
 static const char *what_else(const struct entry *entry)

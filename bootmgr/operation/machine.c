@@ -289,17 +289,21 @@ static const char *esp_directory(const struct machine *m)
 int machine_open_loader(struct machine *m, bool write, struct loader *ret, struct error *e)
 {
         const char *directory = esp_directory(m);
+        int r;
 
         if (m->offline && !directory) {
                 fail(e, -EINVAL, &kind_usage, "%s is an image file: its EFI system partition is not looked into",
                      m->disk.path);
                 return fail_hint(e, "name the directory that holds the ESP's files with --esp DIR");
         }
-        return loader_open(ret, m->config.loader, &m->disk, directory,
-                           m->options.efivars
-                                   ?: m->offline ? NULL
-                                                 : EFIVARS,
-                           write, e);
+        r = loader_open(ret, m->config.loader, &m->disk, directory,
+                        m->options.efivars
+                                ?: m->offline ? NULL
+                                              : EFIVARS,
+                        write, e);
+        if (r >= 0)
+                ret->slots = &m->state.set;
+        return r;
 }
 
 int machine_list_entries(struct machine *m, struct loader_entry **ret, size_t *ret_n, struct error *e)

@@ -151,6 +151,11 @@ next_boot
 ok "all were deleted, the firmware starts slot a" recover boot
 is "the newest gets its entry" "bootmgr-4-b+3-0.conf" "$(entries)"
 is "and nothing is bad" '["confirmed", "trial"]' "$(states)"
+running=$(options_of bootmgr-4-b+3-0.conf)
+ok "2 boots" this_boot
+ok "is confirmed" units
+is "and the previous version has its entry again" "bootmgr-1-a.conf bootmgr-4-b.conf" "$(entries)"
+ok "and its kernel" m rollback system --dry-run
 
 # Marked bad and good again: no boot misses its entries
 upgraded || exit 2
