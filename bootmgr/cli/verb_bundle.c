@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* bundle create, inspect, verify, sign, keygen. */
+/* bundle create, delta, inspect, verify, sign, keygen. */
 #include <sys/stat.h>
 
 #include "base/buf.h"
@@ -191,6 +191,31 @@ int verb_bundle_create(struct verb_args *args, struct error *e)
                         spec.n_keys, spec.n_keys == 1 ? "" : "s");
 }
 
+int verb_bundle_delta(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        const char *path = args->positional[1];
+        struct delta_spec spec = { .bundle = args->positional[0], .url = verb_value(args, "url") };
+        _cleanup_config_ struct config config = {};
+        _cleanup_bar_ struct bar bar;
+        char size[SIZE_TEXT];
+        struct stat st;
+        int r;
+
+        bar_init(&bar, cli);
+        r = need(args, "from", &spec.from, e);
+        if (r >= 0)
+                r = config_load(verb_value(args, "config"), &config, e);
+        spec.config = &config.fetch;
+        if (r >= 0)
+                r = bundle_make_delta(path, &spec, bar_labelled(&bar, "Comparing"), e);
+        bar_done(&bar);
+        if (r < 0)
+                return interrupted(r, e);
+        format_size(stat(path, &st) == 0 ? (uint64_t)st.st_size : 0, size);
+        return cli_done(cli, "%s: %s as a delta to %s, %s", path, spec.bundle, spec.from, size);
+}
+
 /* null for zeros: an image whose content is known by its chunks only. */
 static json_t *hex_json(const uint8_t digest[static DIGEST_SIZE])
 {
@@ -215,6 +240,14 @@ static json_t *image_to_json(const struct bundle_image *image)
                          verity_json(&image->verity));
 }
 
+static json_t *delta_json(const struct bundle_delta *delta)
+{
+        if (!delta)
+                return json_null();
+        return json_pack("{s:s, s:o, s:I, s:o}", "version", delta->version, "digest", hex_json(delta->digest), "root_size",
+                         (json_int_t)delta->size, "url", json_string_or_null(delta->url));
+}
+
 static json_t *bundle_to_json(const struct bundle *b, bool judged)
 {
         const struct manifest *m = bundle_manifest(b);
@@ -229,10 +262,11 @@ static json_t *bundle_to_json(const struct bundle *b, bool judged)
                 json_array_append_new(signatures, json_pack("{s:o, s:o, s:o}", "key_id", hex_json(s[i].key_id), "key",
                                                             json_string_or_null(s[i].key_name), "valid",
                                                             judged ? json_boolean(s[i].valid) : json_null()));
-        return json_pack("{s:I, s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o}", "format", (json_int_t)m->format, "compatible",
+        return json_pack("{s:I, s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o, s:o}", "format", (json_int_t)m->format, "compatible",
                          m->compatible, "version", m->version, "security_version", (json_int_t)m->security_version,
                          "min_bootmgr", json_string_or_null(*m->min_bootmgr ? m->min_bootmgr : NULL), "build_id",
-                         m->build_id, "digest", hex_json(m->digest), "images", images, "signatures", signatures);
+                         m->build_id, "digest", hex_json(m->digest), "images", images, "signatures", signatures, "delta",
+                         delta_json(bundle_delta(b)));
 }
 
 static int print_images(const struct manifest *m)
@@ -260,6 +294,7 @@ static int print_images(const struct manifest *m)
 
 static int print_bundle(const struct bundle *b, bool judged)
 {
+        const struct bundle_delta *delta = bundle_delta(b);
         const struct manifest *m = bundle_manifest(b);
         const struct bundle_image *root;
         const struct bundle_signature *s;
@@ -274,6 +309,11 @@ static int print_bundle(const struct bundle *b, bool judged)
         printf("Build             %s\n", m->build_id);
         hex_encode(m->digest, DIGEST_SIZE, hex);
         printf("Digest            %s\n", hex);
+        if (delta) {
+                hex_encode(delta->digest, DIGEST_SIZE, hex);
+                printf("Delta to version  %s (%s)\n", delta->version, hex);
+                printf("Full bundle       %s\n", delta->url ?: "no URL is named");
+        }
         root = manifest_image(m, "root");
         if (root && verity_is_set(&root->verity)) {
                 hex_encode(root->verity.root_hash, VERITY_HASH_SIZE, hex);
@@ -360,7 +400,10 @@ int verb_bundle_verify(struct verb_args *args, struct error *e)
         if (cli->quiet)
                 return 0;
         r = print_bundle(bundle, true);
-        cli_say(cli, "\n%s: signatures and the whole content are right", args->positional[0]);
+        cli_say(cli,
+                bundle_delta(bundle) ? "\n%s: signatures and what is stored are right; the rest is checked where the base is"
+                                     : "\n%s: signatures and the whole content are right",
+                args->positional[0]);
         return r;
 }
 

@@ -120,6 +120,12 @@ static const struct verb_option create_options[] = {
         {},
 };
 
+static const struct verb_option delta_options[] = {
+        { "from", "FILE|URL", "the bundle that machines have installed" },
+        { "url", "URL", "of the full bundle, for machines where the delta is not enough" },
+        {},
+};
+
 static const struct verb_option verify_options[] = {
         { "trust", "DIR", "public keys (*.pem) to trust (default: as configured)" },
         { "threshold", "N", "valid signatures that are needed (default: as configured)" },
@@ -195,6 +201,8 @@ const struct verb cli_verbs[] = {
           .run = verb_snapshot_verify },
         { "snapshot export", "ID FILE|-", 2, 2, NULL, "copy a snapshot's archive (tar.zst)", .run = verb_snapshot_export },
         { "bundle create", "FILE", 1, 1, create_options, "make a bundle", .run = verb_bundle_create },
+        { "bundle delta", "BUNDLE FILE", 2, 2, delta_options, "make a smaller bundle for machines that run another version",
+          .run = verb_bundle_delta },
         { "bundle inspect", "FILE|URL", 1, 1, NULL, "show what a bundle says of itself, unverified",
           .run = verb_bundle_inspect },
         { "bundle verify", "FILE|URL", 1, 1, verify_options, "check signatures and the whole content",

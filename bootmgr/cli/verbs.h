@@ -27,6 +27,7 @@ int verb_snapshot_diff(struct verb_args *args, struct error *e);
 int verb_snapshot_verify(struct verb_args *args, struct error *e);
 int verb_snapshot_export(struct verb_args *args, struct error *e);
 int verb_bundle_create(struct verb_args *args, struct error *e);
+int verb_bundle_delta(struct verb_args *args, struct error *e);
 int verb_bundle_inspect(struct verb_args *args, struct error *e);
 int verb_bundle_verify(struct verb_args *args, struct error *e);
 int verb_bundle_sign(struct verb_args *args, struct error *e);

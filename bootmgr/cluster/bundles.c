@@ -23,6 +23,18 @@ static char *path_of(const uint8_t digest[static DIGEST_SIZE], const char *suffi
         return path ? xasprintf("%s%s", path, suffix) : NULL;
 }
 
+/* What is kept serves every node, whatever it runs, and who joins later. */
+static int refuse_delta(const struct bundle *bundle, const char *where, struct error *e)
+{
+        const struct bundle_delta *delta = bundle_delta(bundle);
+
+        if (!delta)
+                return 0;
+        fail(e, -EINVAL, &kind_bundle_incompatible,
+             "%s is a delta to version %s: not every node of a cluster could install it", where, delta->version);
+        return fail_hint(e, "give the full bundle%s%s", delta->url ? ": " : "", delta->url ?: "");
+}
+
 /* Its version, once its signatures are checked. */
 static int look(struct machine *m, const char *where, struct version_id *ret, struct error *e)
 {
@@ -38,8 +50,9 @@ static int look(struct machine *m, const char *where, struct version_id *ret, st
         *ret = (struct version_id){};
         strcpy(ret->version, bundle_manifest(bundle)->version);
         memcpy(ret->digest, bundle_manifest(bundle)->digest, DIGEST_SIZE);
+        r = refuse_delta(bundle, where, e);
         bundle_free(bundle);
-        return 0;
+        return r;
 }
 
 /* ---- keeping ---- */

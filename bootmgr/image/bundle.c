@@ -46,12 +46,12 @@ int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, s
                             BUNDLE_MAGIC);
         if (crc32c(0, bytes, H_CRC) != get_le32(bytes + H_CRC))
                 return bundle_damaged(e, "header is damaged");
-        if (!format_is_known(h.major))
+        if (!format_is_known(h.major) && h.major != BUNDLE_DELTA)
                 return fail(e, -EPROTONOSUPPORT, &kind_bundle_incompatible,
-                            "the bundle has format %u, this bootmgr knows %d to %d", h.major, BUNDLE_FIXED, BUNDLE_VERITY);
+                            "the bundle has format %u, this bootmgr knows %d to %d", h.major, BUNDLE_FIXED, BUNDLE_DELTA);
         if (h.manifest == 0 || h.manifest > BUNDLE_MAX_MANIFEST || h.signatures > SIGNATURES_MAX_SIZE ||
-            h.index > INDEX_MAX || h.index % index_entry_size(h.major) || h.total > (UINT64_C(1) << 60) ||
-            h.total < HEADER_SIZE + h.manifest + h.signatures + h.index)
+            h.index > INDEX_MAX || (h.major != BUNDLE_DELTA && h.index % index_entry_size(h.major)) ||
+            h.total > (UINT64_C(1) << 60) || h.total < HEADER_SIZE + h.manifest + h.signatures + h.index)
                 return bundle_damaged(e, "header has lengths that cannot be");
         *ret = h;
         return 0;
@@ -66,7 +66,6 @@ int bundle_read_part(struct bundle *b, void *data, size_t size, const char *what
 
 static int read_head(struct bundle *b, const struct trust *trust, struct error *e)
 {
-        _cleanup_free_ uint8_t *signatures = NULL;
         uint8_t header[HEADER_SIZE];
         int r;
 
@@ -80,14 +79,14 @@ static int read_head(struct bundle *b, const struct trust *trust, struct error *
                             "the bundle has %llu bytes, its header says %llu: it is cut off or has trailing data",
                             (unsigned long long)source_size(b->source), (unsigned long long)b->header.total);
         b->manifest_bytes = calloc(1, (size_t)b->header.manifest + 1);
-        signatures = malloc(MAX(b->header.signatures, 1U));
-        if (!b->manifest_bytes || !signatures)
+        b->signature_block = malloc(MAX(b->header.signatures, 1U));
+        if (!b->manifest_bytes || !b->signature_block)
                 return -ENOMEM;
         r = bundle_read_part(b, b->manifest_bytes, b->header.manifest, "manifest is missing", e);
         if (r >= 0)
-                r = bundle_read_part(b, signatures, b->header.signatures, "signatures are missing", e);
+                r = bundle_read_part(b, b->signature_block, b->header.signatures, "signatures are missing", e);
         if (r >= 0)
-                r = signatures_check(b->manifest_bytes, b->header.manifest, signatures, b->header.signatures, trust,
+                r = signatures_check(b->manifest_bytes, b->header.manifest, b->signature_block, b->header.signatures, trust,
                                      b->signatures, &b->n_signatures, b->key_names, e);
         if (r >= 0)
                 r = manifest_parse(b->manifest_bytes, b->header.manifest, &b->manifest, e);
@@ -107,11 +106,13 @@ int bundle_open(struct source *source, const struct trust *trust, struct bundle 
         b->source = source;
         b->index_file = b->directory = -1;
         r = read_head(b, trust, e);
-        if (r >= 0 && b->manifest.format != b->header.major)
+        if (r >= 0 && b->header.major == BUNDLE_DELTA)
+                r = delta_read_head(b, e);
+        else if (r >= 0 && b->manifest.format != b->header.major)
                 r = bundle_damaged(e, "header gives another format than the manifest");
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
                 chunks += b->manifest.images[i].n_chunks;
-        if (r >= 0 && chunks * index_entry_size(b->header.major) != b->header.index)
+        if (r >= 0 && chunks * index_entry_size(b->manifest.format) != b->header.index)
                 r = bundle_damaged(e, "index has not as many chunks as the manifest says");
         if (r < 0) {
                 bundle_free(b);
@@ -126,8 +127,11 @@ struct bundle *bundle_free(struct bundle *b)
         if (!b)
                 return NULL;
         source_free(b->source);
+        free(b->fetch);
         for (size_t i = 0; i < BUNDLE_MAX_SIGNATURES; i++)
                 free(b->key_names[i]);
+        delta_free(b->delta);
+        free(b->signature_block);
         free(b->manifest_bytes);
         if (b->index_file >= 0)
                 munmap(b->index, b->header.index);

@@ -36,6 +36,11 @@ struct manifest {
         uint8_t digest[DIGEST_SIZE]; /* SHA-256 of its exact bytes: the version's identity */
 };
 const struct bundle_image *manifest_image(const struct manifest *m, const char *name); /* NULL: none */
+/* Kernel or initrd: it lies on the ESP under its digest. */
+static inline bool image_is_boot_file(const struct bundle_image *image)
+{
+        return streq(image->name, "kernel") || streq(image->name, "initrd");
+}
 
 struct bundle_signature {
         uint8_t key_id[DIGEST_SIZE]; /* SHA-256 of the public key as DER SubjectPublicKeyInfo */
@@ -120,6 +125,26 @@ const struct extract_times *bundle_extract_times(const struct bundle *b);
  * before bundle_read_index(). Borrowed. */
 const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t *ret_size);
 
+/* A delta: the same version, manifest, signatures and index, in another storage, which refers to the root of a base. */
+struct bundle_delta {
+        char version[SLOT_VERSION_SIZE]; /* of the base */
+        uint8_t digest[DIGEST_SIZE];     /* its identity */
+        uint64_t size;                   /* bytes of its root */
+        char *url;                       /* of the full bundle; NULL: none. Owned by the bundle */
+};
+/* NULL: it is a full bundle. */
+const struct bundle_delta *bundle_delta(const struct bundle *b);
+struct range;
+/* Where a slot holds the base, for bundle_extract(). What is not there, or is not what it was, is fetched from the full
+ * bundle, chunk by chunk, if there is a URL. Without a base what refers to it can only be dropped, and is: its CRC is
+ * checked. Both must outlive the bundle's use. */
+void bundle_use_base(struct bundle *b, const struct range *root, const struct fetch_config *config);
+/* The full bundle that a delta names by its URL: the same version, or kind_bundle_invalid. kind_bundle_incompatible: it
+ * names none. The URL is signed by nobody: HeaderFile= goes to the server that the delta came from, and to no other. */
+int bundle_open_full(const struct bundle *b, const struct fetch_config *config, struct bundle **ret, struct error *e);
+/* Bytes that came from it, and chunks. */
+uint64_t bundle_fetched_full(const struct bundle *b, uint64_t *ret_chunks);
+
 /* Making one. */
 struct bundle_spec {
         const char *compatible, *version, *min_bootmgr, *build_id; /* NULL: "" (build_id: from the content) */
@@ -140,6 +165,13 @@ struct bundle_spec {
 };
 /* Reproducible to the byte for the same input (Ed25519 and RSA keys). `path` must not exist. */
 int bundle_create(const char *path, const struct bundle_spec *spec, struct progress *progress, struct error *e);
+struct delta_spec {
+        const char *from, *bundle; /* paths or URLs of full bundles */
+        const char *url;           /* where machines find the second one; NULL: nowhere */
+        const struct fetch_config *config;
+};
+/* A delta of `bundle` for machines that run `from`. Reproducible to the byte. `path` must not exist. */
+int bundle_make_delta(const char *path, const struct delta_spec *spec, struct progress *progress, struct error *e);
 /* Adds signatures: writes a new file beside it and renames. Present ones of the same key are replaced. */
 int bundle_sign(const char *path, const char *const *key_files, size_t n_keys, struct error *e);
 /* An Ed25519 pair: PREFIX.key (0600) and PREFIX.pem; neither may exist. */

@@ -7,6 +7,8 @@
 #include "base/sha256.h"
 #include "image/format.h"
 
+#define WINDOW_MIN 10 /* of zstd, as a power of two */
+
 size_t chunk_stored_max(uint32_t chunk_size)
 {
         return ZSTD_compressBound(chunk_size);
@@ -104,6 +106,45 @@ static int decode(struct chunk_codec *c, const uint8_t *entry, uint32_t size, co
         return ZSTD_isError(found) || found != size ? -EBADMSG : 0;
 }
 
+static int check_content(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *content, uint64_t start,
+                         int r)
+{
+        uint64_t decoded = now_monotonic();
+
+        if (r >= 0 && !chunk_matches(entry, content, size))
+                r = -EBADMSG;
+        c->decode += decoded - start;
+        c->check += now_monotonic() - decoded;
+        return r;
+}
+
+int chunk_unpack_patch(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const void *prefix, size_t prefix_size,
+                       const uint8_t *stored, size_t n, uint8_t *content)
+{
+        uint64_t start = now_monotonic();
+        size_t found = ZSTD_DCtx_refPrefix(c->unpack, prefix, prefix_size); /* for one frame */
+
+        if (!ZSTD_isError(found))
+                found = ZSTD_decompressDCtx(c->unpack, content, size, stored, n);
+        return check_content(c, entry, size, content, start, ZSTD_isError(found) || found != size ? -EBADMSG : 0);
+}
+
+ssize_t chunk_pack_patch(struct chunk_codec *c, const void *data, uint32_t size, const void *prefix, size_t prefix_size,
+                         int level, uint8_t *stored, size_t room)
+{
+        int window = WINDOW_MIN;
+        size_t n;
+
+        while ((UINT64_C(1) << window) < prefix_size + size)
+                window++;
+        ZSTD_CCtx_setParameter(c->pack, ZSTD_c_compressionLevel, level);
+        ZSTD_CCtx_setParameter(c->pack, ZSTD_c_windowLog, window);
+        n = ZSTD_CCtx_refPrefix(c->pack, prefix, prefix_size); /* for one frame */
+        if (!ZSTD_isError(n))
+                n = ZSTD_compress2(c->pack, stored, room, data, size);
+        return ZSTD_isError(n) ? -EIO : (ssize_t)n;
+}
+
 /* Of zeros the digest is that of zeros; where each chunk has a length of its own there is none (index.c). */
 static int check_zeros(struct chunk_codec *c, const uint8_t *entry, uint32_t size)
 {
@@ -117,18 +158,11 @@ static int check_zeros(struct chunk_codec *c, const uint8_t *entry, uint32_t siz
 
 int chunk_unpack(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content)
 {
-        uint64_t start = now_monotonic(), decoded;
-        int r;
+        uint64_t start = now_monotonic();
 
         if (entry_is_zeros(entry))
                 return check_zeros(c, entry, size);
-        r = decode(c, entry, size, stored, content);
-        decoded = now_monotonic();
-        if (r >= 0 && !chunk_matches(entry, content, size))
-                r = -EBADMSG;
-        c->decode += decoded - start;
-        c->check += now_monotonic() - decoded;
-        return r;
+        return check_content(c, entry, size, content, start, decode(c, entry, size, stored, content));
 }
 
 bool chunk_matches(const uint8_t *entry, const uint8_t *data, uint32_t size)

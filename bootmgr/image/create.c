@@ -141,7 +141,6 @@ static int append_tree(struct maker *m, int *fd, struct error *e)
 
 static int pack_image(struct maker *m, struct bundle_image *image, const char *path, struct error *e)
 {
-        bool boot_file = streq(image->name, "kernel") || streq(image->name, "initrd");
         _cleanup_close_ int fd = io_open(AT_FDCWD, path, O_RDONLY, 0);
         size_t start = m->index.size;
         int r;
@@ -155,7 +154,7 @@ static int pack_image(struct maker *m, struct bundle_image *image, const char *p
                         return fail_errno(e, r, "cannot pack the image %s", path);
         }
         m->fd = fd;
-        r = boot_file ? sha256_fd(fd, 0, image->size, image->digest) : 0;
+        r = image_is_boot_file(image) ? sha256_fd(fd, 0, image->size, image->digest) : 0;
         if (r >= 0)
                 r = pack_chunks(m, e);
         if (r >= 0 && m->index.failed)
@@ -352,8 +351,7 @@ static int write_bundle(int fd, const struct header *h, const char *manifest, co
         return r < 0 ? r : io_fsync(fd);
 }
 
-/* A new file beside `path`, under a name that is removed when anything fails. */
-static int open_beside(const char *path, char **ret_name, struct error *e)
+int open_beside(const char *path, char **ret_name, struct error *e)
 {
         char *name = xasprintf("%s.part", path);
         int fd = name ? io_open(AT_FDCWD, name, O_RDWR | O_CREAT | O_TRUNC, 0644) : -ENOMEM;
@@ -364,6 +362,16 @@ static int open_beside(const char *path, char **ret_name, struct error *e)
         }
         *ret_name = name;
         return fd;
+}
+
+int finish_beside(int r, const char *name, const char *path, struct error *e)
+{
+        if (r >= 0)
+                r = io_rename(AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE);
+        if (r >= 0)
+                return 0;
+        io_unlink(AT_FDCWD, name, 0);
+        return fail_errno(e, r, "cannot write %s", path);
 }
 
 static int write_file(struct maker *m, const char *path, struct error *e)
@@ -386,24 +394,24 @@ static int write_file(struct maker *m, const char *path, struct error *e)
         h.signatures = (uint32_t)signatures.size;
         h.total = HEADER_SIZE + h.manifest + h.signatures + h.index + m->chunks_size;
         r = write_bundle(fd, &h, manifest, signatures.data, m->index.data, m->chunks, 0);
-        if (r >= 0)
-                r = io_rename(AT_FDCWD, name, AT_FDCWD, path, RENAME_NOREPLACE);
-        if (r < 0) {
-                io_unlink(AT_FDCWD, name, 0);
-                return fail_errno(e, r, "cannot write %s", path);
-        }
-        return 0;
+        return finish_beside(r, name, path, e);
+}
+
+int refuse_existing(const char *path, struct error *e)
+{
+        if (access(path, F_OK) < 0)
+                return 0;
+        fail(e, -EEXIST, &kind_usage, "%s exists already", path);
+        return fail_hint(e, "remove it, or choose another name");
 }
 
 int bundle_create(const char *path, const struct bundle_spec *spec, struct progress *progress, struct error *e)
 {
         struct maker m = { .spec = spec, .path = path, .progress = progress, .chunks = -1 };
-        int r;
+        int r = refuse_existing(path, e);
 
-        if (access(path, F_OK) == 0) {
-                fail(e, -EEXIST, &kind_usage, "%s exists already", path);
-                return fail_hint(e, "remove it, or choose another name");
-        }
+        if (r < 0)
+                return r;
         if (spec->n_keys == 0) {
                 fail(e, -EINVAL, &kind_usage, "a bundle needs at least one key to be signed with");
                 return fail_hint(e, "'bootmgr bundle keygen PREFIX' makes one, '--key PREFIX.key' signs with it");

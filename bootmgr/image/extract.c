@@ -13,6 +13,7 @@
 #include "image/format.h"
 #include "image/source.h"
 #include "slot/kinds.h"
+#include "storage/disk.h"
 
 #define THREADS_MAX 8
 #define SLOTS       2        /* buffers of stored bytes for each thread: one that it works on, one that is filled */
@@ -42,6 +43,7 @@ struct extraction {
         struct part *parts;
         struct chunk_codec **codecs;
         uint8_t **content; /* of each thread */
+        uint8_t **room;    /* of each thread, of a delta */
         uint64_t *write_time;
 };
 
@@ -103,6 +105,21 @@ int bundle_read_index(struct bundle *b, struct error *e)
         r = b->index_file >= 0 ? fill_index(b, e) : bundle_read_part(b, b->index, b->header.index, "index is missing", e);
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
                 r = check_index(b, i, e);
+        return r >= 0 && b->delta ? delta_read_table(b, e) : r;
+}
+
+/* Of a delta what is dropped anyway needs no base. */
+static int unpack_chunk(struct extraction *x, unsigned worker, const struct chunk_walk *w, bool dropped,
+                        const uint8_t *stored, uint8_t *content, struct error *e)
+{
+        struct chunk_codec *codec = x->codecs[worker];
+        int r;
+
+        if (!x->b->delta)
+                return chunk_unpack(codec, w->entry, w->size, stored, content);
+        r = delta_unpack(x->b, codec, x->room[worker], w, stored, content);
+        if (r == -ESTALE)
+                r = dropped ? 0 : delta_fetch(x->b, codec, w, content, e);
         return r;
 }
 
@@ -118,10 +135,10 @@ static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct er
         int r = 0;
 
         for (; r >= 0 && n > 0; n--, chunk_walk_next(&w)) {
-                r = chunk_unpack(x->codecs[worker], w.entry, w.size, stored, at);
+                r = unpack_chunk(x, worker, &w, !p->sink, stored, at, e);
                 if (r == -EBADMSG)
                         return bad_chunk(&w, e);
-                stored += get_le32(w.entry + I_STORED);
+                stored += chunk_stored(x->b, &w);
                 at += zeros ? 0 : w.size;
         }
         if (r < 0 || !p->sink)
@@ -158,7 +175,7 @@ static int skip_present(struct extraction *x, const struct chunk_sink *sink, str
         uint64_t stored = 0;
 
         for (; w->entry && is_present(sink, w->number); chunk_walk_next(w))
-                stored += get_le32(w->entry + I_STORED);
+                stored += chunk_stored(x->b, w);
         return stored ? source_skip(x->b->source, stored, e) : 0;
 }
 
@@ -170,7 +187,7 @@ static bool goes_on(const struct extraction *x, const struct part *p, const stru
         if (entry_is_zeros(w->entry))
                 return p->size + w->size <= ZEROS_MAX;
         return p->size + w->size <= x->part_size &&
-               p->stored_size + get_le32(w->entry + I_STORED) <= chunk_stored_max((uint32_t)x->part_size);
+               p->stored_size + chunk_stored(x->b, w) <= chunk_stored_max((uint32_t)x->part_size);
 }
 
 /* The chunk where `w` stands, and what goes with it. */
@@ -182,10 +199,10 @@ static int read_part(struct extraction *x, struct part *p, struct chunk_walk *w,
         p->first = *w;
         p->n_chunks = p->size = p->stored_size = 0;
         do {
-                if (get_le32(w->entry + I_STORED) > chunk_stored_max(w->image->chunk_size))
+                if (chunk_stored(x->b, w) > chunk_stored_max(w->image->chunk_size))
                         return bad_chunk(w, e);
                 p->size += w->size;
-                p->stored_size += get_le32(w->entry + I_STORED);
+                p->stored_size += chunk_stored(x->b, w);
                 p->n_chunks++;
                 chunk_walk_next(w);
         } while (goes_on(x, p, w));
@@ -225,9 +242,9 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
 static unsigned choose_threads(const struct extraction *x)
 {
         uint64_t slot = chunk_stored_max((uint32_t)x->part_size), each = SLOTS * slot + x->part_size;
-        uint64_t fit = MEMORY_MAX / each;
+        uint64_t fit = MEMORY_MAX / (each + (x->b->delta ? delta_room(x->b) : 0));
 
-        if (!io_is_system() || x->b->header.index / index_entry_size(x->b->header.major) < CHUNKS_MIN)
+        if (!io_is_system() || x->b->header.index / index_entry_size(x->b->manifest.format) < CHUNKS_MIN)
                 return 0;
         return MIN(2 * crew_processors(THREADS_MAX), (unsigned)MIN(fit, (uint64_t)THREADS_MAX));
 }
@@ -244,16 +261,18 @@ static int extraction_begin(struct extraction *x)
         x->parts = calloc(x->n_parts, sizeof(*x->parts));
         x->codecs = calloc(MAX(x->threads, 1U), sizeof(*x->codecs));
         x->content = calloc(MAX(x->threads, 1U), sizeof(*x->content));
+        x->room = calloc(MAX(x->threads, 1U), sizeof(*x->room));
         x->write_time = calloc(MAX(x->threads, 1U), sizeof(*x->write_time));
-        if (!x->parts || !x->codecs || !x->content || !x->write_time)
+        if (!x->parts || !x->codecs || !x->content || !x->room || !x->write_time)
                 return -ENOMEM;
         for (unsigned i = 0; i < x->n_parts; i++)
                 if (!(x->parts[i].stored = malloc(chunk_stored_max((uint32_t)x->part_size))))
                         return -ENOMEM;
         for (unsigned i = 0; i < MAX(x->threads, 1U); i++) {
-                x->codecs[i] = chunk_codec_new(x->chunk_size, (uint32_t)index_entry_size(x->b->header.major));
+                x->codecs[i] = chunk_codec_new(x->chunk_size, (uint32_t)index_entry_size(x->b->manifest.format));
                 x->content[i] = aligned_alloc(SINK_BLOCK, x->part_size + 2 * SINK_BLOCK);
-                if (!x->codecs[i] || !x->content[i])
+                if (!x->codecs[i] || !x->content[i] ||
+                    (x->b->delta && !(x->room[i] = aligned_alloc(DIRECT_ALIGNMENT, delta_room(x->b)))))
                         return -ENOMEM;
         }
         return 0;
@@ -274,8 +293,11 @@ static void extraction_end(struct extraction *x)
         }
         for (unsigned i = 0; x->content && i < MAX(x->threads, 1U); i++)
                 free(x->content[i]);
+        for (unsigned i = 0; x->room && i < MAX(x->threads, 1U); i++)
+                free(x->room[i]);
         for (unsigned i = 0; x->parts && i < x->n_parts; i++)
                 free(x->parts[i].stored);
+        free(x->room);
         free(x->write_time);
         free(x->content);
         free(x->codecs);
@@ -298,7 +320,7 @@ static uint64_t present_bytes(const struct bundle *b, size_t number, const struc
 static int announce(struct bundle *b, struct chunk_sink *const *sinks)
 {
         uint64_t offset = b->source->done, end = 0;
-        struct source_range *ranges = calloc(b->header.index / index_entry_size(b->header.major) + 1, sizeof(*ranges));
+        struct source_range *ranges = calloc(b->header.index / index_entry_size(b->manifest.format) + 1, sizeof(*ranges));
         struct chunk_walk w;
         size_t n = 0;
         int r;
@@ -310,7 +332,7 @@ static int announce(struct bundle *b, struct chunk_sink *const *sinks)
 
                 for (chunk_walk_begin(&w, &b->manifest.images[i], bundle_chunk_index(b, i, &size)); w.entry;
                      chunk_walk_next(&w)) {
-                        uint32_t stored = get_le32(w.entry + I_STORED);
+                        uint32_t stored = chunk_stored(b, &w);
 
                         if (stored > 0 && !is_present(sinks ? sinks[i] : NULL, w.number)) {
                                 if (n == 0 || offset - end > GAP_MAX)

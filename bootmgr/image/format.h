@@ -9,6 +9,7 @@
 #define BUNDLE_FIXED  1 /* chunks of one length */
 #define BUNDLE_CUT    2 /* each has its own */
 #define BUNDLE_VERITY 3 /* the same, and the root has a hash tree */
+#define BUNDLE_DELTA  4 /* of a header only: another storage of a version, against the root of a base */
 #define BUNDLE_MINOR  0
 
 /* header */
@@ -38,6 +39,29 @@
 #define I_CRC           36 /* u32: CRC-32C of the stored bytes */
 #define I_LENGTH        40 /* u32: bytes of content; BUNDLE_CUT only */
 
+/* the head of a delta: then its URL */
+#define DELTA_HEAD    128
+#define D_BASE        0   /* digest of the base's manifest */
+#define D_VERSION     32  /* of the base; NUL-padded */
+#define D_SIZE        96  /* u64: bytes of the base's root */
+#define D_TABLE       104 /* u32: stored bytes of the table */
+#define D_TABLE_CRC   108 /* u32 */
+#define D_URL         112 /* u16: length */
+#define D_RESERVED    114
+#define D_CRC         124 /* u32: CRC-32C of the 124 bytes before, and of the URL */
+#define DELTA_URL_MAX 2048
+
+/* one chunk in its table: where the content of the index entry of the same number comes from */
+#define DELTA_RECORD   28
+#define R_OFFSET       0  /* u64: in the base's root */
+#define R_LENGTH       8  /* u32: bytes there; 0: none */
+#define R_DIGEST       12 /* the first bytes of their SHA-256 */
+#define R_STORED       20 /* u32: bytes of the frame; 0: they are the content */
+#define R_CRC          24 /* u32: CRC-32C of the frame */
+#define R_DIGEST_SIZE  8
+#define DELTA_BASE_MAX (512u * 1024) /* of the bytes that a frame refers to */
+
+#define IMAGE_MAX     (UINT64_C(1) << 50)
 #define CHUNK_MIN     4096u
 #define CHUNK_MAX     (16u * 1024 * 1024)
 #define CHUNK_DEFAULT (256u * 1024)
@@ -53,10 +77,14 @@ struct header {
 void header_encode(const struct header *h, uint8_t bytes[static HEADER_SIZE]);
 int header_decode(const uint8_t bytes[static HEADER_SIZE], struct header *ret, struct error *e);
 
+struct delta;
+
 struct bundle {
         struct source *source;
+        struct fetch_config *fetch; /* owned, but not what it names: how the source is fetched; NULL: as its opener knows */
         struct header header;
         char *manifest_bytes;
+        uint8_t *signature_block; /* as it lies in the file */
         struct manifest manifest;
         struct bundle_signature signatures[BUNDLE_MAX_SIGNATURES];
         char *key_names[BUNDLE_MAX_SIGNATURES];
@@ -65,6 +93,7 @@ struct bundle {
         int index_file; /* that it is mapped from; negative: it is in memory */
         int directory;  /* where that may be; negative: nowhere */
         struct extract_times times;
+        struct delta *delta; /* NULL: a full bundle */
 };
 
 /* bundle.c */
@@ -85,6 +114,7 @@ struct chunk_walk {
         const struct bundle_image *image;
         const uint8_t *entry; /* of the chunk where it stands; NULL: behind the last one, or before what cannot be */
         uint64_t number, offset;
+        uint64_t stored;      /* bytes that a full bundle stores of the image before it */
         uint32_t size;        /* of its content */
         const uint8_t *index; /* entries from number `first` on */
         uint64_t first, n;
@@ -113,6 +143,12 @@ static inline size_t index_entry_size(unsigned format)
         return format == BUNDLE_FIXED ? INDEX_ENTRY : INDEX_ENTRY_CUT;
 }
 
+/* create.c: a new file beside `path`, under a name that is removed when anything fails. */
+int open_beside(const char *path, char **ret_name, struct error *e);
+/* It gets its own name, which may not be taken; r < 0: it is removed. */
+int refuse_existing(const char *path, struct error *e);
+int finish_beside(int r, const char *name, const char *path, struct error *e);
+
 /* sign.c: the block of signatures over the manifest's exact bytes. */
 int signatures_make(const char *manifest, size_t size, const char *const *key_files, size_t n_keys, const uint8_t *old_block,
                     size_t old_size, struct buf *block, struct error *e);
@@ -140,5 +176,34 @@ int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t *entry);
 /* Checks and decodes `stored`, as much of it as the entry says, into `content` (`size` bytes); of zeros nothing is decoded.
  * -EBADMSG: it does not match its entry. */
 int chunk_unpack(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content);
+/* The same for a frame of n bytes that refers to `prefix`, whose CRC was checked. */
+int chunk_unpack_patch(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const void *prefix, size_t prefix_size,
+                       const uint8_t *stored, size_t n, uint8_t *content);
+/* Makes such a frame: its length, or -errno. */
+ssize_t chunk_pack_patch(struct chunk_codec *c, const void *data, uint32_t size, const void *prefix, size_t prefix_size,
+                         int level, uint8_t *stored, size_t room);
 /* Whether `data` is what the entry says. */
 bool chunk_matches(const uint8_t *entry, const uint8_t *data, uint32_t size);
+
+/* delta.c: what a delta has in the place of the stored bytes of the index. */
+struct delta_record {
+        uint64_t offset;
+        uint32_t length, stored, crc;
+        uint8_t digest[R_DIGEST_SIZE];
+};
+bool delta_url_valid(const char *url);
+void delta_record_encode(const struct delta_record *record, uint8_t bytes[static DELTA_RECORD]);
+/* Bytes of head and URL in `ret`. */
+int delta_head_encode(const struct bundle_delta *head, uint32_t table, uint32_t table_crc, struct buf *ret);
+int delta_read_head(struct bundle *b, struct error *e);
+int delta_read_table(struct bundle *b, struct error *e);
+struct delta *delta_free(struct delta *d);
+/* Bytes that are stored of the chunk where a walk stands, in this file. */
+uint32_t chunk_stored(const struct bundle *b, const struct chunk_walk *w);
+/* As chunk_unpack(). `room`: of one thread, delta_room() bytes in whole blocks. -ESTALE: the base is not there or not what
+ * it was. */
+int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
+                 const uint8_t *stored, uint8_t *content);
+size_t delta_room(const struct bundle *b);
+/* The chunk from the full bundle. From any thread. */
+int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e);

@@ -75,6 +75,7 @@ int chunk_walk_begin_file(struct chunk_walk *w, const struct bundle_image *image
 void chunk_walk_next(struct chunk_walk *w)
 {
         w->offset += w->size;
+        w->stored += get_le32(w->entry + I_STORED);
         w->number++;
         if (w->number % LET_GO == 0 || w->number == w->image->n_chunks)
                 let_go(w);

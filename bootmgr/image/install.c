@@ -63,10 +63,11 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
         return 0;
 }
 
-/* Kernel and initrd wait in an unnamed file until everything is checked. */
+/* Kernel and initrd wait in an unnamed file until everything is checked. What lies on the ESP already is left there. */
 struct file_sink {
         struct chunk_sink sink;
-        int fd;
+        int fd;           /* negative: it is there */
+        uint8_t *present; /* then: of all chunks */
 };
 
 static int write_unnamed(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
@@ -148,13 +149,27 @@ static int add_boot_files(const struct manifest *m, const struct file_sink *file
                 const struct bundle_image *image = &m->images[i];
                 int r;
 
-                if (!streq(image->name, "kernel") && !streq(image->name, "initrd"))
+                if (!image_is_boot_file(image) || files[i].present)
                         continue;
                 r = loader->ops->add_boot_file(loader, files[i].fd, image->size, image->digest, image->digest, e);
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+static int prepare_boot_file(const struct bundle_image *image, const struct install_target *t, struct file_sink *ret)
+{
+        *ret = (struct file_sink){ .sink.write = write_unnamed, .fd = -1 };
+        if (t->loader->ops->check_boot_file(t->loader, image->digest, NULL) >= 0) {
+                ret->sink.present = ret->present = malloc(image->n_chunks);
+                if (!ret->present)
+                        return -ENOMEM;
+                memset(ret->present, 1, image->n_chunks);
+                return 0;
+        }
+        ret->fd = open_unnamed(t->data, image->size);
+        return ret->fd < 0 ? ret->fd : 0;
 }
 
 static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root,
@@ -164,11 +179,11 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
                 if (streq(m->images[i].name, "root")) {
                         sinks[i] = &root->sink;
                         *ret_root = i;
-                } else if (streq(m->images[i].name, "kernel") || streq(m->images[i].name, "initrd")) {
-                        files[i] = (struct file_sink){ .sink.write = write_unnamed,
-                                                       .fd = open_unnamed(t->data, m->images[i].size) };
-                        if (files[i].fd < 0)
-                                return files[i].fd;
+                } else if (image_is_boot_file(&m->images[i])) {
+                        int r = prepare_boot_file(&m->images[i], t, &files[i]);
+
+                        if (r < 0)
+                                return r;
                         sinks[i] = &files[i].sink;
                 }
         }
@@ -178,11 +193,15 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
 static void fill_report(struct install_report *report, const struct root_sink *s, const struct bundle *b,
                         const struct reuse *u, const struct progress *progress)
 {
+        uint64_t chunks, full = bundle_fetched_full(b, &chunks);
+
         *report = (struct install_report){ .written = s->written,
                                            .zeroed = s->zeroed,
                                            .kept = u->kept,
                                            .copied = u->copied,
                                            .fetched = progress ? progress->transfer.fetched : 0,
+                                           .full = full,
+                                           .full_chunks = chunks,
                                            .times = *bundle_extract_times(b),
                                            .flush = s->flush };
 }
@@ -225,12 +244,14 @@ int install_images(struct bundle *b, const struct install_target *t, struct prog
         int r;
 
         for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
-                files[i].fd = -1;
+                files[i] = (struct file_sink){ .fd = -1 };
         r = write_images(b, t, &root, &reuse, files, progress, e);
         if (t->report)
                 fill_report(t->report, &root, b, &reuse, progress);
-        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
+        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++) {
                 fd_close(files[i].fd);
+                free(files[i].present);
+        }
         reuse_done(&reuse);
         root_done(&root);
         return r;

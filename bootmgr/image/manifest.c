@@ -5,8 +5,6 @@
 #include "image/format.h"
 #include "slot/kinds.h"
 
-#define IMAGE_MAX (UINT64_C(1) << 50)
-
 static bool valid_name(const char *s)
 {
         return *s && strlen(s) < 32 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(s);

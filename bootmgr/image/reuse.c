@@ -94,19 +94,6 @@ static uint64_t block_end(uint64_t offset)
         return (offset + SINK_BLOCK - 1) / SINK_BLOCK * SINK_BLOCK;
 }
 
-/* Into the buffer, where it lies as `offset` does in its block; *ret: its first byte. */
-static int read_running(const struct search *s, uint64_t offset, uint8_t *buffer, size_t size, uint8_t **ret)
-{
-        const struct range *from = s->u->from;
-        size_t before = offset % SINK_BLOCK;
-        uint64_t start = offset - before, end = MIN(block_end(offset + size), from->size);
-        bool aligned = ((from->offset | end) & (DIRECT_ALIGNMENT - 1)) == 0;
-
-        *ret = buffer + before;
-        return io_pread(aligned && s->direct >= 0 ? s->direct : from->fd, buffer, (size_t)(end - start),
-                        from->offset + start);
-}
-
 static int read_target(const struct search *s, uint64_t offset, uint8_t *buffer, size_t size, uint8_t **ret)
 {
         size_t before = offset % SINK_BLOCK;
@@ -193,7 +180,7 @@ static int try_group(void *userdata, unsigned worker, unsigned slot, struct erro
                                 root_keep(s->root, w.offset, content + (w.offset - g->first.offset), w.size);
                 return 0;
         }
-        if (read_running(s, g->source, buffer, (size_t)g->size, &content) < 0)
+        if (range_read(s->u->from, s->direct, g->source, (size_t)g->size, buffer, &content) < 0)
                 return 0;
         g->found = find_matches(g, content);
         if (g->found)

@@ -49,18 +49,6 @@ static bool take_piece(struct check *c, struct piece *p)
         return p->n_chunks > 0;
 }
 
-/* From the whole blocks that it lies in. */
-static int read_piece(const struct check *c, uint64_t offset, uint64_t size, uint8_t *buffer)
-{
-        uint64_t start = offset - offset % DIRECT_ALIGNMENT, end = offset + size + DIRECT_ALIGNMENT - 1;
-        bool aligned;
-
-        end = MIN(end - end % DIRECT_ALIGNMENT, c->root->size);
-        aligned = ((c->root->offset | end) & (DIRECT_ALIGNMENT - 1)) == 0;
-        return io_pread(aligned && c->direct >= 0 ? c->direct : c->root->fd, buffer, (size_t)(end - start),
-                        c->root->offset + start);
-}
-
 static void found_bad(struct check *c, uint64_t offset)
 {
         pthread_mutex_lock(&c->lock);
@@ -72,13 +60,14 @@ static void found_bad(struct check *c, uint64_t offset)
 static int check_zeros(struct check *c, uint64_t offset, uint64_t size, uint8_t *buffer)
 {
         for (uint64_t done = 0, n; done < size; done += n) {
+                uint8_t *content;
                 int r;
 
                 n = MIN(size - done, PIECE_SIZE);
-                r = read_piece(c, offset + done, n, buffer);
+                r = range_read(c->root, c->direct, offset + done, (size_t)n, buffer, &content);
                 if (r < 0)
                         return r;
-                if (!is_all_zero(buffer + (offset + done) % DIRECT_ALIGNMENT, (size_t)n)) {
+                if (!is_all_zero(content, (size_t)n)) {
                         found_bad(c, offset);
                         return 0;
                 }
@@ -89,12 +78,12 @@ static int check_zeros(struct check *c, uint64_t offset, uint64_t size, uint8_t 
 static int check_piece(struct check *c, const struct piece *p, uint8_t *buffer)
 {
         struct chunk_walk w = p->first;
-        const uint8_t *content = buffer + w.offset % DIRECT_ALIGNMENT;
+        uint8_t *content;
         int r;
 
         if (p->n_chunks == 1 && entry_is_zeros(w.entry))
                 return check_zeros(c, w.offset, p->size, buffer);
-        r = read_piece(c, w.offset, p->size, buffer);
+        r = range_read(c->root, c->direct, w.offset, (size_t)p->size, buffer, &content);
         if (r < 0)
                 return r;
         for (uint64_t i = 0; i < p->n_chunks; i++, chunk_walk_next(&w))

@@ -48,6 +48,7 @@ void operation_done(struct operation *op)
                 free(TAKE_PTR(op->steps[i].message));
         free(TAKE_PTR(op->reason));
         free(TAKE_PTR(op->source));
+        free(TAKE_PTR(op->fallback));
         op->n_steps = 0;
 }
 
@@ -103,7 +104,7 @@ json_t *operation_to_json(const struct operation *op)
         for (size_t i = 0; i < op->n_steps; i++)
                 json_array_append_new(steps, step_to_json(&op->steps[i]));
         return json_pack(
-                "{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
+                "{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
                 "operation", operation_kind_to_string(kind), "id", op->id, "from_version",
                 json_string_or_null(*op->from_version ? op->from_version : NULL), "to_version",
                 json_string_or_null(*op->to_version ? op->to_version : NULL), "state",
@@ -111,8 +112,9 @@ json_t *operation_to_json(const struct operation *op)
                 (int)operation_progress(op), "start", json_time_or_null(op->start), "end", json_time_or_null(op->end),
                 "steps", steps, "generation", (json_int_t)op->generation, "automatic", op->automatic, "staged", op->staged,
                 "from_slot", slot_to_json(op->from_slot), "to_slot", slot_to_json(op->to_slot), "source",
-                json_string_or_null(op->source), "local", op->local, "without_snapshot", op->without_snapshot, "activate",
-                activate, "superseded_by", json_string_or_null(*op->superseded_by ? op->superseded_by : NULL));
+                json_string_or_null(op->source), "fallback", json_string_or_null(op->fallback), "local", op->local,
+                "without_snapshot", op->without_snapshot, "activate", activate, "superseded_by",
+                json_string_or_null(*op->superseded_by ? op->superseded_by : NULL));
 }
 
 /* null and missing are the same for what may be null. */
@@ -239,7 +241,9 @@ static int fields_from_json(const json_t *j, struct operation *op, struct error 
         if (get_time(j, "start", &op->start) < 0 || get_time(j, "end", &op->end) < 0)
                 return fail(e, -EINVAL, NULL, "operation %s has a time that is none", id);
         r = dup_string(j, "reason", &op->reason);
-        return r < 0 ? r : dup_string(j, "source", &op->source);
+        if (r >= 0)
+                r = dup_string(j, "source", &op->source);
+        return r < 0 ? r : dup_string(j, "fallback", &op->fallback);
 }
 
 int operation_from_json(const json_t *j, struct operation *ret, struct error *e)

@@ -43,6 +43,8 @@ struct operation {
         bool local;            /* the local procedure: the running version restores the configuration at shutdown */
         bool without_snapshot; /* a rollback that restores nothing: the configuration is taken over as it is */
         char *source;          /* bundle path or URL; owned; NULL */
+        char *fallback; /* URL of the full bundle that was fetched, or parts of it, where a delta was not enough; owned; NULL
+                         */
         char superseded_by[OPERATION_ID_SIZE]; /* the rollback that took its place; "": none */
         uint64_t start, end;
         struct step_record steps[OPERATION_MAX_STEPS];

@@ -142,6 +142,41 @@ static bool is_from_foreign(const struct run *run)
         return run->op.from_slot != SLOT_NONE && !slot_is_known(&run->m->state.set.slots[run->op.from_slot]);
 }
 
+static bool base_is_there(const struct run *run, const struct bundle_delta *delta)
+{
+        const struct machine *m = run->m;
+        int from = run->op.from_slot;
+
+        return from != SLOT_NONE && m->disk.slots[from].present && m->disk.slots[from].size >= delta->size &&
+               memcmp(m->state.set.slots[from].digest, delta->digest, DIGEST_SIZE) == 0;
+}
+
+/* A delta whose base is not what runs is none for this machine: then it is the full bundle that is installed. */
+static int check_base(struct run *run, struct error *e)
+{
+        const struct bundle_delta *delta = bundle_delta(run->bundle);
+        struct bundle *full;
+        char hex[17];
+        int r;
+
+        if (!delta || base_is_there(run, delta))
+                return 0;
+        hex_encode(delta->digest, 8, hex);
+        if (!delta->url) {
+                fail(e, -ESTALE, &kind_bundle_incompatible,
+                     "the bundle is a delta for machines that run version %s (%s), which this one does not", delta->version,
+                     hex);
+                return fail_hint(e, "install the full bundle of version %s", bundle_manifest(run->bundle)->version);
+        }
+        r = bundle_open_full(run->bundle, &run->m->config.fetch, &full, e);
+        if (r < 0)
+                return r;
+        run->op.fallback = strdup(delta->url);
+        bundle_free(run->bundle);
+        run->bundle = full;
+        return run->op.fallback ? 0 : -ENOMEM;
+}
+
 int step_check_bundle(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
@@ -155,6 +190,9 @@ int step_check_bundle(struct run *run, struct error *e)
                 r = bundle_open(source, &trust, &run->bundle, e);
         if (r < 0)
                 return r;
+        r = check_base(run, e);
+        if (r < 0)
+                return r;
         manifest = bundle_manifest(run->bundle);
         strcpy(run->op.to_version, manifest->version);
         r = check_manifest(run, manifest, e);
@@ -166,8 +204,10 @@ int step_check_bundle(struct run *run, struct error *e)
                 r = check_space(m, e);
         if (r < 0)
                 return r;
-        run_note(run, "version %s, build %s, for slot %c%s", manifest->version, manifest->build_id,
-                 slot_name(run->op.to_slot), is_from_foreign(run) ? "; " NO_WAY_BACK : "");
+        run_note(run, "version %s, build %s, for slot %c%s%s%s", manifest->version, manifest->build_id,
+                 slot_name(run->op.to_slot),
+                 run->op.fallback ? "; the delta is not for what runs here, the full bundle is fetched: " : "",
+                 run->op.fallback ?: "", is_from_foreign(run) ? "; " NO_WAY_BACK : "");
         return 0;
 }
 
@@ -189,17 +229,30 @@ static double seconds(uint64_t usec)
 }
 
 /* Seconds of decoding, checking and writing are those of all threads together. */
-static void note_report(struct run *run, const struct install_report *report)
+static int note_report(struct run *run, const struct install_report *report)
 {
+        const struct bundle_delta *delta = bundle_delta(run->bundle);
         const struct extract_times *t = &report->times;
+        _cleanup_free_ char *full = NULL;
+
+        if (report->full_chunks > 0) {
+                run->op.fallback = strdup(delta->url);
+                full = xasprintf("; slot %c is not what version %s was: %llu chunks (%llu KiB) of the full bundle were "
+                                 "fetched: %s",
+                                 slot_name(run->op.from_slot), delta->version, (unsigned long long)report->full_chunks,
+                                 (unsigned long long)(report->full + 1023) / 1024, delta->url);
+                if (!run->op.fallback || !full)
+                        return -ENOMEM;
+        }
 
         run_note(run,
                  "%llu MiB written, %llu MiB zeros, %llu MiB kept, %llu MiB copied, %llu MiB fetched; "
-                 "seconds: fetch %.2f, decode %.2f, check %.2f, write %.2f (%u threads), flush %.2f",
+                 "seconds: fetch %.2f, decode %.2f, check %.2f, write %.2f (%u threads), flush %.2f%s",
                  (unsigned long long)(report->written >> 20), (unsigned long long)(report->zeroed >> 20),
                  (unsigned long long)(report->kept >> 20), (unsigned long long)(report->copied >> 20),
                  (unsigned long long)(report->fetched >> 20), seconds(t->fetch), seconds(t->decode), seconds(t->check),
-                 seconds(t->write), MAX(t->threads, 1U), seconds(report->flush));
+                 seconds(t->write), MAX(t->threads, 1U), seconds(report->flush), full ?: "");
+        return 0;
 }
 
 int step_write_image(struct run *run, struct error *e)
@@ -227,12 +280,12 @@ int step_write_image(struct run *run, struct error *e)
                 target.running = &running;
                 target.running_slot = run->op.from_slot;
         }
+        if (bundle_delta(run->bundle) && target.running)
+                bundle_use_base(run->bundle, &running, &m->config.fetch);
         target.root = &run->root;
         target.report = &report;
         r = install_images(run->bundle, &target, &run->progress, e);
-        if (r >= 0)
-                note_report(run, &report);
-        return r;
+        return r < 0 ? r : note_report(run, &report);
 }
 
 int step_verify_image(struct run *run, struct error *e)

@@ -67,6 +67,9 @@ void range_close(struct range *r);
  * DIRECT_ALIGNMENT; a device with larger blocks refuses them with -EINVAL. */
 int range_open_direct(const struct range *r, int flags);
 #define DIRECT_ALIGNMENT 4096
+/* Bytes from `offset` of the range, with the whole blocks that they lie in, by `direct` where these end within it. *ret: the
+ * first of them in `buffer`, which lies in whole blocks and has room for two more. */
+int range_read(const struct range *r, int direct, uint64_t offset, size_t size, uint8_t *buffer, uint8_t **ret);
 
 /* Opens both copies of the record: the state partition, or two files (config's State=a b; NULL: none).
  * The copies in a partition lie at 0 and STATE_COPY_DISTANCE. */

@@ -66,6 +66,17 @@ int range_open_direct(const struct range *r, int flags)
         return io_open(AT_FDCWD, path, flags | O_DIRECT, 0);
 }
 
+int range_read(const struct range *r, int direct, uint64_t offset, size_t size, uint8_t *buffer, uint8_t **ret)
+{
+        uint64_t start = offset - offset % DIRECT_ALIGNMENT, end = offset + size + DIRECT_ALIGNMENT - 1;
+        bool aligned;
+
+        end = MIN(end - end % DIRECT_ALIGNMENT, r->size);
+        aligned = ((r->offset | end) & (DIRECT_ALIGNMENT - 1)) == 0;
+        *ret = buffer + (offset - start);
+        return io_pread(aligned && direct >= 0 ? direct : r->fd, buffer, (size_t)(end - start), r->offset + start);
+}
+
 static int fail_open(const char *path, int code, bool file, struct error *e)
 {
         fail(e, code, code == -ENOENT ? &kind_no_machine : NULL, "cannot open the state record %s: %s", path,

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Reading a delta: what stands in the place of the stored bytes of the index. Nobody has signed it, nor need he: whatever it
+ * says, what comes of it is compared with the content digest in the index before it goes anywhere. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <zstd.h>
+
+#include "base/io.h"
+#include "base/sha256.h"
+#include "base/version.h"
+#include "image/format.h"
+#include "image/source.h"
+#include "slot/kinds.h"
+#include "storage/disk.h"
+
+struct delta {
+        struct bundle_delta head;
+        uint32_t table_size, table_crc; /* as it is stored */
+        uint8_t *table;
+        uint64_t first[BUNDLE_MAX_IMAGES]; /* record of each image */
+        uint64_t n;
+        const struct range *base; /* NULL: none */
+        int direct;
+        const struct fetch_config *config;
+        pthread_mutex_t lock; /* everything below */
+        struct bundle *full;
+        uint64_t fetched, chunks;
+        struct error why; /* there is none */
+};
+
+/* --- head */
+
+int delta_head_encode(const struct bundle_delta *head, uint32_t table, uint32_t table_crc, struct buf *ret)
+{
+        uint8_t bytes[DELTA_HEAD] = {};
+        size_t url = strlen(head->url ?: "");
+
+        memcpy(bytes + D_BASE, head->digest, DIGEST_SIZE);
+        memcpy(bytes + D_VERSION, head->version, strlen(head->version));
+        put_le64(bytes + D_SIZE, head->size);
+        put_le32(bytes + D_TABLE, table);
+        put_le32(bytes + D_TABLE_CRC, table_crc);
+        put_le16(bytes + D_URL, (uint16_t)url);
+        put_le32(bytes + D_CRC, crc32c(crc32c(0, bytes, D_CRC), head->url ?: "", url));
+        buf_append(ret, bytes, sizeof(bytes));
+        buf_append(ret, head->url ?: "", url);
+        return ret->failed ? -ENOMEM : 0;
+}
+
+bool delta_url_valid(const char *url)
+{
+        if (strlen(url) > DELTA_URL_MAX || (!startswith(url, "http://") && !startswith(url, "https://")))
+                return false;
+        while ((unsigned char)*url > 0x20 && (unsigned char)*url <= 0x7e)
+                url++;
+        return !*url;
+}
+
+/* -EBADMSG: it cannot be. */
+static int decode_head(struct delta *d, const uint8_t bytes[static DELTA_HEAD])
+{
+        memcpy(d->head.digest, bytes + D_BASE, DIGEST_SIZE);
+        memcpy(d->head.version, bytes + D_VERSION, SLOT_VERSION_SIZE);
+        d->head.size = get_le64(bytes + D_SIZE);
+        d->table_size = get_le32(bytes + D_TABLE);
+        d->table_crc = get_le32(bytes + D_TABLE_CRC);
+        if (memchr(d->head.version, 0, SLOT_VERSION_SIZE) == NULL || !version_valid(d->head.version) ||
+            (d->head.url && !delta_url_valid(d->head.url)) || d->head.size > IMAGE_MAX ||
+            d->table_size > ZSTD_compressBound(d->n * DELTA_RECORD))
+                return -EBADMSG;
+        return 0;
+}
+
+int delta_read_head(struct bundle *b, struct error *e)
+{
+        struct delta *d = b->delta = calloc(1, sizeof(*d));
+        uint8_t bytes[DELTA_HEAD];
+        size_t url;
+        int r;
+
+        if (!d)
+                return -ENOMEM;
+        pthread_mutex_init(&d->lock, NULL);
+        d->direct = -1;
+        for (size_t i = 0; i < b->manifest.n_images; i++) {
+                d->first[i] = d->n;
+                d->n += b->manifest.images[i].n_chunks;
+        }
+        r = bundle_read_part(b, bytes, sizeof(bytes), "delta head is missing", e);
+        if (r < 0)
+                return r;
+        url = get_le16(bytes + D_URL);
+        if (url > DELTA_URL_MAX)
+                return bundle_damaged(e, "delta head is damaged");
+        d->head.url = url ? calloc(1, url + 1) : NULL;
+        if (url && !d->head.url)
+                return -ENOMEM;
+        r = bundle_read_part(b, d->head.url, url, "delta head is cut off", e);
+        if (r < 0)
+                return r;
+        if (crc32c(crc32c(0, bytes, D_CRC), d->head.url ?: "", url) != get_le32(bytes + D_CRC))
+                return bundle_damaged(e, "delta head is damaged");
+        return decode_head(d, bytes) < 0 ? bundle_damaged(e, "delta head says what cannot be") : 0;
+}
+
+struct delta *delta_free(struct delta *d)
+{
+        if (!d)
+                return NULL;
+        bundle_free(d->full);
+        fd_close(d->direct);
+        pthread_mutex_destroy(&d->lock);
+        error_done(&d->why);
+        free(d->head.url);
+        free(d->table);
+        free(d);
+        return NULL;
+}
+
+const struct bundle_delta *bundle_delta(const struct bundle *b)
+{
+        return b->delta ? &b->delta->head : NULL;
+}
+
+/* --- table */
+
+void delta_record_encode(const struct delta_record *record, uint8_t bytes[static DELTA_RECORD])
+{
+        put_le64(bytes + R_OFFSET, record->offset);
+        put_le32(bytes + R_LENGTH, record->length);
+        memcpy(bytes + R_DIGEST, record->digest, R_DIGEST_SIZE);
+        put_le32(bytes + R_STORED, record->stored);
+        put_le32(bytes + R_CRC, record->crc);
+}
+
+static struct delta_record record_at(const struct bundle *b, const struct chunk_walk *w)
+{
+        const uint8_t *bytes = b->delta->table + (b->delta->first[w->image - b->manifest.images] + w->number) * DELTA_RECORD;
+        struct delta_record record = {
+                .offset = get_le64(bytes + R_OFFSET),
+                .length = get_le32(bytes + R_LENGTH),
+                .stored = get_le32(bytes + R_STORED),
+                .crc = get_le32(bytes + R_CRC),
+        };
+
+        memcpy(record.digest, bytes + R_DIGEST, R_DIGEST_SIZE);
+        return record;
+}
+
+static bool record_can_be(const struct delta_record *r, const struct chunk_walk *w, uint64_t base)
+{
+        bool has_digest = r->length > 0 && r->stored > 0;
+
+        if (r->offset > base || r->length > base - r->offset || (r->length == 0 && r->offset > 0) ||
+            (r->stored == 0 && r->crc != 0) || r->stored > chunk_stored_max(w->image->chunk_size) ||
+            (!has_digest && !is_all_zero(r->digest, R_DIGEST_SIZE)))
+                return false;
+        if (entry_is_zeros(w->entry))
+                return r->length == 0 && r->stored == 0;
+        if (r->stored == 0)
+                return r->length == w->size || (r->length == 0 && image_is_boot_file(w->image));
+        return r->length <= DELTA_BASE_MAX;
+}
+
+static int check_table(const struct bundle *b, struct error *e)
+{
+        for (size_t i = 0; i < b->manifest.n_images; i++) {
+                struct chunk_walk w;
+                uint64_t size;
+
+                for (chunk_walk_begin(&w, &b->manifest.images[i], bundle_chunk_index(b, i, &size)); w.entry;
+                     chunk_walk_next(&w)) {
+                        struct delta_record record = record_at(b, &w);
+
+                        if (!record_can_be(&record, &w, b->delta->head.size))
+                                return fail(e, -EBADMSG, &kind_bundle_invalid,
+                                            "the bundle's delta table says what cannot be, first of chunk %llu of image %s",
+                                            (unsigned long long)w.number, w.image->name);
+                }
+        }
+        return 0;
+}
+
+int delta_read_table(struct bundle *b, struct error *e)
+{
+        struct delta *d = b->delta;
+        _cleanup_free_ uint8_t *stored = malloc(MAX(d->table_size, 1U));
+        size_t size = d->n * DELTA_RECORD, n;
+        int r;
+
+        if (!stored)
+                return -ENOMEM;
+        r = bundle_read_part(b, stored, d->table_size, "delta table is missing", e);
+        if (r < 0)
+                return r;
+        if (crc32c(0, stored, d->table_size) != d->table_crc)
+                return bundle_damaged(e, "delta table is damaged");
+        d->table = malloc(size);
+        if (!d->table)
+                return -ENOMEM;
+        n = ZSTD_decompress(d->table, size, stored, d->table_size);
+        return ZSTD_isError(n) || n != size ? bundle_damaged(e, "delta table is not of the index's length")
+                                            : check_table(b, e);
+}
+
+uint32_t chunk_stored(const struct bundle *b, const struct chunk_walk *w)
+{
+        return b->delta ? record_at(b, w).stored : get_le32(w->entry + I_STORED);
+}
+
+/* --- chunks, in any thread */
+
+void bundle_use_base(struct bundle *b, const struct range *root, const struct fetch_config *config)
+{
+        struct delta *d = b->delta;
+
+        d->config = config;
+        if (root->size < d->head.size)
+                return;
+        d->base = root;
+        d->direct = range_open_direct(root, O_RDONLY);
+}
+
+size_t delta_room(const struct bundle *b)
+{
+        uint32_t size = DELTA_BASE_MAX;
+
+        for (size_t i = 0; i < b->manifest.n_images; i++)
+                size = MAX(size, b->manifest.images[i].chunk_size);
+        return size + 2 * DIRECT_ALIGNMENT;
+}
+
+static bool base_matches(const struct delta_record *record, const uint8_t *data)
+{
+        uint8_t digest[DIGEST_SIZE];
+
+        return sha256_data(data, record->length, digest) >= 0 && memcmp(digest, record->digest, R_DIGEST_SIZE) == 0;
+}
+
+int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
+                 const uint8_t *stored, uint8_t *content)
+{
+        struct delta_record record = record_at(b, w);
+        uint8_t *base = NULL;
+
+        if (entry_is_zeros(w->entry))
+                return chunk_unpack(codec, w->entry, w->size, NULL, NULL);
+        if (crc32c(0, stored, record.stored) != record.crc)
+                return -EBADMSG;
+        if (record.length == 0 && record.stored == 0)
+                return -ESTALE; /* a boot file that is not there */
+        if (record.length > 0 &&
+            (!b->delta->base || range_read(b->delta->base, b->delta->direct, record.offset, record.length, room, &base) < 0))
+                return -ESTALE;
+        if (record.stored == 0) {
+                if (!chunk_matches(w->entry, base, w->size))
+                        return -ESTALE;
+                memcpy(content, base, w->size);
+                return 0;
+        }
+        if (record.length > 0 && !base_matches(&record, base))
+                return -ESTALE;
+        return chunk_unpack_patch(codec, w->entry, w->size, base, record.length, stored, record.stored, content);
+}
+
+/* --- the full bundle */
+
+/* SCHEME://HOST:PORT */
+static size_t server_length(const char *url)
+{
+        const char *host = strstr(url, "://");
+
+        return host ? (size_t)(host - url) + 3 + strcspn(host + 3, "/ ?#") : 0;
+}
+
+static bool same_server(const char *a, const char *b)
+{
+        size_t n = server_length(a);
+
+        return n > 0 && n == server_length(b) && strncmp(a, b, n) == 0;
+}
+
+int bundle_open_full(const struct bundle *b, const struct fetch_config *config, struct bundle **ret, struct error *e)
+{
+        const struct bundle_delta *head = &b->delta->head;
+        _cleanup_free_ struct fetch_config *own = NULL;
+        _cleanup_bundle_ struct bundle *full = NULL;
+        struct trust nobody = { .threshold = 1 };
+        struct source *source;
+        int r;
+
+        if (!head->url) {
+                fail(e, -ESTALE, &kind_bundle_incompatible, "the delta names no full bundle of version %s",
+                     b->manifest.version);
+                return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
+        }
+        own = malloc(sizeof(*own));
+        if (!own)
+                return -ENOMEM;
+        *own = *config;
+        if (!same_server(b->source->where, head->url))
+                own->header_file = NULL;
+        r = source_open(head->url, own, &source, e);
+        if (r >= 0)
+                r = bundle_open(source, &nobody, &full, e);
+        if (r < 0)
+                return r;
+        full->fetch = TAKE_PTR(own);
+        /* Of the same bytes, whose signatures were judged. */
+        if (full->delta || memcmp(full->manifest.digest, b->manifest.digest, DIGEST_SIZE) != 0) {
+                fail(e, -EBADMSG, &kind_bundle_invalid, "%s is not the full bundle of version %s that the delta is of",
+                     full->source->where, b->manifest.version);
+                return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
+        }
+        *ret = TAKE_PTR(full);
+        return 0;
+}
+
+/* It is tried once, by the first that needs it. */
+static int need_full(struct bundle *b, struct error *e)
+{
+        struct delta *d = b->delta;
+        int r = 0;
+
+        pthread_mutex_lock(&d->lock);
+        if (!d->full && d->why.code == 0)
+                r = bundle_open_full(b, d->config, &d->full, &d->why);
+        if (r < 0 && d->why.code == 0)
+                fail_errno(&d->why, r, "cannot open the full bundle");
+        if (!d->full) {
+                r = fail(e, d->why.code, d->why.kind, "%s", d->why.message);
+                if (d->why.hint)
+                        fail_hint(e, "%s", d->why.hint);
+        }
+        pthread_mutex_unlock(&d->lock);
+        return r;
+}
+
+static int base_altered(const struct bundle *b, const struct chunk_walk *w, struct error *e)
+{
+        struct delta_record record = record_at(b, w);
+
+        if (record.length == 0)
+                fail(e, -ESTALE, &kind_content, "the %s of version %s is not on the ESP, or damaged there", w->image->name,
+                     b->delta->head.version);
+        else
+                fail(e, -ESTALE, &kind_content,
+                     "the running slot is not what version %s was: chunk %llu of image %s needs %u bytes at offset %llu",
+                     b->delta->head.version, (unsigned long long)w->number, w->image->name, record.length,
+                     (unsigned long long)record.offset);
+        return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
+}
+
+/* Where a full bundle has it: the index says how much is stored before. */
+static uint64_t full_offset(const struct bundle *full, const struct bundle *b, const struct chunk_walk *at)
+{
+        const struct header *h = &full->header;
+        uint64_t offset = HEADER_SIZE + (uint64_t)h->manifest + h->signatures + h->index, size;
+
+        for (size_t i = 0; &b->manifest.images[i] != at->image; i++) {
+                struct chunk_walk w;
+
+                for (chunk_walk_begin(&w, &b->manifest.images[i], bundle_chunk_index(b, i, &size)); w.entry;)
+                        chunk_walk_next(&w);
+                offset += w.stored;
+        }
+        return offset + at->stored;
+}
+
+int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e)
+{
+        struct delta *d = b->delta;
+        uint32_t n = get_le32(w->entry + I_STORED);
+        _cleanup_free_ uint8_t *stored = n <= chunk_stored_max(w->image->chunk_size) ? malloc(MAX(n, 1U)) : NULL;
+        int r;
+
+        if (!stored)
+                return -ENOMEM;
+        if (!d->head.url || !d->config)
+                return base_altered(b, w, e);
+        r = need_full(b, e);
+        if (r < 0)
+                return r;
+        r = source_read_at(d->full->source, full_offset(d->full, b, w), stored, n, e);
+        if (r == -EOPNOTSUPP) {
+                fail(e, r, &kind_fetch, "%s knows no ranges, and the delta is not enough", d->full->source->where);
+                return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
+        }
+        if (r >= 0)
+                r = chunk_unpack(codec, w->entry, w->size, stored, content);
+        __atomic_add_fetch(&d->fetched, n, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&d->chunks, 1, __ATOMIC_RELAXED);
+        return r;
+}
+
+uint64_t bundle_fetched_full(const struct bundle *b, uint64_t *ret_chunks)
+{
+        *ret_chunks = b->delta ? __atomic_load_n(&b->delta->chunks, __ATOMIC_RELAXED) : 0;
+        return b->delta ? __atomic_load_n(&b->delta->fetched, __ATOMIC_RELAXED) : 0;
+}
