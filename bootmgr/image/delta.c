@@ -215,10 +215,10 @@ void bundle_use_base(struct bundle *b, const struct range *root, const struct fe
         struct delta *d = b->delta;
 
         d->config = config;
-        if (root->size < d->head.size)
-                return;
-        d->base = root;
-        d->direct = range_open_direct(root, O_RDONLY);
+        d->direct = fd_close(d->direct);
+        d->base = root->size >= d->head.size ? root : NULL;
+        if (d->base)
+                d->direct = range_open_direct(root, O_RDONLY);
 }
 
 size_t delta_room(const struct bundle *b)
@@ -237,11 +237,21 @@ static bool base_matches(const struct delta_record *record, const uint8_t *data)
         return sha256_data(data, record->length, digest) >= 0 && memcmp(digest, record->digest, R_DIGEST_SIZE) == 0;
 }
 
+/* What the record says of the base, into `room`. -ESTALE: it is not there. */
+static int read_base(const struct delta *d, const struct delta_record *record, const struct chunk_walk *w, uint8_t *room,
+                     uint8_t **ret)
+{
+        if (!d->base || range_read(d->base, d->direct, record->offset, record->length, room, ret) < 0)
+                return -ESTALE;
+        return (record->stored ? base_matches(record, *ret) : chunk_matches(w->entry, *ret, w->size)) ? 0 : -ESTALE;
+}
+
 int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
                  const uint8_t *stored, uint8_t *content)
 {
         struct delta_record record = record_at(b, w);
         uint8_t *base = NULL;
+        int r;
 
         if (entry_is_zeros(w->entry))
                 return chunk_unpack(codec, w->entry, w->size, NULL, NULL);
@@ -249,17 +259,13 @@ int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *roo
                 return -EBADMSG;
         if (record.length == 0 && record.stored == 0)
                 return -ESTALE; /* a boot file that is not there */
-        if (record.length > 0 &&
-            (!b->delta->base || range_read(b->delta->base, b->delta->direct, record.offset, record.length, room, &base) < 0))
-                return -ESTALE;
+        r = record.length > 0 ? read_base(b->delta, &record, w, room, &base) : 0;
+        if (r < 0)
+                return r;
         if (record.stored == 0) {
-                if (!chunk_matches(w->entry, base, w->size))
-                        return -ESTALE;
                 memcpy(content, base, w->size);
                 return 0;
         }
-        if (record.length > 0 && !base_matches(&record, base))
-                return -ESTALE;
         return chunk_unpack_patch(codec, w->entry, w->size, base, record.length, stored, record.stored, content);
 }
 
@@ -349,6 +355,30 @@ static int base_altered(const struct bundle *b, const struct chunk_walk *w, stru
                      b->delta->head.version, (unsigned long long)w->number, w->image->name, record.length,
                      (unsigned long long)record.offset);
         return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
+}
+
+int delta_check_base(const struct bundle *b, size_t image, struct progress *progress, struct error *e)
+{
+        _cleanup_free_ uint8_t *room = aligned_alloc(DIRECT_ALIGNMENT, delta_room(b));
+        struct chunk_walk w;
+        uint64_t size;
+        int r = room ? 0 : -ENOMEM;
+
+        for (chunk_walk_begin(&w, &b->manifest.images[image], bundle_chunk_index(b, image, &size)); r >= 0 && w.entry;
+             chunk_walk_next(&w)) {
+                struct delta_record record = record_at(b, &w);
+                uint8_t *base;
+
+                if (record.length > 0)
+                        r = read_base(b->delta, &record, &w, room, &base);
+                else if (record.stored == 0 && !entry_is_zeros(w.entry))
+                        r = -ESTALE;
+                if (r == -ESTALE)
+                        return base_altered(b, &w, e);
+                if (r >= 0)
+                        r = progress_report(progress, w.offset, w.image->size, NULL);
+        }
+        return r;
 }
 
 /* Where a full bundle has it: the index says how much is stored before. */

@@ -205,5 +205,7 @@ uint32_t chunk_stored(const struct bundle *b, const struct chunk_walk *w);
 int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
                  const uint8_t *stored, uint8_t *content);
 size_t delta_room(const struct bundle *b);
+/* Whether the base has all that an image needs of it. */
+int delta_check_base(const struct bundle *b, size_t image, struct progress *progress, struct error *e);
 /* The chunk from the full bundle. From any thread. */
 int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e);

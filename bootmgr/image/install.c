@@ -172,6 +172,21 @@ static int prepare_boot_file(const struct bundle_image *image, const struct inst
         return ret->fd < 0 ? ret->fd : 0;
 }
 
+int install_check_base(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
+{
+        const struct manifest *m = bundle_manifest(b);
+        int r;
+
+        bundle_keep_index(b, t->data);
+        r = bundle_read_index(b, e);
+        for (size_t i = 0; i < m->n_images && r >= 0; i++)
+                if (streq(m->images[i].name, "root") ||
+                    (image_is_boot_file(&m->images[i]) &&
+                     t->loader->ops->check_boot_file(t->loader, m->images[i].digest, NULL) < 0))
+                        r = delta_check_base(b, i, progress, e);
+        return r;
+}
+
 static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root,
                          struct file_sink *files, struct chunk_sink **sinks, size_t *ret_root)
 {

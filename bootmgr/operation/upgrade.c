@@ -151,6 +151,31 @@ static bool base_is_there(const struct run *run, const struct bundle_delta *delt
                memcmp(m->state.set.slots[from].digest, delta->digest, DIGEST_SIZE) == 0;
 }
 
+/* What the slot that runs holds is read and hashed before it is used: it may not be there, or not what it was. */
+static void open_running(struct run *run, struct range *ret)
+{
+        struct machine *m = run->m;
+        int from = run->op.from_slot;
+
+        *ret = RANGE_CLOSED;
+        if (from != SLOT_NONE && m->disk.slots[from].present)
+                (void)range_open(&m->disk, &m->disk.slots[from], O_RDONLY, ret, NULL);
+        if (ret->fd >= 0 && bundle_delta(run->bundle))
+                bundle_use_base(run->bundle, ret, &m->config.fetch);
+}
+
+/* With a URL there is a way on, whatever the base lacks. Without one it is read before anything is changed. */
+static int check_content(struct run *run, struct error *e)
+{
+        struct install_target target = { .loader = &run->loader, .data = run->m->snapshots.data };
+        _cleanup_range_ struct range running = RANGE_CLOSED;
+
+        if (bundle_delta(run->bundle)->url)
+                return 0;
+        open_running(run, &running);
+        return install_check_base(run->bundle, &target, &run->progress, e);
+}
+
 /* A delta whose base is not what runs is none for this machine: then it is the full bundle that is installed. */
 static int check_base(struct run *run, struct error *e)
 {
@@ -159,8 +184,10 @@ static int check_base(struct run *run, struct error *e)
         char hex[17];
         int r;
 
-        if (!delta || base_is_there(run, delta))
+        if (!delta)
                 return 0;
+        if (base_is_there(run, delta))
+                return check_content(run, e);
         hex_encode(delta->digest, 8, hex);
         if (!delta->url) {
                 fail(e, -ESTALE, &kind_bundle_incompatible,
@@ -190,20 +217,20 @@ int step_check_bundle(struct run *run, struct error *e)
                 r = bundle_open(source, &trust, &run->bundle, e);
         if (r < 0)
                 return r;
-        r = check_base(run, e);
-        if (r < 0)
-                return r;
         manifest = bundle_manifest(run->bundle);
         strcpy(run->op.to_version, manifest->version);
         r = check_manifest(run, manifest, e);
         if (r >= 0)
                 r = check_loader(run, manifest, e);
         if (r >= 0)
+                r = check_base(run, e);
+        if (r >= 0)
                 r = snapshot_check_paths(&m->snapshots, m->config.shared, e);
         if (r >= 0)
                 r = check_space(m, e);
         if (r < 0)
                 return r;
+        manifest = bundle_manifest(run->bundle);
         run_note(run, "version %s, build %s, for slot %c%s%s%s", manifest->version, manifest->build_id,
                  slot_name(run->op.to_slot),
                  run->op.fallback ? "; the delta is not for what runs here, the full bundle is fetched: " : "",
@@ -274,14 +301,11 @@ int step_write_image(struct run *run, struct error *e)
         if (r < 0)
                 return r;
         reserve_hold(m);
-        /* What it holds is read and hashed before it is used: it may not be there, or not what it was. */
-        if (run->op.from_slot != SLOT_NONE && m->disk.slots[run->op.from_slot].present &&
-            range_open(&m->disk, &m->disk.slots[run->op.from_slot], O_RDONLY, &running, NULL) >= 0) {
+        open_running(run, &running);
+        if (running.fd >= 0) {
                 target.running = &running;
                 target.running_slot = run->op.from_slot;
         }
-        if (bundle_delta(run->bundle) && target.running)
-                bundle_use_base(run->bundle, &running, &m->config.fetch);
         target.root = &run->root;
         target.report = &report;
         r = install_images(run->bundle, &target, &run->progress, e);
