@@ -8,6 +8,8 @@ hex() { od -A n -t x1 -v -j "$2" -N "$3" "$1" | tr -d ' \n'; }
 is "the bundle header: its size" 64 "$(doc table "Bundle header")"
 is "an entry of the index" 44 "$(doc table "Chunk index")"
 is "a signature, before it begins" 36 "$(doc table Signatures)"
+is "the head of a delta" 128 "$(doc table Deltas)"
+is "a record of its table" 28 "$(doc table "Delta table")"
 is "the state header" 32 "$(doc table "State header")"
 is "the state payload" 1792 "$(doc table "State payload")"
 is "a slot record" 208 "$(doc table "Slot record")"
@@ -29,6 +31,20 @@ content "a root" 3000000 >large && truncate -s 5M large && content "an end" 1000
 ok "one in chunks by content, too" doc bundle content.bundle parts
 cp out decoded
 is "is of format 2" '[2, [7, 5342881]]' "$(json '[j["format"], [i["size"] for i in j["images"]]]' <decoded)"
+
+# A delta, of the example and of something with content
+"$BOOTMGR" bundle create -q --version 2.1 --compatible test-box --root root --kernel kernel --key release.key next.bundle
+"$BOOTMGR" bundle delta -q --from example.bundle next.bundle next.delta
+parts=$((64 + 0x244 + 0x68))
+is "the dump of the head of a delta" "$(doc dump "delta head")" "$(hex next.delta $parts 128)"
+{ head -c 900000 large && echo "put in between" && tail -c +900040 large; } >changed
+"$BOOTMGR" bundle create -q --version 2.1 --compatible test-box --root changed --kernel kernel --key release.key changed.bundle
+"$BOOTMGR" bundle delta -q --from content.bundle --url http://host/2.1.bundle changed.bundle changed.delta
+ok "a delta, read by the document alone" doc delta changed.delta large decoded-root
+cp out head
+ok "gives its root" cmp decoded-root changed
+is "and its base" "[\"2.0\", \"$("$BOOTMGR" bundle inspect --json content.bundle | json 'j["digest"]')\", \"http://host/2.1.bundle\"]" \
+        "$(json '[j["base version"], j["base digest"], j["url"]]' <head)"
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key 2>/dev/null && openssl pkey -in ec.key -pubout -out ec.pem
 "$BOOTMGR" bundle create -q --version 2.0 --compatible test-box --root root --kernel kernel --key ec.key ec.bundle
 ok "an ECDSA one too" doc bundle ec.bundle parts

@@ -5,12 +5,15 @@
 usage: formats.py DOCUMENT dump NAME            the bytes of a dump in the document, in hexadecimal
        formats.py DOCUMENT table HEADING        whether its rows follow one another without gap or overlap; prints the end
        formats.py DOCUMENT bundle FILE OUTDIR   checks it, writes manifest, signature and key id into OUTDIR; prints JSON
+       formats.py DOCUMENT delta FILE BASE ROOT  decodes the image root into ROOT; prints the head as JSON
        formats.py DOCUMENT state FILE OFFSET    decodes the copy at this offset; prints JSON
 """
 import hashlib
 import json
 import re
+import subprocess
 import sys
+import tempfile
 
 
 def crc32c(data):
@@ -45,7 +48,7 @@ class Document:
             if field == "reserved":
                 assert not any(value), f"{heading}: {offset} is reserved and not zeros"
             elif size:
-                text = field in ("magic", "version")
+                text = field in ("magic", "version", "base version")
                 found[field] = value.rstrip(b"\0").decode() if text else int.from_bytes(value, "little") if size <= 8 else value.hex()
         return found
 
@@ -100,6 +103,52 @@ def check_bundle(doc, path, out):
     return {"key": s["key id"], "algorithm": s["algorithm"], "digest": hashlib.sha256(manifest).hexdigest(), **m}
 
 
+def decode_frame(frame, prefix):
+    with tempfile.NamedTemporaryFile() as base:
+        base.write(prefix)
+        base.flush()
+        patch = [f"--patch-from={base.name}"] if prefix else []
+        return subprocess.run(["zstd", "-dcq", *patch], input=frame, stdout=subprocess.PIPE, check=True).stdout
+
+
+def check_delta(doc, path, base_path, out):
+    with open(path, "rb") as f:
+        data = f.read()
+    with open(base_path, "rb") as f:
+        base = f.read()
+    h = doc.decode("Bundle header", data)
+    assert h["major"] == 4 and h["header crc"] == crc32c(data[:60]) and h["total length"] == len(data)
+    at = 64 + h["manifest length"] + h["signatures length"]
+    images = json.loads(data[64:64 + h["manifest length"]])["images"]
+    head = doc.decode("Deltas", data, at)
+    size = check_table(doc, "Deltas")
+    assert head["head crc"] == crc32c(data[at:at + size - 4] + data[at + size:at + size + head["url length"]])
+    head["url"] = data[at + size:at + size + head["url length"]].decode()
+    at += size + head["url length"]
+    end = at + h["index length"] + head["table length"]
+    stored = data[at + h["index length"]:end]
+    assert head["table crc"] == crc32c(stored) and head["base size"] == len(base)
+    table = decode_frame(stored, b"")
+    assert len(table) == 28 * sum(image["chunks"] for image in images)
+    with open(out, "wb") as root:
+        for image in images:
+            for _ in range(image["chunks"]):
+                entry, record = doc.decode("Chunk index", data, at), doc.decode("Delta table", table)
+                at, table = at + 44, table[28:]
+                prefix = base[record["base offset"]:record["base offset"] + record["base length"]]
+                frame, end = data[end:end + record["frame length"]], end + record["frame length"]
+                if frame:
+                    assert record["frame crc"] == crc32c(frame)
+                if frame and prefix:
+                    assert record["base digest start"] == int.from_bytes(hashlib.sha256(prefix).digest()[:8], "little")
+                content = decode_frame(frame, prefix) if frame else prefix or bytes(entry["length"])
+                if image["name"] == "root":
+                    assert not any(content) or hashlib.sha256(content).hexdigest() == entry["content digest"]
+                    root.write(content)
+    assert end == len(data)
+    return head
+
+
 def check_state(doc, path, offset):
     with open(path, "rb") as f:
         f.seek(offset)
@@ -123,6 +172,8 @@ def main():
         print(check_table(doc, args[0]))
     elif what == "bundle":
         print(json.dumps(check_bundle(doc, *args)))
+    elif what == "delta":
+        print(json.dumps(check_delta(doc, *args)))
     else:
         print(json.dumps(check_state(doc, args[0], int(args[1]))))
 
