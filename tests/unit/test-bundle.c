@@ -201,10 +201,14 @@ START_TEST(versions_of_the_format)
         size_t size;
 
         data = get("bundle", &size);
-        put_le16(data + H_MAJOR, BUNDLE_VERITY + 1);
+        put_le16(data + H_MAJOR, BUNDLE_DELTA + 1);
         seal_header((uint8_t *)data);
         put("newer", data, size);
         ck_refused(verify_with("newer", "trust", 1, e), kind_bundle_incompatible);
+        put_le16(data + H_MAJOR, BUNDLE_DELTA);
+        seal_header((uint8_t *)data);
+        put("newer", data, size);
+        ck_refused(verify_with("newer", "trust", 1, e), kind_bundle_invalid);
         /* A minor version, and the bytes that are reserved, are for what an older program may pass over. */
         put_le16(data + H_MAJOR, BUNDLE_FIXED);
         put_le16(data + H_MINOR, BUNDLE_MINOR + 1);

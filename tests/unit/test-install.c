@@ -75,7 +75,9 @@ static int take_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t
         return io_pread(fd, boot_file, KERNEL_SIZE, 0);
 }
 
-static const struct loader_ops loader_ops = { .name = "test", .add_boot_file = take_boot_file };
+static const struct loader_ops loader_ops = { .name = "test",
+                                              .add_boot_file = take_boot_file,
+                                              .check_boot_file = no_boot_file };
 static struct loader loader = { .ops = &loader_ops };
 static struct range root = RANGE_CLOSED;
 
@@ -208,6 +210,34 @@ START_TEST(a_bad_chunk_stops_it)
         for (size_t i = 0; i < n_events; i++)
                 ck_assert(events[i].what <= FLUSH); /* no boot file, nothing kept */
         ck_assert_int_lt(faccessat(place.data, "slots/b/manifest", F_OK, 0), 0);
+        range_close(&root);
+}
+END_TEST
+
+static int has_boot_file(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
+{
+        return 0;
+}
+
+/* Its chunk may even be bad. */
+START_TEST(a_kernel_that_is_there_is_left_there)
+{
+        static const struct loader_ops has = { .add_boot_file = take_boot_file, .check_boot_file = has_boot_file };
+        _cleanup_bundle_ struct bundle *b = NULL;
+        char content[ROOT_SIZE], *data;
+        size_t size;
+
+        data = get("bundle", &size);
+        break_chunk(size - parts_of(data).chunks - 20);
+        free(data);
+        loader.ops = &has;
+        open_slot();
+        ck_ok(install_recorded("broken", &b, e));
+        loader.ops = &loader_ops;
+        read_slot(content);
+        ck_assert_mem_eq(content, root_content, ROOT_SIZE);
+        for (size_t i = 0; i < n_events; i++)
+                ck_assert(events[i].what != BOOT_FILE);
         range_close(&root);
 }
 END_TEST
@@ -447,6 +477,7 @@ int main(void)
         tcase_set_timeout(t, 120);
         tcase_add_test(t, the_order_of_writes);
         tcase_add_test(t, a_bad_chunk_stops_it);
+        tcase_add_test(t, a_kernel_that_is_there_is_left_there);
         tcase_add_test(t, the_first_bad_chunk_too);
         tcase_add_test(t, what_was_kept_goes_first);
         tcase_add_loop_test(t, every_cut, 0, 2);

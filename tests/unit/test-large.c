@@ -15,7 +15,9 @@ static int take_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t
         return 0;
 }
 
-static const struct loader_ops loader_ops = { .name = "test", .add_boot_file = take_boot_file };
+static const struct loader_ops loader_ops = { .name = "test",
+                                              .add_boot_file = take_boot_file,
+                                              .check_boot_file = no_boot_file };
 static struct loader loader = { .ops = &loader_ops };
 
 /* Content of every kind, an end that is no whole block. */
