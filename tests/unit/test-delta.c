@@ -4,6 +4,7 @@
 
 #include <zstd.h>
 
+#include "cluster/bundles.h"
 #include "image/similar.h"
 #include "image/source.h"
 #include "storage/disk.h"
@@ -271,6 +272,24 @@ START_TEST(heads_that_cannot_be)
 }
 END_TEST
 
+/* Not every node could install it. */
+START_TEST(a_cluster_takes_full_bundles)
+{
+        struct machine m = { .snapshots = place,
+                             .data_path = in_dir("data"),
+                             .config = {
+                                     .trust_directory = in_dir("trust"), .trust_threshold = 1, .fetch = FETCH_DEFAULTS } };
+        struct version_id id;
+
+        ck_refused_saying(bundles_keep(&m, in_dir("delta"), NULL, 0, &id, e), kind_bundle_incompatible,
+                          "is a delta to version 1");
+        ck_assert_int_lt(faccessat(place.data, "cluster", F_OK, 0), 0);
+        ck_assert_int_eq(symlink("root/data/bootmgr", in_dir("data")), 0);
+        ck_ok(bundles_keep(&m, in_dir("new"), NULL, 0, &id, e));
+        ck_assert_str_eq(id.version, "2");
+}
+END_TEST
+
 START_TEST(urls)
 {
         char longest[DELTA_URL_MAX + 2] = "https://host/";
@@ -337,6 +356,7 @@ int main(void)
         tcase_add_loop_test(t, tables_that_cannot_be, 0, 16);
         tcase_add_test(t, tables_that_lie);
         tcase_add_loop_test(t, heads_that_cannot_be, 0, 6);
+        tcase_add_test(t, a_cluster_takes_full_bundles);
         tcase_add_test(t, urls);
         tcase_add_test(t, similar_pieces_are_found);
         tcase_add_test(t, nothing_is_too_small);
