@@ -201,7 +201,7 @@ $(BUILD)/bench/chunks: $(BUILD)/obj/tests/bench/chunks.o $(BUILD)/libbootmgr.a
 	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^ $(LIB_LDLIBS) -lpthread
 
 ## bench-chunking: what each way of chunking fetches after real security updates, beside RAUC, casync and zchunk
-bench-chunking: $(BUILD)/bench/chunks
+bench-chunking: all $(BUILD)/bench/chunks
 	$(Q)tests/bench/chunking
 
 ## bench-link: how full a slow and a lossy link is kept (root; network namespaces)

@@ -135,9 +135,9 @@ struct bundle_delta {
 /* NULL: it is a full bundle. */
 const struct bundle_delta *bundle_delta(const struct bundle *b);
 struct range;
-/* Where a slot holds the base, for bundle_extract(). What is not there, or is not what it was, is fetched from the full
- * bundle, chunk by chunk, if there is a URL. Without a base what refers to it can only be dropped, and is: its CRC is
- * checked. Both must outlive the bundle's use. */
+/* Where a slot holds the base, for bundle_extract(); NULL: nowhere. What is not there, or is not what it was, is fetched
+ * from the full bundle, chunk by chunk, if there is a URL. Without a base what refers to it can only be dropped, and is: its
+ * CRC is checked. Both must outlive the bundle's use. */
 void bundle_use_base(struct bundle *b, const struct range *root, const struct fetch_config *config);
 /* The full bundle that a delta names by its URL: the same version, or kind_bundle_invalid. kind_bundle_incompatible: it
  * names none. The URL is signed by nobody: HeaderFile= goes to the server that the delta came from, and to no other. */

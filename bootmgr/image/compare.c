@@ -17,10 +17,10 @@
 #include "slot/kinds.h"
 
 #define THREADS_MAX 16
-#define SLOTS       2  /* chunks for each thread, as in create.c */
-#define LEVEL       19 /* it is made once and fetched often */
-#define LEVEL_TRY   9  /* for choosing what to refer to */
-#define AROUND      KIB(64)
+#define SLOTS       2       /* chunks for each thread, as in create.c */
+#define LEVEL       19      /* it is made once and fetched often */
+#define LEVEL_TRY   9       /* for choosing what to refer to */
+#define AROUND      KIB(16) /* bytes of the base on either side; docs/chunking.md */
 #define NOWHERE     UINT64_MAX
 
 /* An image in an unnamed file, and in memory as the kernel thinks best. */
@@ -198,7 +198,7 @@ static int pack_chunk(void *userdata, unsigned worker, unsigned slot, struct err
 {
         struct comparison *c = userdata;
         struct job *j = &c->jobs[slot];
-        struct delta_record tried[4] = {}; /* the first one without anything to refer to */
+        struct delta_record tried[3] = {}; /* the first one without anything to refer to */
         uint8_t digest[DIGEST_SIZE];
         size_t n = 1, best = 0;
         int64_t offset;
@@ -208,7 +208,8 @@ static int pack_chunk(void *userdata, unsigned worker, unsigned slot, struct err
                 return 0;
         if (similar_find(c->similar, content_of(c, j), j->w.size, &offset))
                 tried[n++] = around(c, j, offset);
-        tried[n++] = around(c, j, (int64_t)j->expected);
+        if (streq(j->w.image->name, "root"))
+                tried[n++] = around(c, j, (int64_t)j->expected);
         for (size_t i = 0; i < n && r >= 0; i++) {
                 r = pack(c, j, worker, LEVEL_TRY, &tried[i], c->tried[worker]);
                 best = tried[i].stored < tried[best].stored ? i : best;

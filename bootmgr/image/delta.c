@@ -216,7 +216,7 @@ void bundle_use_base(struct bundle *b, const struct range *root, const struct fe
 
         d->config = config;
         d->direct = fd_close(d->direct);
-        d->base = root->size >= d->head.size ? root : NULL;
+        d->base = root && root->size >= d->head.size ? root : NULL;
         if (d->base)
                 d->direct = range_open_direct(root, O_RDONLY);
 }

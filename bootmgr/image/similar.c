@@ -111,6 +111,8 @@ bool similar_find(const struct similar *s, const uint8_t *piece, size_t size, in
                 if (p->offset != EMPTY)
                         begins[n++] = (int64_t)(p->offset - w.at);
         }
+        if (n == 0)
+                return false;
         qsort(begins, n, sizeof(*begins), compare);
         for (size_t first = 0, end = 0; first < n; first++) {
                 while (end < n && begins[end] - begins[first] < NEAR)
@@ -120,5 +122,5 @@ bool similar_find(const struct similar *s, const uint8_t *piece, size_t size, in
                         *ret = begins[first + most / 2];
                 }
         }
-        return most > 0;
+        return true;
 }

@@ -160,8 +160,8 @@ static void open_running(struct run *run, struct range *ret)
         *ret = RANGE_CLOSED;
         if (from != SLOT_NONE && m->disk.slots[from].present)
                 (void)range_open(&m->disk, &m->disk.slots[from], O_RDONLY, ret, NULL);
-        if (ret->fd >= 0 && bundle_delta(run->bundle))
-                bundle_use_base(run->bundle, ret, &m->config.fetch);
+        if (bundle_delta(run->bundle))
+                bundle_use_base(run->bundle, ret->fd >= 0 ? ret : NULL, &m->config.fetch);
 }
 
 /* With a URL there is a way on, whatever the base lacks. Without one it is read before anything is changed. */

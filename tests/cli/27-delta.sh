@@ -203,7 +203,7 @@ is "the slot is incomplete, 1 runs on" '["a", "incomplete"]' "$(status '[j["next
 ok "the full bundle over it" m upgrade system 2.bundle
 ok "b is whole" slot_is b root-2
 
-# ---- on the ESP, a kernel of the base that is damaged ----
+# ---- a kernel that is the base's ----
 restore
 ok "a delta whose kernel is the base's" "$BOOTMGR" bundle create -q --version 4 --compatible test-box --root root-2 --kernel kernel-1 \
         --initrd initrd-1 --key release.key 4.bundle

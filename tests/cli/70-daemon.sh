@@ -168,6 +168,8 @@ has "its message and the way out" 'error-message=slot b .*' "$(cat err)"
 refused "no bundle" org.bootmgr1.Error.fetch_failed manager Upgrade 'sa{sv}' "$W/missing.bundle" 0
 head -c 5000 3.bundle >cut.bundle
 refused "a part of a bundle" org.bootmgr1.Error.bundle_invalid manager Upgrade 'sa{sv}' "$W/cut.bundle" 0
+"$BOOTMGR" bundle delta -q --from 1.bundle 3.bundle 3.delta
+refused "a delta for another version" org.bootmgr1.Error.bundle_incompatible manager Upgrade 'sa{sv}' "$W/3.delta" 0
 is "nothing was changed" "$before" "$(fingerprint)"
 
 # --- the program, for somebody without rights ---
@@ -301,7 +303,9 @@ touch go
 wait $feeder
 is "kill -9 of both: the new daemon knows" FAILED "$(operation State)"
 is "kill -9 of both: the old version runs" '["b", "b"]' "$(status '[j["booted"], j["next"]]')"
-ok "a second try succeeds, by somebody whom polkit allows it" unprivileged upgrade system readable.bundle
+"$BOOTMGR" bundle delta -q --from "$(status '[s["version"] for s in j["slots"] if s["name"] == "b"][0]').bundle" 3.bundle readable.delta
+chmod 644 readable.delta
+ok "a second try succeeds, by somebody whom polkit allows it, with a delta" unprivileged upgrade system readable.delta
 has "he is told of the loss beforehand" 'gone as a way back' "$(cat err)"
 boots
 is "3 runs" '["a", "b"]' "$(status '[j["booted"], j["previous"]]')"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A delta and its base. Whatever head, table and frames say: what reaches a sink is what the index says. Input: what is repaired
- * (one byte), the length of the base (two), the base, the delta, whose table is a zstd frame of one block as it is. */
+/* A delta and its base. Whatever head, table and frames say: what reaches a sink is what the index says. Input: what is
+ * repaired (one byte), the length of the base (two), the base, the delta, whose table is a zstd frame of one block as it is.
+ */
 #include "bundle.h"
 
 #include <zstd.h>
