@@ -41,10 +41,10 @@ is "the dump of the head of a delta" "$(doc dump "delta head")" "$(hex next.delt
 "$BOOTMGR" bundle create -q --version 2.1 --compatible test-box --root changed --kernel kernel --key release.key changed.bundle
 "$BOOTMGR" bundle delta -q --from content.bundle --url http://host/2.1.bundle changed.bundle changed.delta
 ok "a delta, read by the document alone" doc delta changed.delta large decoded-root
-cp out head
+cp out head.json
 ok "gives its root" cmp decoded-root changed
 is "and its base" "[\"2.0\", \"$("$BOOTMGR" bundle inspect --json content.bundle | json 'j["digest"]')\", \"http://host/2.1.bundle\"]" \
-        "$(json '[j["base version"], j["base digest"], j["url"]]' <head)"
+        "$(json '[j["base version"], j["base digest"], j["url"]]' <head.json)"
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key 2>/dev/null && openssl pkey -in ec.key -pubout -out ec.pem
 "$BOOTMGR" bundle create -q --version 2.0 --compatible test-box --root root --kernel kernel --key ec.key ec.bundle
 ok "an ECDSA one too" doc bundle ec.bundle parts

@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Delta bundles: made, installed, smaller than reuse alone, refused where the base is another one, and what they fall back to.
+#
+# Functions that ok and fails call by their names:
+# shellcheck disable=SC2317
 . "$(dirname "$0")/lib.sh"
 
 "$BOOTMGR" bundle keygen release -q || exit 2
 make_machine
 "$BOOTMGR" init --dry-run --json --image-size 64M --esp-size 34M --root-size 4M other.img >layout
 offset() { json "[p['offset'] for p in j['partitions'] if p['label'] == '$1'][0]" <layout; }
-# shellcheck disable=SC2317 # ok calls it
 slot_is() { cmp -n "$(stat -c %s "$2")" -i "$(offset root-"$1"):0" disk.img "$2"; } # SLOT FILE
 step() { m show upgrade status --json | json "[s for s in j['steps'] if s['name'] == '$1'][0]$2"; }
 
