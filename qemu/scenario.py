@@ -140,7 +140,8 @@ class Scenario:
 
     def machine(self, version='1', name=None, build=None, **options):
         """A new guest with that version from the factory, booted."""
-        machine = Machine(self, name or self.name, build or self.build())
+        # With its kind: the same scenario may run beside it with the other one.
+        machine = Machine(self, name or '-'.join(filter(None, (self.name, self.options.initramfs))), build or self.build())
         self.machines.append(machine)
         machine.guest.cut()
         machine.create(version, **options)
