@@ -219,7 +219,7 @@ class Guest:
         state = self.state
         options = ['-blockdev', 'driver=file,node-name=disk-file,filename=' + _comma(state['disk']),
                    '-blockdev', 'driver=%s,node-name=disk,file=disk-file' % state['format']]
-        node, zeros = state['disk_node'], ''
+        node, careful = state['disk_node'], ''
         if state['write_log']:
             # Begun anew each time. What counts as flushed is what the log says: the host need not flush anything.
             with open(state['write_log'], 'wb'):
@@ -229,12 +229,13 @@ class Guest:
                         '-blockdev', 'driver=blklogwrites,node-name=write-log,file=disk,log=write-log-file,log-append=off,'
                                      'log-super-update-interval=1']
             node = 'write-log' if node == 'disk' else node
-            # Before QEMU 9.0 what is logged meanwhile may come between the entry of a write of zeros and its zeros.
-            zeros = 'write-zeroes=off'
+            # Before QEMU 9.0 what is logged meanwhile may come between the entry of a write of zeros and its zeros; and requests that
+            # were merged up to the 1024 parts that a write may have are one too many with their entry, and fail.
+            careful = 'write-zeroes=off,request-merging=off'
         for blockdev in state['blockdev']:
             options += ['-blockdev', blockdev]
         device = 'virtio-blk-pci,drive=%s,serial=disk,bootindex=0' % node
-        return [*options, '-device', ','.join(filter(None, (device, zeros, state['disk_opts'])))]
+        return [*options, '-device', ','.join(filter(None, (device, careful, state['disk_opts'])))]
 
     def _network_options(self):
         if not self.state['network']:
