@@ -119,8 +119,6 @@ int file_create(int dirfd, const char *name, const void *data, size_t size, mode
                 return fd;
         r = io_fsync(fd);
         if (r >= 0)
-                r = io_fsync_dir(dir, ".");
-        if (r >= 0)
                 r = io_rename(dir, temporary, dir, base, RENAME_NOREPLACE);
         if (r < 0) {
                 io_unlink(dir, temporary, 0);

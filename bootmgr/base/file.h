@@ -12,9 +12,9 @@
 int file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_size);
 
 /* Creates `name` under `dirfd` durably, where no such name may exist (-EEXIST): temporary name,
- * fsync, fsync of the directory, renameat2(RENAME_NOREPLACE), fsync of file and directory again.
- * The one sequence that is safe on Linux vfat (design section 8). The temporary name is unlinked on
- * failure. `name` may hold directories that exist. */
+ * fsync, renameat2(RENAME_NOREPLACE), fsync of the file again, fsync of the directory: the shortest sequence that is safe
+ * on Linux vfat (tests/crash; an fsync of the directory before the rename as well changes nothing). The temporary name is
+ * unlinked on failure. `name` may hold directories that exist. */
 int file_create(int dirfd, const char *name, const void *data, size_t size, mode_t mode);
 
 /* Replaces `name` atomically: temporary name, fsync, rename over it, fsync of the directory.

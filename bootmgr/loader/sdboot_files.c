@@ -93,8 +93,6 @@ static int write_file(struct sdboot *s, const char *path, int from, uint64_t siz
         if (r >= 0)
                 r = io_fsync(fd);
         if (r >= 0)
-                r = io_fsync_dir(s->esp.fd, FILES_DIRECTORY);
-        if (r >= 0)
                 r = io_rename(s->esp.fd, TEMPORARY, s->esp.fd, path, RENAME_NOREPLACE);
         if (r < 0) {
                 io_unlink(s->esp.fd, TEMPORARY, 0);

@@ -128,7 +128,7 @@ START_TEST(the_order_of_a_switch)
         ck_assert_int_eq(switch_to(7, 0, 0, NULL), 0);
         spy(0, 0);
         ck_assert_int_eq(switch_to(8, 1, 3, NULL), 0);
-        check_story("create write fsync fsync-dir rename(bootmgr-8-b+3-0.conf) fsync fsync-dir ");
+        check_story("create write fsync rename(bootmgr-8-b+3-0.conf) fsync fsync-dir ");
 }
 END_TEST
 
@@ -136,8 +136,7 @@ START_TEST(the_order_of_the_first_switch)
 {
         spy(0, 0);
         ck_assert_int_eq(switch_to(7, 0, 0, NULL), 0);
-        check_story(
-                "mkdir mkdir fsync-dir fsync-dir create write fsync fsync-dir rename(bootmgr-7-a.conf) fsync fsync-dir ");
+        check_story("mkdir mkdir fsync-dir fsync-dir create write fsync rename(bootmgr-7-a.conf) fsync fsync-dir ");
 }
 END_TEST
 
@@ -146,7 +145,7 @@ START_TEST(the_order_of_a_confirmation)
         two_entries();
         spy(0, 0);
         ck_assert_int_eq(loader.ops->confirm(&loader, 8, NULL), 0);
-        check_story("create write fsync fsync-dir rename(bootmgr-8-b.conf) fsync fsync-dir "
+        check_story("create write fsync rename(bootmgr-8-b.conf) fsync fsync-dir "
                     "unlink(bootmgr-8-b+3-0.conf) fsync-dir ");
 }
 END_TEST
@@ -166,7 +165,7 @@ START_TEST(the_order_of_the_menu)
         spec.generation = 9;
         spy(0, 0);
         ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
-        check_story("unlink(bootmgr-previous-a-7.conf) fsync-dir create write fsync fsync-dir "
+        check_story("unlink(bootmgr-previous-a-7.conf) fsync-dir create write fsync "
                     "rename(bootmgr-previous-a-9.conf) fsync fsync-dir ");
         spy(0, 0);
         ck_assert_int_eq(loader.ops->offer(&loader, NULL, NULL), 0);
@@ -252,8 +251,7 @@ START_TEST(the_order_of_a_boot_file)
         spy(0, 0);
         ck_assert_int_eq(add_file("newer", digest, NULL), 0);
         boot_file_path(digest, file);
-        expected = xasprintf("write fsync-dir unlink(temporary) create write fsync fsync-dir rename(%s) fsync fsync-dir ",
-                             file + 8);
+        expected = xasprintf("write fsync-dir unlink(temporary) create write fsync rename(%s) fsync fsync-dir ", file + 8);
         io_set_ops(NULL);
         ck_assert_str_eq(story.data, expected);
         buf_done(&story);
