@@ -113,7 +113,7 @@ static const struct {
         const char *order;
         int renamed; /* from this call on the new name is there */
 } ways[] = {
-        { file_create, "wfdnfd", 4 },
+        { file_create, "wfnfd", 3 },
         { file_replace, "wfrd", 3 },
         { file_replace_volatile, "wr", 2 },
 };
