@@ -4,6 +4,7 @@
 import functools
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,8 @@ class DataError(Exception):
 
 
 class Data:
-    """owner: the marker's lines; settings: the shared file, None without one; archives: {name: content} of the sealed snapshots."""
+    """owner: the marker's lines; settings: the shared file, None without one; archives: {name: content} of the sealed snapshots;
+    seals: what is said of them."""
 
     def __init__(self, image, scratch):
         run = subprocess.run([host.need('e2fsck', 'e2fsprogs'), '-fy', image], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -41,6 +43,17 @@ class Data:
         place = os.path.join(scratch, 'snapshots')
         names = os.listdir(place) if os.path.isdir(place) else []
         self.archives = {name: _read(place, name) for name in names if name.endswith('.tar.zst') and not name.startswith('.')}
+
+        self.seals = [json.loads(_read(place, name)) for name in names if name.endswith('.json') and not name.startswith('.')]
+
+    def newest_seal(self, slot, version):
+        """The digest of the newest whole snapshot of that version in that slot: what a record that was made again is completed with.
+        None: there is none."""
+        for seal in sorted(self.seals, key=lambda seal: (seal['created'], seal['generation']), reverse=True):
+            archive = self.archives.get(seal['digest'][:16] + '.tar.zst')
+            if (seal['slot'], seal['version']) == (slot, version) and archive and hashlib.sha256(archive).hexdigest() == seal['digest']:
+                return bytes.fromhex(seal['digest'])
+        return None
 
     def snapshot(self, digest):
         """The settings in the archive with that digest, which must be there and whole; None when it holds none."""

@@ -271,7 +271,7 @@ class Judge:
         """The owner rule, by docs/formats.md: what shared configuration would that entry's version run with?"""
         slot = record.slots[entry.slot]
         mark = state.mark(part.offset, part.size)
-        key = (mark, entry.slot, version, slot.snapshot)
+        key = (mark, entry.slot, version, slot.snapshot, slot.digest)
         if key not in self.verdicts:
             self.verdicts[key] = self._owner_rule(self._data(state, part, mark), slot, entry, version)
         return self.verdicts[key]
@@ -288,12 +288,13 @@ class Judge:
         form, owner = self.versions[version][0], data.owner
         phase = owner.get('phase')
         before = '%s would run with ' % entry.name
-        sealed = any(slot.snapshot)
+        # A record that was made again in the initramfs knows the entries only: the boot completes it before its owner rule.
+        snapshot = slot.snapshot if any(slot.snapshot) or any(slot.digest) else data.newest_seal(entry.slot, version)
         if phase is None or phase == 'owned' and (owner['slot'], owner['version']) == (entry.slot, version):
             kept = datapart.form(None if self.may_be_empty and data.settings == b'' else data.settings)
             return [before + 'settings in format %d' % kept] if kept not in (0, form) else []
-        if sealed:
-            kept = datapart.form(data.snapshot(slot.snapshot))
+        if snapshot and any(snapshot):
+            kept = datapart.form(data.snapshot(snapshot))
             return [before + 'a snapshot in format %d' % kept] if kept not in (0, form) else []
         if phase == 'owned':
             kept = datapart.form(data.settings)
