@@ -44,7 +44,7 @@ class Data:
         names = os.listdir(place) if os.path.isdir(place) else []
         self.archives = {name: _read(place, name) for name in names if name.endswith('.tar.zst') and not name.startswith('.')}
 
-        self.seals = [json.loads(_read(place, name)) for name in names if name.endswith('.json') and not name.startswith('.')]
+        self.seals = [seal for name in names if name.endswith('.json') and (seal := _seal(_read(place, name)))]
 
     def newest_seal(self, slot, version):
         """The digest of the newest whole snapshot of that version in that slot: what a record that was made again is completed with.
@@ -81,6 +81,14 @@ def _read(directory, name):
         with open(os.path.join(directory, name), 'rb') as file:
             return file.read()
     except FileNotFoundError:
+        return None
+
+
+def _seal(text):
+    """What bootmgr cannot read is no seal for it, either."""
+    try:
+        return json.loads(text)
+    except ValueError:
         return None
 
 
