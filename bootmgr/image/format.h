@@ -143,10 +143,11 @@ static inline size_t index_entry_size(unsigned format)
         return format == BUNDLE_FIXED ? INDEX_ENTRY : INDEX_ENTRY_CUT;
 }
 
-/* create.c: a new file beside `path`, under a name that is removed when anything fails. */
+/* create.c: what is made is no file yet. */
+int refuse_existing(const char *path, struct error *e);
+/* A new file beside `path`, under a name that is removed when anything fails. */
 int open_beside(const char *path, char **ret_name, struct error *e);
 /* It gets its own name, which may not be taken; r < 0: it is removed. */
-int refuse_existing(const char *path, struct error *e);
 int finish_beside(int r, const char *name, const char *path, struct error *e);
 
 /* sign.c: the block of signatures over the manifest's exact bytes. */
