@@ -154,7 +154,7 @@ static int ask_current(struct machine *m, struct operation *ret, json_t **ret_js
 {
         _cleanup_close_ int home = cluster_home(m->data_path, false, e);
         _cleanup_json_ json_t *j = NULL;
-        int r = home < 0 ? home : ask_as_node(home, NULL, STATUS_PATH, NULL, &j, e);
+        int r = home < 0 ? home : ask_as_node(home, &(struct ask){ .path = STATUS_PATH }, &j, e);
 
         if (r >= 0)
                 r = operation_from_json(j, ret, e);
@@ -231,7 +231,7 @@ static int ask_history(struct machine *m, json_t **ret, struct error *e)
 {
         _cleanup_close_ int home = cluster_home(m->data_path, false, e);
         _cleanup_json_ json_t *j = NULL;
-        int r = home < 0 ? home : ask_as_node(home, NULL, HISTORY_PATH, NULL, &j, e);
+        int r = home < 0 ? home : ask_as_node(home, &(struct ask){ .path = HISTORY_PATH }, &j, e);
 
         if (r < 0)
                 return r;

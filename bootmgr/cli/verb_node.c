@@ -19,6 +19,7 @@
 
 #define REQUEST_MAX      KIB(256) /* a body of 64 KiB, and its escapes */
 #define PROMOTE_PATIENCE (60 * USEC_PER_SEC)
+#define CONNECTED_MSEC   5000L /* a controller that hangs must not keep the list of nodes back */
 
 static const struct column columns[] = {
         { "NAME" }, { "ROLE" }, { "STATE" }, { "VERSION" }, { "GENERATION", COLUMN_RIGHT }, { "MESSAGE", COLUMN_WRAP },
@@ -66,7 +67,27 @@ static int standalone_nodes(struct verb_args *args, json_t **ret, struct error *
         return *ret ? 0 : -ENOMEM;
 }
 
-/* What the controllers hear of now, themselves too. NULL: not known, for our own bootmgrd does not answer. */
+/* Whom one controller hears of, and itself, into `connected`. */
+static int ask_controller(int home, const struct member *controller, json_t *connected)
+{
+        const char *urls[] = { controller->address, NULL };
+        struct ask ask = { .urls = urls, .path = "/api/cluster/node/connected", .patience_msec = CONNECTED_MSEC };
+        _cleanup_json_ json_t *answer = NULL;
+        const json_t *name;
+        size_t i;
+        int r = ask_as_node(home, &ask, &answer, NULL);
+
+        if (r < 0)
+                return r;
+        json_object_set_new(connected, controller->name, json_true());
+        json_array_foreach(json_object_get(answer, "nodes"), i, name)
+        {
+                json_object_set_new(connected, json_string_value(name), json_true());
+        }
+        return 0;
+}
+
+/* NULL: not known, for our own bootmgrd does not answer, or a controller does not say where it is. */
 static json_t *ask_who_is_connected(const char *data, const struct cluster_view *view, const char *self)
 {
         _cleanup_json_ json_t *connected = json_object();
@@ -76,23 +97,11 @@ static json_t *ask_who_is_connected(const char *data, const struct cluster_view 
                 return NULL;
         for (size_t i = 0; i < view->n_nodes; i++) {
                 const struct member *m = &view->nodes[i].member;
-                const char *urls[] = { m->address, NULL };
-                _cleanup_json_ json_t *answer = NULL;
-                const json_t *name;
-                size_t k;
 
                 if (m->role != ROLE_CONTROLLER)
                         continue;
-                if (ask_as_node(home, urls, "/api/cluster/node/connected", NULL, &answer, NULL) < 0) {
-                        if (streq(m->name, self))
-                                return NULL;
-                        continue;
-                }
-                json_object_set_new(connected, m->name, json_true());
-                json_array_foreach(json_object_get(answer, "nodes"), k, name)
-                {
-                        json_object_set_new(connected, json_string_value(name), json_true());
-                }
+                if (!*m->address || (ask_controller(home, m, connected) < 0 && streq(m->name, self)))
+                        return NULL;
         }
         return TAKE_PTR(connected);
 }
@@ -128,7 +137,7 @@ static int engine_nodes(const char *data, json_t **ret, struct error *e)
         if (r >= 0)
                 r = cluster_self(data, &self, e);
         if (r >= 0)
-                r = ask_as_node(home, NULL, "/api/cluster/nodes", NULL, ret, e);
+                r = ask_as_node(home, &(struct ask){ .path = "/api/cluster/nodes" }, ret, e);
         if (r < 0)
                 return r;
         json_array_foreach(json_object_get(*ret, "nodes"), i, node)

@@ -45,7 +45,7 @@ static CURLcode configure(CURL *easy, const struct ask *ask, const char *url, st
                 { CURLOPT_NOSIGNAL, 1 },
                 { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1 },
                 { CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MSEC },
-                { CURLOPT_TIMEOUT_MS, ANSWER_MSEC },
+                { CURLOPT_TIMEOUT_MS, ask->patience_msec ?: ANSWER_MSEC },
                 { CURLOPT_SSL_VERIFYPEER, ask->ca ? 1 : 0 },
                 { CURLOPT_SSL_VERIFYHOST, ask->ca ? 2 : 0 },
         };
@@ -188,29 +188,28 @@ void ask_lines(char *text, const char *urls[static ASK_URLS + 1])
         urls[n] = NULL;
 }
 
-int ask_as_node(int home, const char *const *urls, const char *path, const char *body, json_t **ret, struct error *e)
+int ask_as_node(int home, const struct ask *ask, json_t **ret, struct error *e)
 {
         _cleanup_free_ char *ca = NULL, *certificate = NULL, *controllers = NULL;
         _cleanup_pem_ char *key = NULL;
         const char *known[ASK_URLS + 1] = {};
+        struct ask whole = *ask;
         int r = cluster_get(home, "ca.pem", &ca, e);
 
         if (r >= 0)
                 r = cluster_get(home, "node.pem", &certificate, e);
         if (r >= 0)
                 r = cluster_get(home, "node.key", &key, e);
-        if (r >= 0 && !urls)
+        if (r >= 0 && !ask->urls)
                 r = cluster_get(home, "controllers", &controllers, e);
         if (r < 0)
                 return r;
         if (controllers)
                 ask_lines(controllers, known);
-        return ask_json(&(struct ask){ .urls = urls ?: known,
-                                       .path = path,
-                                       .body = body,
-                                       .ca = ca,
-                                       .certificate = certificate,
-                                       .key = key,
-                                       .max = NODES_MAX },
-                        ret, e);
+        whole.urls = ask->urls ?: known;
+        whole.ca = ca;
+        whole.certificate = certificate;
+        whole.key = key;
+        whole.max = NODES_MAX;
+        return ask_json(&whole, ret, e);
 }

@@ -14,6 +14,7 @@ struct ask {
         const char *ca;                /* PEM; NULL: whoever answers is believed, so nothing secret may be in it */
         const char *certificate, *key; /* PEM, or NULL */
         size_t max;                    /* bytes of the answer */
+        long patience_msec;            /* for each server; 0: 40 s, as long as the store may take */
         const struct error_kind *kind; /* without an answer; NULL: kind_fetch */
 };
 
@@ -25,6 +26,6 @@ int ask_json(const struct ask *ask, json_t **ret, struct error *e);
 /* A text of lines, which is cut up, as a list. */
 void ask_lines(char *text, const char *urls[static ASK_URLS + 1]);
 
-/* As this node, with its certificate, in cluster/ of the data directory. `urls` NULL: the controllers that are known there.
- */
-int ask_as_node(int home, const char *const *urls, const char *path, const char *body, json_t **ret, struct error *e);
+/* As this node, with its certificate, in cluster/ of the data directory. `urls` NULL: the controllers that are known there;
+ * certificates and `max` need not be given. */
+int ask_as_node(int home, const struct ask *ask, json_t **ret, struct error *e);

@@ -40,7 +40,8 @@ static int ask_whether_member(int home, const struct node_setup *setup, const st
 {
         _cleanup_json_ json_t *answer = NULL;
         _cleanup_error_ struct error why = {};
-        int r = ask_as_node(home, setup->controllers, "/api/cluster/nodes", NULL, &answer, &why);
+        struct ask ask = { .urls = setup->controllers, .path = "/api/cluster/nodes" };
+        int r = ask_as_node(home, &ask, &answer, &why);
 
         if (r >= 0)
                 return is_member(self->name, json_object_get(answer, "nodes"), e);

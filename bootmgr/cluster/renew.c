@@ -136,7 +136,8 @@ static int by_asking(int home, const char *csr, char **ret, struct error *e)
         _cleanup_json_ json_t *body = json_pack("{s:s}", "csr", csr), *answer = NULL;
         _cleanup_free_ char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
         const char *certificate = NULL;
-        int r = text ? ask_as_node(home, NULL, "/api/cluster/renew", text, &answer, e) : -ENOMEM;
+        struct ask ask = { .path = "/api/cluster/renew", .body = text };
+        int r = text ? ask_as_node(home, &ask, &answer, e) : -ENOMEM;
 
         if (r >= 0)
                 r = json_get_string(answer, "certificate", &certificate, e);

@@ -118,6 +118,11 @@ for _ in $(seq 60); do # two comments, 15 s apart: the first is answered with a 
         sleep 1
 done
 is "and off when it does no longer" "c1=up e1=off e2=switching" "$(c show nodes --json | states)"
+kill -STOP $daemon
+start=$(date +%s)
+is "with a bootmgrd that hangs nobody is said to be off" "c1=up e1=up e2=switching" "$(c show nodes --json | states)"
+has "which is found out soon" '^[0-9]$' $(($(date +%s) - start))
+kill -CONT $daemon
 store_delete c1 bootmgr/status/engine/e1
 fails 2 usage "an engine makes no tokens" on e1 cluster token
 fails 2 usage "nor deletes" on e1 node delete e2
