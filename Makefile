@@ -7,10 +7,12 @@ SYSCONFDIR ?= /etc
 LIBDIR = $(PREFIX)/lib
 BUILD ?= build
 CC ?= gcc
+STRIP ?= strip
 CFLAGS ?= -O2 -g
 WERROR ?= $(if $(CI),-Werror)
 
-PACKAGES := blkid fdisk smartcols libsystemd libzstd libcrypto libarchive libcurl libcryptsetup jansson libeconf libedit
+PACKAGES := blkid fdisk smartcols libsystemd libzstd libcrypto libarchive libcurl libcryptsetup jansson libeconf libedit \
+	liburing
 ifneq ($(filter-out help deps clean check-layers,$(or $(MAKECMDGOALS),all)),)
 LIB_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 LIB_LDLIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
@@ -41,7 +43,7 @@ DAEMON_SRC := $(call layer,daemon)
 # The initramfs program links libc and libblkid only: the parts of the layers that need nothing else.
 RECOVER_BASE := buf clock crc32c error file io parse version
 RECOVER_SRC := $(patsubst %,bootmgr/base/%.c,$(RECOVER_BASE)) bootmgr/slot/slot.c bootmgr/slot/store.c bootmgr/slot/kinds.c bootmgr/slot/verity.c \
-	bootmgr/storage/disk.c bootmgr/storage/range.c bootmgr/storage/verified.c $(filter-out bootmgr/loader/sdboot_files.c bootmgr/loader/rescue_install.c,$(call layer,loader)) bootmgr/operation/boot.c bootmgr/operation/carry_out.c bootmgr/operation/boot_try.c $(call layer,recover)
+	bootmgr/storage/disk.c bootmgr/storage/range.c bootmgr/storage/superblock.c bootmgr/storage/verified.c $(filter-out bootmgr/loader/sdboot_files.c bootmgr/loader/rescue_install.c,$(call layer,loader)) bootmgr/operation/boot.c bootmgr/operation/carry_out.c bootmgr/operation/boot_try.c $(call layer,recover)
 
 PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))
@@ -101,7 +103,7 @@ CRASH_RECOVER := $(patsubst bootmgr/recover/%.c,$(BUILD)/obj/tests/crash/recover
 	$(filter-out bootmgr/recover/log.c,$(wildcard bootmgr/recover/*.c)))
 $(BUILD)/tests/crash/crash: $(call obj,$(CRASH_SRC)) $(CRASH_RECOVER) $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=boot_carry_out,--wrap=close,--wrap=getrandom,--wrap=clock_gettime,--wrap=sched_getaffinity,--wrap=hooks_run -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
+	$(Q)mkdir -p $(@D) && $(LINK) -Wl,--wrap=boot_id,--wrap=consoles_key,--wrap=boot_carry_out,--wrap=close,--wrap=getrandom,--wrap=clock_gettime,--wrap=sched_getaffinity,--wrap=hooks_run -o $@ $^ $(LIB_LDLIBS) -lacl -lpthread
 
 ## crash: every power cut and disk error of every operation, and every barrier taken out in turn; SEED=N
 crash: all $(BUILD)/tests/crash/crash
@@ -116,7 +118,7 @@ next: all
 	$(Q)+tests/cluster/next --build $(BUILD)
 
 ## check: unit and CLI tests (no root, no VM); TEST=name for one
-check: all $(UNIT_TESTS)
+check: all $(UNIT_TESTS) $(if $(or $(if $(TEST),,all),$(findstring $(TEST),93-together.sh)),next)
 	$(Q)tests/run --build $(BUILD) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
 
 ## check-asan: the same under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -132,6 +134,7 @@ coverage:
 # Parts of the daemon that can be tested apart from it: they are not in the library.
 $(BUILD)/fuzz-api: $(BUILD)/obj/bootmgr/daemon/api_body.o
 $(BUILD)/tests/test-batch: $(BUILD)/obj/bootmgr/daemon/cluster_batch.o
+$(BUILD)/tests/test-pace: $(BUILD)/obj/bootmgr/daemon/pace.o
 $(BUILD)/tests/test-api: $(patsubst %,$(BUILD)/obj/bootmgr/daemon/%.o,api_body http_peer)
 
 # Built by tests/fuzz/run: clang's flags instead of gcc's, in a directory of its own.
@@ -192,9 +195,13 @@ test: deps
 bench: all
 	$(Q)tests/bench/run
 
-## bench-install: installing an image against dd, SWUpdate, RAUC, bmaptool; RUNS=5, CPUS=all (root, loop devices)
-bench-install: all
-	$(Q)tests/bench/install --build $(BUILD) $(if $(RUNS),--runs $(RUNS)) $(if $(CPUS),--cpus $(CPUS))
+## bench-install: installing and updating against dd, SWUpdate, RAUC, bmaptool, and what it must reach; RUNS=5, CPUS=all, STAGES=1 (root, loop devices)
+bench-install: all $(BUILD)/bench/launch $(BUILD)/bench/large $(BUILD)/bench/chunks
+	$(Q)BOOTMGR_BUILD=$(BUILD) tests/bench/install $(if $(RUNS),--runs $(RUNS)) $(if $(CPUS),--cpus $(CPUS)) $(if $(STAGES),--stages)
+
+$(BUILD)/bench/launch $(BUILD)/bench/large: $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(LINK) -o $@ $^
 
 $(BUILD)/bench/chunks: $(BUILD)/obj/tests/bench/chunks.o $(BUILD)/libbootmgr.a
 	$(call say,LINK,$@)
@@ -205,7 +212,7 @@ bench-chunking: all $(BUILD)/bench/chunks
 	$(Q)tests/bench/chunking
 
 ## bench-link: how full a slow and a lossy link is kept (root; network namespaces)
-bench-link: all
+bench-link: all $(BUILD)/bench/launch
 	$(Q)tests/bench/link
 
 SIMULATOR_SRC := $(wildcard tests/cluster/*.c)
@@ -217,9 +224,9 @@ $(BUILD)/tests/cluster/simulator: $(call obj,$(SIMULATOR_SRC)) $(BUILD)/libbootm
 bench-cluster: all $(BUILD)/tests/cluster/simulator
 	$(Q)BUILD=$(BUILD) tests/bench/cluster $(if $(ENGINES),--engines $(ENGINES)) $(if $(SEED),--seed $(SEED))
 
-## install: into DESTDIR, PREFIX
+## install: into DESTDIR; STRIP= names another strip, or none
 install: all
-	$(Q)BUILD='$(BUILD)' DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' units/install
+	$(Q)BUILD='$(BUILD)' DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' SYSCONFDIR='$(SYSCONFDIR)' STRIP='$(STRIP)' units/install
 
 ## clean: remove what was built (the guest images too)
 clean:

@@ -7,6 +7,8 @@ import threading
 import time
 
 import cuts
+import figures
+import host
 import scenario
 from agent import AgentError
 from guest import GuestError
@@ -20,6 +22,7 @@ class Booter:
     def __init__(self, place, build, side_by_side):
         self.place, self.start, self.lock = place, time.monotonic(), threading.Lock()
         self.submitted, self.booted, self.failed = 0, 0, 0
+        self.commit = figures.commit(host.REPO)
         self.machines = [scenario.Machine(self, 'crash-boot-%d' % number, build) for number in range(side_by_side)]
         self.idle = queue.SimpleQueue()
         for machine in self.machines:
@@ -66,7 +69,7 @@ class Booter:
                      wrong or 'version %s is up with a configuration of its own' % found), flush=True)
             if wrong:
                 machine.show_trouble()
-            cuts.merge(images_booted=self.booted, images_failed=self.failed)
+            figures.merge(cuts.FIGURES, 'boot', {'images_booted': self.booted, 'images_failed': self.failed}, [self.commit])
         machine.guest.cut()
         self.idle.put(machine)
 

@@ -10,6 +10,8 @@ import re
 import shutil
 import time
 
+import datapart
+import figures
 import host
 import images
 import scenario
@@ -24,6 +26,7 @@ SIGNS = {1: '=', 2: ': ', 3: ' -> '}
 VERSIONS = ('1', '2', '3')          # each goes up to the next
 IDLE_SECONDS = 20                   # without a write: what was begun has ended
 BOOT_SECONDS = 900                  # a night long, beside whatever else the host does
+FIGURES = os.path.join(host.BUILD, 'bench/crash.json')
 LONGEST = 400                       # seconds from the beginning of an operation to the cut
 
 NOTHING = {'cuts': 0, 'failures': [], 'seconds': 0.0, 'log_states': 0, 'log_failures': 0}
@@ -51,6 +54,7 @@ class Soak:
         self.machine.boot_seconds = BOOT_SECONDS
         self.machine.guest.cut()
         self.start = self.since = time.monotonic()
+        self.commit = figures.commit(host.REPO)
         self.state = None if fresh else self._load()
         if not self.state:
             shutil.rmtree(directory, ignore_errors=True)
@@ -138,7 +142,8 @@ class Soak:
         finally:
             follower.close()
         guest.cut()
-        self.state.update(cuts=number, in_doubt=True)
+        commits = {*self.state.get('commits', ['unknown'] if number > 1 else []), self.commit}
+        self.state.update(cuts=number, in_doubt=True, commits=sorted(commits))
         how = self._lose(number, rng)
         self._save()
         publish()
@@ -152,6 +157,9 @@ class Soak:
             wrong = self._look(judge, replay, random.Random(replay.seed)) if judge else replay.finish()
             kept, how = writelog.survivors(replay.epochs[-1], rng)
             replay.disk.advance(kept)
+            if rng.random() < 0.3:
+                datapart.tear(replay.disk.map, replay.partitions()['data'].offset)
+                how += ', the superblock of data torn'
             if judge:
                 _, version, more = judge.verdict(states.State(replay.disk))
                 how += '; to be started: version %s' % version
@@ -333,27 +341,15 @@ def roots(build):
 
 
 def publish():
-    """The sums over all seeds and the replay, into build/bench/crash.json."""
-    figures = {name: 0 for name in ('log_states', 'log_failures', 'cuts', 'cut_failures')}
+    """The sums over all seeds and the replay, into build/bench/crash.json, each with the time of its newest source. What has no source
+    was not run."""
+    sources = []
     for path in glob.glob(os.path.join(host.BUILD, 'soak/*/state.json')) + glob.glob(os.path.join(host.BUILD, 'crash/*/figures.json')):
         with open(path) as file:
             state = json.load(file)
-        for name in figures:
-            figures[name] += len(state.get('failures', ())) if name == 'cut_failures' else state.get(name, 0)
-    merge(**figures)
-
-
-def merge(**figures):
-    """Into build/bench/crash.json, beside what is there."""
-    path = os.path.join(host.BUILD, 'bench/crash.json')
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    try:
-        with open(path) as file:
-            known = json.load(file)
-    except (FileNotFoundError, ValueError):
-        known = {}
-    new = '%s.%d' % (path, os.getpid())         # soak and replay may run side by side
-    with open(new, 'w') as file:
-        json.dump({**known, **figures}, file, indent=2)
-        file.write('\n')
-    os.replace(new, path)
+        sources.append(({**state, 'cut_failures': len(state.get('failures', ()))}, os.path.getmtime(path)))
+    for part, names in ((part, figures.PARTS[part]) for part in ('crash-log', 'soak')):
+        of = [(state, when) for state, when in sources if state.get(names[0])]
+        if of:
+            figures.merge(FIGURES, part, {name: sum(state.get(name, 0) for state, _ in of) for name in names},
+                          {commit for state, _ in of for commit in state.get('commits', ['unknown'])}, max(when for _, when in of))

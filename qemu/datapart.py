@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The data partition of a disk as the next boot finds it: its journal is replayed on a copy (e2fsck), then it is read (debugfs)."""
+"""The data partition of a disk as the next boot finds it: a torn superblock is made right (bootmgr-recover), its journal is replayed on a
+copy (e2fsck), then it is read (debugfs)."""
 
 import functools
 import hashlib
@@ -14,6 +15,7 @@ import tarfile
 import host
 
 SETTINGS = 'data/appliance/config/settings'
+SUPERBLOCK, CHECKSUM = 1024, 1024 + 1020
 
 
 class DataError(Exception):
@@ -25,6 +27,10 @@ class Data:
     seals: what is said of them."""
 
     def __init__(self, image, scratch):
+        before = _checksum(image)
+        if subprocess.run([os.path.join(host.BUILD, 'bootmgr-recover'), 'superblock', image]).returncode:
+            raise DataError('the superblock is damaged')
+        self.torn = _checksum(image) != before
         run = subprocess.run([host.need('e2fsck', 'e2fsprogs'), '-fy', image], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, text=True, errors='replace')
         if run.returncode not in (0, 1):
@@ -90,6 +96,16 @@ def _seal(text):
         return json.loads(text)
     except ValueError:
         return None
+
+
+def _checksum(image):
+    with open(image, 'rb') as file:
+        return os.pread(file.fileno(), 4, CHECKSUM)
+
+
+def tear(disk, offset):
+    """Gives the superblock of the partition at `offset` of a map the checksum of another, as a cut in the middle of its write does."""
+    disk[offset + CHECKSUM] ^= 0xff
 
 
 def form(settings):

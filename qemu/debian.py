@@ -12,9 +12,9 @@ import stage
 
 SUITE = 'bookworm'
 PACKAGES = (
-    'systemd-sysv udev dbus polkitd kmod procps zstd attr acl curl e2fsprogs qemu-guest-agent less efibootmgr '
+    'systemd-sysv udev dbus polkitd kmod procps zstd attr acl curl e2fsprogs qemu-guest-agent less efibootmgr openssh-server '
     # what bootmgr links
-    'libacl1 libarchive13 libblkid1 libcurl4 libeconf0 libedit2 libfdisk1 libjansson4 libsmartcols1 libssl3 libsystemd0 libzstd1'
+    'libacl1 libarchive13 libblkid1 libcurl4 libeconf0 libedit2 libfdisk1 libjansson4 libsmartcols1 libssl3 libsystemd0 liburing2 libzstd1'
 ).split()
 KERNELS = {'cloud': 'linux-image-cloud-amd64', 'full': 'linux-image-amd64'}
 INITRAMFS = {'initramfs-tools': ['initramfs-tools'], 'dracut': ['dracut']}

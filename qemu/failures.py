@@ -97,11 +97,6 @@ class Line:
         """The template itself: it is made to fail by what is put into its /etc."""
         return TEMPLATE, self.build.bundle(TEMPLATE)
 
-    def own_kernel(self):
-        """The same kernel as a file of its own: all versions share one on the ESP."""
-        with open(self.template('vmlinuz'), 'rb') as file:
-            return file.read() + bytes(512)
-
     def root(self, files):
         """The path of a small root with these files (name: text or a program's bytes)."""
         tree, path = os.path.join(self.directory, 'tree'), os.path.join(self.directory, 'small.ext4')
@@ -153,9 +148,12 @@ class Line:
         change()
         guest.start()
 
-    def damage(self, bundle, image, at, size=64):
-        """Bytes of a boot file of that version, on the ESP, become others. The machine is off."""
-        name = self.boot_file(bundle, image)
+    def other_slot(self):
+        return 'b' if self.box.status()['booted'] == 'a' else 'a'
+
+    def damage(self, bundle, image, slot, at, size=64):
+        """Bytes of a boot file of that version in that slot, on the ESP, become others. The machine is off."""
+        name = self.boot_file(bundle, image, slot)
         esp = '%s@@%d' % (self.box.raw, ESP_OFFSET)
         path = os.path.join(self.directory, 'damaged')
         host.run([host.need('mcopy', 'mtools'), '-n', '-i', esp, '::/bootmgr/' + name, path])
@@ -167,9 +165,9 @@ class Line:
         host.run([host.need('mcopy', 'mtools'), '-o', '-i', esp, path, '::/bootmgr/' + name])
 
     @staticmethod
-    def boot_file(bundle, image):
+    def boot_file(bundle, image, slot):
         text = images.bootmgr('bundle', 'inspect', '--json', bundle[1])
-        return next(i['digest'][:32] for i in json.loads(text)['images'] if i['name'] == image)
+        return next(i['digest'][:30] for i in json.loads(text)['images'] if i['name'] == image) + '0' + slot
 
     # --- a failure ----------------------------------------------------------------------------------------------------------
 
@@ -184,7 +182,7 @@ class Line:
             else:
                 self.goes_down(command)
             self.await_version(self.version)
-        other = 'b' if slot == 'a' else 'a'
+        other = self.other_slot()
         status, failed = box.status(), box.operation()
         s.equal(what + ': the previous version runs and is what boots next',
                 [status['booted'], status['next'], box.appliance()['version']], [slot, slot, self.version])
@@ -218,13 +216,19 @@ class Line:
 
     def breaks(self, what, unit, reason, where):
         """A good version is confirmed, and then a unit with OnFailure=rollback.target fails."""
+        def fail():
+            self.put('/run/systemd/system/%s.service' % unit, '[Unit]\nOnFailure=rollback.target\n[Service]\nExecStart=/bin/false\n', '644')
+            return 'systemctl daemon-reload; systemctl start --no-block %s.service' % unit
+        self.is_left(what, fail, reason, where, 1)
+
+    def is_left(self, what, fail, reason, where, starts):
+        """A good version is confirmed, and then the command that fail() returns makes it one that is left."""
         s, box, old = self.s, self.box, self.version
         before, slot = box.configuration(), box.status()['booted']
         self.upgrades(what)
         mark, new, self.version = box.guest.console_size(), self.version, old
         box.sh('echo changed >/data/appliance/config/extra')
-        self.put('/run/systemd/system/%s.service' % unit, '[Unit]\nOnFailure=rollback.target\n[Service]\nExecStart=/bin/false\n', '644')
-        self.goes_down('systemctl daemon-reload; systemctl start --no-block %s.service' % unit)
+        self.goes_down(fail())
         self.await_version(old)
         status, back = box.status(), box.operation()
         s.equal(what + ': the previous version runs and is what boots next', [status['booted'], status['next'], box.appliance()['version']],
@@ -233,7 +237,7 @@ class Line:
         s.equal(what + ': nobody asked for the return', [back['operation'], back['automatic'], back['from_version'], back['to_version']],
                 ['ROLLBACK', True, new, old])
         self._explained(what, 'version %s FAILED: %s' % (new, reason), where)
-        self._no_loop(what, mark, 1)
+        self._no_loop(what, mark, starts)
         self.upgrades(what)
 
     def _explained(self, what, reason, where):

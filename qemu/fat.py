@@ -76,6 +76,11 @@ class Fat:
             data = b''.join(self.read(*extent) for extent in self.extents(cluster))
         return {file.name.lower(): file for file in self._entries(data)}
 
+    def room(self, path):
+        """How many slots behind the last one that was ever used."""
+        data = b''.join(self.read(*extent) for extent in self.extents(self.find(path).cluster))
+        return sum(not data[at] for at in range(0, len(data), 32))
+
     def _entries(self, data):
         parts = []
         for at in range(0, len(data), 32):

@@ -255,6 +255,16 @@ class Guest:
         finally:
             os.close(directory)
 
+    def forward(self, port):
+        """A port of this machine's own address that leads to that TCP port of the guest, until it is switched off."""
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            free = probe.getsockname()[1]
+        answer = self.qmp('human-monitor-command', **{'command-line': 'hostfwd_add net0 tcp:127.0.0.1:%d-:%d' % (free, port)})
+        if answer.strip():
+            raise GuestError('QEMU leads no port to guest %s: %s' % (self.name, answer.strip()))
+        return free
+
     def _agent_listens(self):
         try:
             return any(device['label'] == 'agent' and device['frontend-open'] for device in self.qmp('query-chardev'))
@@ -295,6 +305,21 @@ class Guest:
                 time.sleep(1)       # closed at once, QEMU would drop what its guest has not taken yet
         finally:
             os.close(directory)
+
+    def on_screen(self, text):
+        """Whether a line of its screen (tty1) holds that text, in the colour that Linux writes by itself. Read from its memory, where each
+        character lies beside its colour: so a guest needs no display. What was shown before a reset may be there still."""
+        wanted, piece = bytes(byte for character in text.encode() for byte in (character, 7)), 64 << 20
+        dump = self.path('memory')
+        try:
+            for at in range(0, self.state['mem'] << 20, piece):
+                self.qmp('pmemsave', val=at, size=min(piece + 4096, (self.state['mem'] << 20) - at), filename=dump)
+                with open(dump, 'rb') as file:
+                    if wanted in file.read():
+                        return True
+            return False
+        finally:
+            _unlink(dump)
 
     # --- in the guest -------------------------------------------------------------------------------------------------------
 

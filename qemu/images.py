@@ -160,18 +160,6 @@ class Build:
             make_ext4(path, mib, root, 'root', UUID % 96, block=4096)
         return path
 
-    def own_kernel_bundle(self, version, path):
-        """A bundle of that version with a kernel file of its own: the versions of a build share theirs, and so its file on the ESP."""
-        made = self.version(version)
-        kernel = path + '.vmlinuz'
-        shutil.copyfile(os.path.join(made, 'vmlinuz'), kernel)
-        with open(kernel, 'ab') as file:
-            file.write(b'\0' * 511 + version[:1].encode())
-        bootmgr('bundle', 'create', path, '--version', version, '--compatible', COMPATIBLE, '--security-version',
-                str(VERSIONS[version][1]), '--key', keys() + '.key', '--root', os.path.join(made, 'root.ext4'), '--kernel', kernel,
-                '--initrd', os.path.join(made, 'initrd'))
-        return path
-
     # --- the factory's disk -------------------------------------------------------------------------------------------------
 
     def disk(self, version='1'):

@@ -151,6 +151,11 @@ class Scenario:
         return machine
 
 
+# Shell: the ESP becomes /efi. Who looks at it at that moment, as bootmgrd does, has it mounted read-only, and the kernel mounts it one way
+# only: EBUSY.
+MOUNT_ESP = ('n=0; until mount /dev/disk/by-partlabel/esp /efi; do n=$((n + 1)); [ $n -lt 50 ] || exit 1; sleep 0.1; done; ')
+
+
 class Machine:
     """A guest with bootmgr in it."""
 
@@ -264,8 +269,7 @@ class Machine:
 
     def esp(self, script):
         """A shell script in the ESP's root, flushed."""
-        return self.sh('mkdir -p /run/esp && mount /dev/vda1 /run/esp && cd /run/esp && { %s\n}; code=$?; cd /; umount /run/esp; exit $code'
-                       % script)
+        return self.sh(MOUNT_ESP + 'cd /efi && { %s\n}; code=$?; cd /; umount /efi; exit $code' % script)
 
     def upgraded(self, url, version='2'):
         """That version from there, confirmed, each with a configuration of its own; returns that of the first one, and of this."""

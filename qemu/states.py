@@ -141,6 +141,15 @@ def sampled(pending, rng, most):
             return
 
 
+def _torn(pending, superblock):
+    """The writes up to one of the superblock, and of that each half alone."""
+    for i, write in enumerate(pending):
+        middle = superblock + 1 - write.sector
+        if 0 < middle < write.count:
+            yield pending[:i] + [write.part(0, middle)]
+            yield pending[:i] + [write.part(middle, write.count)]
+
+
 def _key(selection):
     return tuple((write.sector, write.count, write.offset) for write in selection)
 
@@ -165,7 +174,7 @@ class Judge:
     def __init__(self, versions):
         self.versions = versions
         self.digests, self.verdicts = {}, {}
-        self.generation = self.data_checks = 0
+        self.generation = self.data_checks = self.torn = 0
         self.copy = None
         self.may_be_empty = False       # until the appliance's first settings are flushed: it does not see to that itself
 
@@ -247,7 +256,7 @@ class Judge:
             if not file:
                 return version, '%s is missing' % path
             digest = self._digest(state, parts['esp'], system.extents(file.cluster, file.size), file.size)
-            if not digest.startswith(path.rpartition('/')[2]):
+            if path.rpartition('/')[2] != digest[:30] + '0' + entry.slot:
                 return version, '%s is damaged' % path
         if self._digest(state, root, [(0, root.size)], root.size) != self.versions[version][1]:
             return version, 'the root in slot %s is not that of version %s' % (entry.slot, version)
@@ -282,6 +291,7 @@ class Judge:
             self.copy.become(state)
             self.verdicts[mark] = datapart.Data(self.copy.path, self.copy.directory.name)
             self.data_checks += 1
+            self.torn += self.verdicts[mark].torn
         return self.verdicts[mark]
 
     def _owner_rule(self, data, slot, entry, version):
@@ -320,13 +330,18 @@ class Replay:
 
     def plan(self, share, flushed=1.0):
         """Yields (number of the epoch, where, the writes of it that are kept, whether that is a durable disk). `share(pending)`: how many
-        selections of what is not flushed are looked at; `flushed`: of how many flushes the disk as it was then."""
+        selections of what is not flushed are looked at; `flushed`: of how many flushes the disk as it was then. With all of them, the
+        superblock of the data partition is torn in both ways wherever it is written: nothing else there lies in two sectors and must
+        be right before the journal is looked at."""
+        superblock = (self.partitions()['data'].offset + datapart.SUPERBLOCK) // 512
         for number, pending in enumerate(self.epochs):
             rng = random.Random('%s %d' % (self.seed, number))
             if rng.random() < flushed:
                 yield number, 'flush %d' % number, [], True
             for i, kept in enumerate(sampled(pending, rng, share(pending))):
                 yield number, 'flush %d, selection %d of its %d writes' % (number, i, len(pending)), kept, False
+            for i, kept in enumerate(_torn(pending, superblock) if flushed >= 1 else ()):
+                yield number, 'flush %d, tear %d of the superblock of data' % (number, i), kept, False
 
     def states(self, share, flushed=1.0):
         """The plan, carried out: (number of the epoch, where, State, whether it is durable)."""

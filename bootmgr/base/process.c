@@ -5,11 +5,13 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/text.h"
 
 #define OUTPUT_MAX (64 * 1024)
@@ -133,6 +135,23 @@ int process_run(const char *const *argv, const char *const *env, uint64_t timeou
 void process_result_done(struct process_result *r)
 {
         free(TAKE_PTR(r->output));
+}
+
+bool process_is_aside(const char *name)
+{
+        return name[0] == '.' || (name[0] && name[strlen(name) - 1] == '~');
+}
+
+bool process_is_meant(int dir, const char *path, const char *name)
+{
+        struct stat st;
+
+        if (process_is_aside(name))
+                return false;
+        if (fstatat(dir, name, &st, 0) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111))
+                return true;
+        log_warning("%s/%s is not run: it is no executable file", path, name);
+        return false;
 }
 
 char *process_last_line(const char *output)

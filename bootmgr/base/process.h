@@ -17,6 +17,12 @@ int process_run(const char *const *argv, const char *const *env, uint64_t timeou
 void process_result_done(struct process_result *r);
 #define _cleanup_process_ _cleanup_(process_result_done)
 
+/* Whether a file of that name lies aside in a directory of what is run: hidden, or a backup ("~"). */
+bool process_is_aside(const char *name);
+/* Whether what lies under `name` in the directory `dir` is meant to be run: not aside, and an executable file. A warning
+ * names what is none; `path` is the directory's, for that. */
+bool process_is_meant(int dir, const char *path, const char *name);
+
 /* The last line that says something, for a message: what is not printable is escaped, and it has at most
  * PROCESS_LINE_MAX bytes, so that no program can write to the terminal of whoever reads it, or fill a record with it.
  * "no output" when there is none. Owned by the caller; NULL: no memory. */

@@ -9,6 +9,8 @@ struct transfer {
         uint64_t total;   /* bytes of content that `done` goes up to; 0: it does not move bytes */
         uint64_t fetched; /* bytes read from the source, as they are stored there */
         uint64_t reused;  /* bytes of content that needed no fetching */
+        uint64_t since;   /* realtime, µs: when what is not reused began to come; 0: not yet … */
+        uint64_t before;  /* … and what `done` was then */
 };
 
 struct progress {

@@ -148,7 +148,7 @@ static const char *nearest_option(const struct verb *verb, const struct verb_opt
         const struct verb_option *tables[] = { global, verb ? verb->options : NULL };
         _cleanup_free_ char *given = strndup(name, length);
         const char *nearest = NULL;
-        unsigned best = 4;
+        unsigned best = (unsigned)MIN(length / 2 + 1, (size_t)4); /* of a short word everything is near */
 
         for (size_t t = 0; given && t < ARRAY_SIZE(tables); t++)
                 for (const struct verb_option *o = tables[t]; o && o->name; o++)
@@ -201,6 +201,16 @@ static int collect_words(const struct verb *verbs, size_t n, const struct verb_o
                 }
                 i += i + 1 < argc && takes_value(verbs, n, global, argv[i]) && !startswith(argv[i + 1], "--");
         }
+        return n_words;
+}
+
+size_t verb_words(const struct verb *verbs, size_t n, const struct verb_option *global, int argc, char **argv,
+                  const char **words)
+{
+        const char *found[WORDS_MAX];
+        size_t n_words = (size_t)collect_words(verbs, n, global, argc, argv, found);
+
+        memcpy(words, found, n_words * sizeof(*words));
         return n_words;
 }
 

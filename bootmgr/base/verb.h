@@ -38,6 +38,10 @@ struct verb {
 int verb_dispatch(const struct verb *verbs, size_t n, const struct verb_option *global, int argc, char **argv, void *context,
                   struct error *e);
 
+/* The words among the arguments, without options and their values: at most `argc`, and that many are returned. */
+size_t verb_words(const struct verb *verbs, size_t n, const struct verb_option *global, int argc, char **argv,
+                  const char **words);
+
 bool verb_has(const struct verb_args *args, const char *option);
 /* The value of the last occurrence, or NULL. */
 const char *verb_value(const struct verb_args *args, const char *option);

@@ -8,7 +8,9 @@
 #include "cluster/ask.h"
 #include "cluster/bundles.h"
 #include "cluster/change.h"
+#include "cluster/once.h"
 #include "cluster/progress.h"
+#include "cluster/prune.h"
 #include "cluster/request.h"
 #include "operation/request.h"
 #include "slot/kinds.h"
@@ -20,6 +22,7 @@
 #define HISTORY_PATH           "/api/cluster/upgrade/history"
 #define STATUS_PATH            "/api/cluster/upgrade/status"
 #define LIMIT_MAX              USEC_PER_DAY
+#define LEAD_MAX               (60 * USEC_PER_SEC) /* an instant further off is not waited for: system-shutdown/bootmgr-instant */
 #define GATE_HINT                                                                                                           \
         "use the local procedure: on each controller run '/usr/lib/bootmgr/install.sh --rollback' and reboot it, then "     \
         "check "                                                                                                            \
@@ -84,6 +87,7 @@ static const char *who_asks(void)
 
 static int read_request(const struct verb_args *args, struct open_request *request, struct error *e)
 {
+        static const char *const of_one[] = { "no-read-back", "full-speed" };
         enum operation_kind kind = request->kind;
         char id[OPERATION_ID_SIZE];
         int r;
@@ -91,6 +95,18 @@ static int read_request(const struct verb_args *args, struct open_request *reque
         if (verb_has(args, "no-reboot"))
                 return fail(e, -EINVAL, &kind_usage,
                             "--no-reboot is for a machine that stands alone: a cluster goes on by itself");
+        if (verb_has(args, "automatic")) {
+                fail(e, -EINVAL, &kind_usage,
+                     "--automatic is for a machine that stands alone: a cluster does not record it");
+                return fail_hint(e, "ask without it");
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(of_one); i++) {
+                if (!verb_has(args, of_one[i]))
+                        continue;
+                fail(e, -EINVAL, &kind_usage, "--%s is for a machine that stands alone: nodes are not told of it",
+                     of_one[i]);
+                return fail_hint(e, "ask without it");
+        }
         *request = (struct open_request){
                 .kind = kind,
                 .strict = verb_has(args, "strict"),
@@ -112,6 +128,9 @@ static int read_request(const struct verb_args *args, struct open_request *reque
                 r = read_time(args, "switch-limit", &request->switch_limit, e);
         if (r >= 0)
                 r = read_time(args, "lead", &request->lead, e);
+        if (r >= 0 && request->lead > LEAD_MAX)
+                return fail(e, -EINVAL, &kind_usage, "--lead %s is more than 60s: no machine waits that long for its reset",
+                            verb_value(args, "lead"));
         return r;
 }
 
@@ -289,14 +308,31 @@ static int print_operation(struct cli *cli, struct store *store, const uint8_t *
 
 /* ---- opening ---- */
 
+struct opening {
+        struct store *store;
+        const struct open_request *request;
+};
+
 static int decide_open(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
 {
-        return request_open(view, userdata, now_realtime(), plan, e);
+        const struct opening *o = userdata;
+        int r = request_open(view, o->request, now_realtime(), plan, e);
+
+        return r < 0 || plan->n_writes == 0 ? r : prune_history(o->store, view, plan, e);
+}
+
+/* One that cannot be read any more is taken for the one that it was: a request may be repeated when its bundle is gone. */
+static bool is_other_bundle(struct machine *m, const char *source, const struct cluster_operation *op)
+{
+        struct version_id found;
+
+        return op->kind == OPERATION_UPGRADE && bundles_identify(m, source, &found, NULL) >= 0 &&
+               !version_id_equal(&found, &op->to);
 }
 
 /* Once for each id: one that is open, or over, is told. 1: it was; 0: the id is new. */
-static int answer_known(struct cli *cli, struct store *store, const struct cluster_view *view,
-                        const struct open_request *request, struct error *e)
+static int answer_known(struct cli *cli, struct machine *m, const char *source, struct store *store,
+                        const struct cluster_view *view, const struct open_request *request, struct error *e)
 {
         _cleanup_cluster_operation_ struct cluster_operation over = {};
         const struct cluster_operation *op = &view->operation;
@@ -306,15 +342,29 @@ static int answer_known(struct cli *cli, struct store *store, const struct clust
                 r = load_over(store, request->id, &over, e);
                 op = &over;
         }
+        if (r == -ENOENT)
+                return once_find(store, request->id, "", e);
         if (r < 0)
-                return r == -ENOENT ? 0 : r;
-        if (op->kind != request->kind)
+                return r;
+        if (op->kind != request->kind || is_other_bundle(m, source, op))
                 return fail(e, -EEXIST, &kind_id_reused, "the id was used for something else");
         r = print_operation(cli, store, request->id, e);
         return r < 0 ? r : 1;
 }
 
 /* 1: it was asked for before, and is told. 0: nothing stands against it that can be known without any node. */
+static int look(struct verb_args *args, struct machine *m, struct store *store, const struct open_request *request,
+                struct cluster_view *view, struct error *e)
+{
+        int r;
+
+        cluster_view_done(view);
+        r = cluster_read(store, view, e);
+        if (r >= 0)
+                r = answer_known(args->context, m, args->positional[0], store, view, request, e);
+        return r != 0 ? r : request_check(view, request, e);
+}
+
 static int begin(struct verb_args *args, struct machine *m, struct open_request *request, struct store **store,
                  struct cluster_view *view, struct error *e)
 {
@@ -322,16 +372,13 @@ static int begin(struct verb_args *args, struct machine *m, struct open_request 
 
         if (r >= 0)
                 r = open_store(m, store, e);
-        if (r >= 0)
-                r = cluster_read(*store, view, e);
-        if (r >= 0)
-                r = answer_known(args->context, *store, view, request, e);
-        return r != 0 ? r : request_check(view, request, e);
+        return r < 0 ? r : look(args, m, *store, request, view, e);
 }
 
-static int open_operation(struct cli *cli, struct store *store, struct open_request *request, struct error *e)
+static int open_operation(struct cli *cli, struct store *store, const struct open_request *request, struct error *e)
 {
-        int r = cluster_change(store, decide_open, request, e);
+        struct opening opening = { store, request };
+        int r = cluster_change(store, decide_open, &opening, e);
 
         return r < 0 ? r : print_operation(cli, store, request->id, e);
 }
@@ -342,8 +389,14 @@ int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
         _cleanup_cluster_view_ struct cluster_view view = {};
         _cleanup_store_ struct store *store = NULL;
         struct open_request request = { .kind = OPERATION_UPGRADE };
+        _cleanup_close_ int lock = -1;
         int r = begin(args, m, &request, &store, &view, e);
 
+        if (r == 0)
+                r = bundles_lock(m, &lock, e);
+        /* Another upgrade may have been opened meanwhile: its bundle must not be taken for an old one. */
+        if (r == 0)
+                r = look(args, m, store, &request, &view, e);
         if (r != 0)
                 return r < 0 ? r : 0;
         const struct version_id keep[] = { view.record.running, view.record.previous };
@@ -453,16 +506,29 @@ static int change(struct machine *m, cluster_decide decide, void *userdata, stru
         return r < 0 ? r : cluster_change(store, decide, userdata, e);
 }
 
-int cluster_abort(struct machine *m, struct error *e)
+static int change_once(struct machine *m, const char *id, const char *verb, cluster_decide decide, void *userdata,
+                       struct error *e)
+{
+        _cleanup_store_ struct store *store = NULL;
+        struct once once = { .verb = verb, .decide = decide, .userdata = userdata };
+        int r = open_store(m, &store, e);
+
+        if (r < 0 || (*id && hex_decode(id, once.id, sizeof(once.id)) < 0))
+                return r < 0 ? r : -EINVAL;
+        once.store = store;
+        return cluster_change(store, once_decide, &once, e);
+}
+
+int cluster_abort(struct machine *m, const char *id, struct error *e)
 {
         struct abortion a = { .who = who_asks() };
 
-        return change(m, decide_abort, &a, e);
+        return change_once(m, id, "abort", decide_abort, &a, e);
 }
 
-int cluster_finalize(struct machine *m, struct error *e)
+int cluster_finalize(struct machine *m, const char *id, struct error *e)
 {
-        return change(m, decide_finalize, NULL, e);
+        return change_once(m, id, "finalize", decide_finalize, NULL, e);
 }
 
 /* ---- the first record ---- */

@@ -13,8 +13,9 @@ int refuse_alone(const struct verb_args *args, struct error *e);
 
 int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e);
 int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e);
-int cluster_abort(struct machine *m, struct error *e);
-int cluster_finalize(struct machine *m, struct error *e);
+/* `id`: of the request, or "". Done once for each. */
+int cluster_abort(struct machine *m, const char *id, struct error *e);
+int cluster_finalize(struct machine *m, const char *id, struct error *e);
 
 /* check_rollback(), with the ways out of a cluster where the machine is a member of one. */
 int cluster_check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret,

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the units call. On an image nothing is rebooted: there the switch follows at once. */
+#include <fcntl.h>
 #include <time.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "cli/bar.h"
 #include "cli/cli.h"
 #include "cli/verbs.h"
+#include "operation/degraded.h"
 #include "slot/kinds.h"
 
 #define CONFIRMED_INTERVAL (2 * USEC_PER_SEC)
@@ -39,6 +44,7 @@ static int configure(struct machine *m, struct observer *o, struct error *e)
 {
         int r = operation_at_boot(m, o, e);
 
+        degraded_note(m, r, e);
         if (r != -EHOSTDOWN)
                 return r;
         fail(e, r, NULL, "slot %c cannot go on and was marked bad: another slot boots now", slot_name(m->booted));
@@ -57,14 +63,38 @@ static int check_health(struct machine *m, struct observer *o, struct error *e)
         return r;
 }
 
+/* A system of somebody else, e.g. an existing machine's before its first upgrade. */
+static bool runs_foreign(struct verb_args *args)
+{
+        const char *given = verb_value(args, "cmdline");
+        _cleanup_free_ char *text = NULL, *slot = NULL;
+
+        if (!given && (verb_has(args, "disk") || file_read(AT_FDCWD, "/proc/cmdline", 65536, &text, NULL) < 0))
+                return false;
+        slot = cmdline_get(given ?: text, "bootmgr.slot");
+        return !slot;
+}
+
 int verb_boot_config(struct verb_args *args, struct error *e)
 {
-        return run_for_unit(args, configure, "the configuration is this version's", e);
+        int r = run_for_unit(args, configure, "the configuration is this version's", e);
+
+        if (r >= 0 || r == -EHOSTDOWN || !runs_foreign(args))
+                return r;
+        /* What it runs with was never ours to give, and no reason for the degraded target. */
+        cli_warn("%s", e->message ?: error_text(r));
+        error_done(e);
+        return cli_done(cli_from(args), "what runs was not installed by bootmgr: its configuration is its own");
 }
 
 int verb_switch_at_shutdown(struct verb_args *args, struct error *e)
 {
         return run_for_unit(args, operation_switch, "nothing is left to be done at this shutdown", e);
+}
+
+int verb_carry_config(struct verb_args *args, struct error *e)
+{
+        return run_for_unit(args, operation_carry, "the /etc of the other slot is prepared", e);
 }
 
 int verb_check_health(struct verb_args *args, struct error *e)
@@ -102,8 +132,13 @@ static int on_trial(struct verb_args *args, uint64_t *ret_deadline, struct error
 static int go_back(struct machine *m, struct observer *o, struct error *e)
 {
         struct rollback_options options = { .automatic = true, .why = REASON_DEADLINE };
-        int r = rollback_prepare(m, &options, o, e);
+        int r = machine_lock_patiently(m, e);
 
+        /* It was being confirmed when the time was over. */
+        if (r >= 0 && (m->booted == SLOT_NONE || m->state.set.slots[m->booted].state != SLOT_TRIAL))
+                return 1;
+        if (r >= 0)
+                r = rollback_prepare(m, &options, o, e);
         return r < 0 ? r : leave(m, o, e);
 }
 
@@ -113,6 +148,8 @@ static int give_up_waiting(struct verb_args *args, uint64_t deadline, struct err
 
         if (r < 0)
                 return r;
+        if (r > 0)
+                return cli_done(cli_from(args), "not on trial");
         return fail(e, -ETIMEDOUT, &kind_unhealthy, "not confirmed within %llu s after the boot: rolled back",
                     (unsigned long long)(deadline / USEC_PER_SEC));
 }

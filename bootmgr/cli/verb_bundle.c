@@ -11,6 +11,8 @@
 #include "image/bundle.h"
 #include "slot/kinds.h"
 
+#define LEVEL_MAX 19 /* beyond it zstd wants more memory for decoding than a machine is to give */
+
 /* The values of an option that may be repeated; at most `max`. */
 static int collect(const struct verb_args *args, const char *option, const char **values, size_t max, size_t *n,
                    struct error *e)
@@ -146,7 +148,9 @@ static int parse_spec(struct verb_args *args, struct bundle_spec *spec, struct e
         if (r >= 0)
                 r = number_option(args, "chunk-size", parse_size, UINT32_MAX, &chunk_size, e);
         if (r >= 0)
-                r = number_option(args, "level", parse_u64, 22, &level, e);
+                r = number_option(args, "level", parse_u64, LEVEL_MAX, &level, e);
+        if (r >= 0 && verb_has(args, "level") && level == 0)
+                r = fail(e, -ERANGE, &kind_usage, "--level 0: it is 1 to %d", LEVEL_MAX);
         if (r < 0)
                 return r;
         spec->verity = verb_has(args, "verity");
@@ -191,6 +195,14 @@ int verb_bundle_create(struct verb_args *args, struct error *e)
                         spec.n_keys, spec.n_keys == 1 ? "" : "s");
 }
 
+static int load_config(struct verb_args *args, struct config *config, struct error *e)
+{
+        int r = config_load(verb_value(args, "config"), config, e);
+
+        config->fetch.cancelled = cli_cancelled();
+        return r;
+}
+
 int verb_bundle_delta(struct verb_args *args, struct error *e)
 {
         struct cli *cli = cli_from(args);
@@ -205,7 +217,7 @@ int verb_bundle_delta(struct verb_args *args, struct error *e)
         bar_init(&bar, cli);
         r = need(args, "from", &spec.from, e);
         if (r >= 0)
-                r = config_load(verb_value(args, "config"), &config, e);
+                r = load_config(args, &config, e);
         spec.config = &config.fetch;
         if (r >= 0)
                 r = bundle_make_delta(path, &spec, bar_labelled(&bar, "Comparing"), e);
@@ -340,7 +352,7 @@ int verb_bundle_inspect(struct verb_args *args, struct error *e)
         struct source *source;
         int r;
 
-        r = config_load(verb_value(args, "config"), &config, e);
+        r = load_config(args, &config, e);
         if (r >= 0)
                 r = source_open(args->positional[0], &config.fetch, &source, e);
         if (r >= 0)
@@ -381,7 +393,7 @@ int verb_bundle_verify(struct verb_args *args, struct error *e)
         int r;
 
         bar_init(&bar, cli);
-        r = config_load(verb_value(args, "config"), &config, e);
+        r = load_config(args, &config, e);
         if (r < 0)
                 return r;
         threshold = config.trust_threshold;

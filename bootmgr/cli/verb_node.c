@@ -15,6 +15,7 @@
 #include "cluster/home.h"
 #include "cluster/nodes.h"
 #include "cluster/renew.h"
+#include "operation/request.h"
 #include "slot/kinds.h"
 
 #define REQUEST_MAX      KIB(256) /* a body of 64 KiB, and its escapes */
@@ -191,10 +192,14 @@ int verb_node_delete(struct verb_args *args, struct error *e)
         struct cli *cli = cli_from(args);
         _cleanup_config_ struct config config = {};
         const char *data, *name = args->positional[0];
-        int r = cluster_load(args, &config, &data, e);
+        char id[OPERATION_ID_SIZE] = "";
+        int r;
 
+        if (verb_has(args, "id") && request_id(verb_value(args, "id"), id) < 0)
+                return fail(e, -EINVAL, &kind_usage, "'%s' is not 32 hexadecimal digits", verb_value(args, "id"));
+        r = cluster_load(args, &config, &data, e);
         if (r >= 0)
-                r = cluster_role(data) == ROLE_STANDALONE ? refuse_delete(name, e) : cluster_remove(data, name, e);
+                r = cluster_role(data) == ROLE_STANDALONE ? refuse_delete(name, e) : cluster_remove(data, name, id, e);
         return r < 0 ? r : cli_done(cli, "%s is no member any more; with a new token it may join anew", name);
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* show upgrade status and history. */
+#include <sys/ioctl.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "cli/bar.h"
@@ -11,6 +13,7 @@
 
 #define WATCH_INTERVAL (500 * USEC_PER_MSEC)
 #define STEP_BAR_WIDTH 10
+#define WIDE           120 /* columns, for the times of the steps beside their messages */
 
 static const struct column step_columns[] = {
         { "STEP" },
@@ -48,8 +51,19 @@ static void set_seconds(struct table *t, size_t column, uint64_t start, uint64_t
                 table_setf(t, column, "%.3f", (double)(end - start) / USEC_PER_SEC);
 }
 
+/* 0: not a terminal, or one that does not say. */
+static struct winsize terminal_size(void)
+{
+        struct winsize size = {};
+
+        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0)
+                size = (struct winsize){};
+        return size;
+}
+
 static void add_step(struct table *t, const struct step_record *s, bool utf8)
 {
+        bool narrow = terminal_size().ws_col > 0 && terminal_size().ws_col < WIDE;
         char bar[8 * STEP_BAR_WIDTH];
 
         table_row(t);
@@ -59,8 +73,8 @@ static void add_step(struct table *t, const struct step_record *s, bool utf8)
                 bar_render(bar, sizeof(bar), s->progress, STEP_BAR_WIDTH, utf8);
                 table_set(t, 2, bar);
         }
-        set_time(t, 3, s->start);
-        set_time(t, 4, s->end);
+        set_time(t, 3, narrow ? 0 : s->start);
+        set_time(t, 4, narrow ? 0 : s->end);
         set_seconds(t, 5, s->start, s->end);
         table_set(t, 6, s->message);
 }
@@ -175,12 +189,15 @@ static int show_once(struct verb_args *args, const struct bar *bar, struct error
         return 0;
 }
 
-static size_t count_lines(const char *text)
+/* As many lines as there is room for; how many that were. */
+static size_t print_lines(const char *text)
 {
-        size_t n = 0;
+        size_t n = 0, rows = terminal_size().ws_row, length;
 
-        for (; (text = strchr(text, '\n')); text++)
-                n++;
+        for (; *text && (rows == 0 || n + 1 < rows); n++, text += length + (text[length] == '\n')) {
+                length = strcspn(text, "\n");
+                printf("%.*s\n", (int)length, text);
+        }
         return n;
 }
 
@@ -193,9 +210,10 @@ static int redraw(const struct shown *shown, bool utf8, size_t *lines)
                 return -ENOMEM;
         if (*lines > 0)
                 printf("\033[%zuA\033[J", *lines);
-        fputs(text, stdout);
+        printf("\033[?7l"); /* no wrapping: a line that does not fit is cut by the terminal */
+        *lines = print_lines(text);
+        printf("\033[?7h");
         fflush(stdout);
-        *lines = count_lines(text);
         return 0;
 }
 
@@ -227,7 +245,7 @@ static int watch(struct verb_args *args, struct bar *bar, struct error *e)
                 r = load_current(args, &shown, e);
                 if (r == -ENOENT && !e->message) {
                         cli_say(bar->cli, "there was no operation yet");
-                        return 0;
+                        return bar->cli->json ? cli_print_json(bar->cli, json_null()) : 0;
                 }
                 if (r >= 0 && bar->cli->json)
                         r = print_change(&shown, &last);

@@ -78,7 +78,7 @@ int verb_slot_activate(struct verb_args *args, struct error *e)
         if (r >= 0)
                 r = cli_open_machine(args, &m, e);
         if (r >= 0)
-                r = activate_prepare(&m, slot, &bar.observer, e);
+                r = activate_prepare(&m, slot, NULL, &bar.observer, e);
         return r < 0 ? r : go_on(cli, &m, verb_has(args, "no-reboot"), &bar, e);
 }
 

@@ -22,6 +22,14 @@ static int read_offset(const char *text, int64_t *ret, struct error *e)
         return 0;
 }
 
+static int read_clock_error(const char *text, uint64_t *ret, struct error *e)
+{
+        *ret = CLOCK_ERROR_UNKNOWN;
+        if (text && (parse_u64(text, ret) < 0 || *ret > CLOCK_ERROR_UNKNOWN))
+                return fail(e, -EINVAL, &kind_usage, "--clock-error %s is not a number of microseconds", text);
+        return 0;
+}
+
 static int read_told(struct told *ret, struct error *e)
 {
         _cleanup_free_ char *text = NULL;
@@ -42,6 +50,8 @@ int verb_cluster_step(struct verb_args *args, struct error *e)
         int r;
 
         r = read_offset(verb_value(args, "offset"), &c.offset, e);
+        if (r >= 0)
+                r = read_clock_error(verb_value(args, "clock-error"), &c.clock_error, e);
         if (r >= 0)
                 r = read_told(&told, e);
         if (r >= 0)

@@ -8,6 +8,7 @@
 #include "cli/remote.h"
 #include "cli/verbs.h"
 #include "cluster/node.h"
+#include "cluster/once.h"
 #include "operation/request.h"
 #include "slot/kinds.h"
 #include "storage/verified.h"
@@ -29,6 +30,18 @@ static int go_on_again(struct verb_args *args, struct machine *m, const char *ve
         return r < 0 ? r : 1;
 }
 
+/* Among the operations, and what was done at once: an enum request_state. */
+static int find_known(struct machine *m, const char *verb, const char *id, const char *source, json_t **ret, struct error *e)
+{
+        int r = request_find(m, id, verb, source, ret, e);
+
+        if (r == REQUEST_NEW)
+                r = once_find_alone(m->data_path, id, verb, e);
+        if (r == REQUEST_KNOWN && !*ret)
+                *ret = json_pack("{s:s}", "result", "done");
+        return r;
+}
+
 /* What --id= asks for was done before: 1, and its answer is printed; 0: it is new, or has no id. */
 static int repeat(struct verb_args *args, struct machine *m, const char *verb, char id[static OPERATION_ID_SIZE],
                   struct error *e)
@@ -42,7 +55,7 @@ static int repeat(struct verb_args *args, struct machine *m, const char *verb, c
                 return 0;
         if (request_id(verb_value(args, "id"), id) < 0)
                 return fail(e, -EINVAL, &kind_usage, "'%s' is not 32 hexadecimal digits", verb_value(args, "id"));
-        known = request_find(m, id, verb, args->positional[0], &answer, e);
+        known = find_known(m, verb, id, args->positional[0], &answer, e);
         if (known <= REQUEST_NEW)
                 return known;
         if (known == REQUEST_STAGED)
@@ -84,6 +97,14 @@ static int announce_loss(const struct cli *cli, struct machine *m, bool yes, str
                 return 0;
         fail(e, -ECANCELED, &kind_interrupted, "not confirmed: nothing was changed");
         return fail_hint(e, "answer y, or give --yes");
+}
+
+/* On a machine that did not run bootmgr when it started, or where somebody ended the unit. */
+static void warn_not_awaited(const struct machine *m)
+{
+        if (!m->offline && !m->rescue && !switch_is_awaited())
+                cli_warn("bootmgr-switch.service is not active: no shutdown will go on with what is prepared; "
+                         "'systemctl start bootmgr-switch.service' lets the next one do so");
 }
 
 /* bootmgrd does it where there is one, so that a lost terminal stops nothing. */
@@ -145,6 +166,8 @@ int verb_upgrade_system(struct verb_args *args, struct error *e)
         r = cli_open_machine(args, &m, e);
         if (remote_may_help(args, r))
                 return hand_over_only(cli, &request, r, e);
+        if (r >= 0)
+                warn_not_awaited(&m);
         if (r >= 0 && is_member(&m) && !m.rescue)
                 return cluster_upgrade(args, &m, e);
         if (r >= 0)
@@ -254,22 +277,34 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
         return r;
 }
 
+/* The cluster itself remembers it, for all of its controllers. */
+static int member_at_once(struct verb_args *args, struct machine *m,
+                          int (*member)(struct machine *m, const char *id, struct error *e), struct error *e)
+{
+        char id[OPERATION_ID_SIZE] = "";
+
+        if (verb_has(args, "id") && request_id(verb_value(args, "id"), id) < 0)
+                return fail(e, -EINVAL, &kind_usage, "'%s' is not 32 hexadecimal digits", verb_value(args, "id"));
+        return member(m, id, e);
+}
+
 /* What is done at once: opened, looked up, done here or in the cluster, remembered. 1: it was done before, and that is
  * answered. */
 static int at_once(struct verb_args *args, struct machine *m, const char *verb,
-                   int (*alone)(struct machine *m, struct error *e), int (*member)(struct machine *m, struct error *e),
-                   struct error *e)
+                   int (*alone)(struct machine *m, struct error *e),
+                   int (*member)(struct machine *m, const char *id, struct error *e), struct error *e)
 {
-        char id[OPERATION_ID_SIZE];
+        char id[OPERATION_ID_SIZE] = "";
         int r;
 
         r = cli_open_machine(args, m, e);
+        if (r >= 0 && is_member(m))
+                return member_at_once(args, m, member, e);
         if (r >= 0)
                 r = repeat(args, m, verb, id, e);
-        if (r != 0)
-                return r;
-        r = (is_member(m) ? member : alone)(m, e);
-        return r >= 0 && *id ? request_remember(m, id, verb, e) : r;
+        if (r == 0)
+                r = alone(m, e);
+        return r == 0 && *id ? once_remember_alone(m->data_path, id, verb, e) : r;
 }
 
 int verb_finalize(struct verb_args *args, struct error *e)

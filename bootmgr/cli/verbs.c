@@ -157,7 +157,8 @@ static const struct verb_option token_options[] = {
 };
 
 static const struct verb_option step_options[] = {
-        { "offset", "USEC", NULL }, /* what the controllers' clock is ahead of ours */
+        { "offset", "USEC", NULL },      /* what the controllers' clock is ahead of ours */
+        { "clock-error", "USEC", NULL }, /* by how many that may be wrong */
         {},
 };
 
@@ -220,7 +221,8 @@ const struct verb cli_verbs[] = {
           .run = verb_cluster_token },
         { "node join", "[URL]... [TOKEN]", 0, -1, join_options, "make this machine a node of a cluster",
           .run = verb_node_join },
-        { "node delete", "NAME", 1, 1, NULL, "take a node out of the cluster, on a controller", .run = verb_node_delete },
+        { "node delete", "NAME", 1, 1, id_options, "take a node out of the cluster, on a controller",
+          .run = verb_node_delete },
         { "node renew", NULL, 0, 0, renew_options, "renew this node's certificate, when it is due", .run = verb_node_renew },
         { "shell", NULL, 0, 0, NULL, "a prompt for the same words", .run = verb_shell },
         { "completion bash", NULL, 0, 0, NULL, "print the completion for bash", .run = verb_completion_bash },
@@ -228,6 +230,7 @@ const struct verb cli_verbs[] = {
         /* for units and for the completion */
         { "completion words", "LINE", 1, 1, NULL, "candidates for the next word", true, verb_completion_words },
         { "boot-config", NULL, 0, 0, NULL, "what is due early at boot", true, verb_boot_config },
+        { "carry-config", NULL, 0, 0, NULL, "prepare the /etc of the slot that is installed", true, verb_carry_config },
         { "switch-at-shutdown", NULL, 0, 0, NULL, "carry on what is prepared", true, verb_switch_at_shutdown },
         { "check-health", NULL, 0, 0, NULL, "run the health checks", true, verb_check_health },
         { "wait-confirmed", NULL, 0, 0, NULL, "wait for the confirmation, else roll back", true, verb_wait_confirmed },

@@ -49,6 +49,7 @@ int verb_completion_words(struct verb_args *args, struct error *e);
 /* for units */
 int verb_boot_config(struct verb_args *args, struct error *e);
 int verb_switch_at_shutdown(struct verb_args *args, struct error *e);
+int verb_carry_config(struct verb_args *args, struct error *e);
 int verb_check_health(struct verb_args *args, struct error *e);
 int verb_wait_confirmed(struct verb_args *args, struct error *e);
 int verb_cluster_admit(struct verb_args *args, struct error *e);

@@ -13,8 +13,9 @@ int cluster_make_token(const char *data, enum node_role role, uint64_t expires, 
  * cluster, or has expired, or somebody else has used it; and what request_join() has against it. */
 int cluster_admit(const char *data, const struct join_request *request, uint64_t now, json_t **ret, struct error *e);
 
-/* A node that is not this one is no member any more, a controller is none of etcd either. kind_not_found: there is none. */
-int cluster_remove(const char *data, const char *name, struct error *e);
+/* A node that is not this one is no member any more, a controller is none of etcd either. kind_not_found: there is none.
+ * `id` is that of the request, 32 hexadecimal digits: done before with it is success; "": it has none. */
+int cluster_remove(const char *data, const char *name, const char *id, struct error *e);
 
 /* Inside cluster/: its etcd is let in as a learner, and what a controller gets besides goes into the answer. Repeatable. */
 int admit_controller(int home, const struct join_request *q, uint64_t now, json_t *answer, struct error *e);

@@ -7,6 +7,7 @@
 #include "cluster/change.h"
 #include "cluster/etcd_members.h"
 #include "cluster/home.h"
+#include "cluster/once.h"
 #include "cluster/request.h"
 #include "operation/messages.h"
 #include "slot/kinds.h"
@@ -132,7 +133,24 @@ static int prepare_removal(struct store *store, int home, const char *name, stru
         return n && n->member.role == ROLE_CONTROLLER ? remove_from_store(home, &n->member, e) : r;
 }
 
-int cluster_remove(const char *data, const char *name, struct error *e)
+/* 1: it was done before. */
+static int remove_once(struct store *store, int home, const char *name, const char *id, struct error *e)
+{
+        char verb[sizeof("node delete ") + NODE_NAME_SIZE];
+        struct once once = { .store = store, .verb = verb, .decide = decide_remove, .userdata = (void *)name };
+        int r;
+
+        snprintf(verb, sizeof(verb), "node delete %s", name);
+        if (*id && hex_decode(id, once.id, sizeof(once.id)) < 0)
+                return -EINVAL;
+        r = *id ? once_find(store, once.id, verb, e) : 0;
+        if (r != 0)
+                return r;
+        r = prepare_removal(store, home, name, e);
+        return r < 0 ? r : cluster_change(store, once_decide, &once, e);
+}
+
+int cluster_remove(const char *data, const char *name, const char *id, struct error *e)
 {
         _cleanup_store_ struct store *store = NULL;
         _cleanup_close_ int home = -1;
@@ -152,11 +170,9 @@ int cluster_remove(const char *data, const char *name, struct error *e)
         if (r >= 0)
                 r = cluster_open_store(data, NULL, &store, e);
         if (r >= 0)
-                r = prepare_removal(store, home, name, e);
-        if (r >= 0)
-                r = cluster_change(store, decide_remove, (void *)name, e);
-        if (r < 0)
-                return r;
+                r = remove_once(store, home, name, id, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
         snprintf(field, sizeof(field), "NODE=%s", name);
         log_event(MESSAGE_NODE_DELETED, fields, "%s is no member of the cluster any more", name);
         return 0;

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -35,8 +36,7 @@ static int refuse_delta(const struct bundle *bundle, const char *where, struct e
         return fail_hint(e, "give the full bundle%s%s", delta->url ? ": " : "", delta->url ?: "");
 }
 
-/* Its version, once its signatures are checked. */
-static int look(struct machine *m, const char *where, struct version_id *ret, struct error *e)
+int bundles_identify(struct machine *m, const char *where, struct version_id *ret, struct error *e)
 {
         struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
         struct bundle *bundle;
@@ -115,14 +115,41 @@ static void prune(int directory, const struct version_id *keep, size_t n)
                         io_unlink(dirfd(dir), entry->d_name, 0);
 }
 
+static int open_directory(struct machine *m, struct error *e)
+{
+        int r = machine_need_data(m, e), fd;
+
+        if (r < 0)
+                return r;
+        r = mkdir_parents(m->snapshots.data, DIRECTORY, 0700);
+        fd = r < 0 ? r : dir_open(m->snapshots.data, DIRECTORY);
+        return fd < 0 ? fail_errno(e, fd, "cannot open %s/" DIRECTORY, m->data_path) : fd;
+}
+
 static int make_room(struct machine *m, const struct version_id *keep, size_t n, struct error *e)
 {
-        int r = mkdir_parents(m->snapshots.data, DIRECTORY, 0700), fd;
+        int fd = open_directory(m, e);
 
-        fd = r < 0 ? r : dir_open(m->snapshots.data, DIRECTORY);
         if (fd < 0)
-                return fail_errno(e, fd, "cannot open %s/" DIRECTORY, m->data_path);
+                return fd;
         prune(fd, keep, n);
+        return 0;
+}
+
+int bundles_lock(struct machine *m, int *ret, struct error *e)
+{
+        _cleanup_close_ int fd = open_directory(m, e);
+
+        if (fd < 0)
+                return fd;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                if (errno != EWOULDBLOCK)
+                        return fail_errno(e, -errno, "cannot lock %s/" DIRECTORY, m->data_path);
+                fail(e, -EBUSY, &kind_busy, "another upgrade of the cluster is being prepared on this controller");
+                return fail_hint(e, "'bootmgr show upgrade status' shows it once it is open");
+        }
+        *ret = fd;
+        fd = -1;
         return 0;
 }
 
@@ -135,7 +162,7 @@ int bundles_keep(struct machine *m, const char *source, const struct version_id 
 
         r = machine_need_data(m, e);
         if (r >= 0)
-                r = look(m, source, ret, e);
+                r = bundles_identify(m, source, ret, e);
         if (r < 0)
                 return r;
         path = path_of(ret->digest, "");
@@ -150,7 +177,7 @@ int bundles_keep(struct machine *m, const char *source, const struct version_id 
                 r = copy(m, source, part, e);
         /* What was checked and what was copied may be two: what lies here now is what counts. */
         if (r >= 0)
-                r = look(m, copied, &after, e);
+                r = bundles_identify(m, copied, &after, e);
         if (r >= 0 && !version_id_equal(ret, &after))
                 r = fail(e, -EBADMSG, &kind_bundle_invalid, "%s changed while it was copied", source);
         if (r < 0) {
@@ -161,6 +188,14 @@ int bundles_keep(struct machine *m, const char *source, const struct version_id 
         if (r >= 0)
                 r = io_fsync_dir(m->snapshots.data, DIRECTORY);
         return r < 0 ? fail_errno(e, r, "cannot make %s/%s", m->data_path, path) : 0;
+}
+
+int bundles_drop(struct machine *m, const uint8_t digest[static DIGEST_SIZE], struct error *e)
+{
+        _cleanup_free_ char *path = path_of(digest, "");
+        int r = path ? io_unlink(m->snapshots.data, path, 0) : -ENOMEM;
+
+        return r < 0 && r != -ENOENT ? fail_errno(e, r, "cannot remove %s/%s", m->data_path, path) : 0;
 }
 
 /* ---- finding ---- */

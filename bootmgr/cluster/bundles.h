@@ -8,10 +8,19 @@
 
 #define BUNDLES_PATH "/api/cluster/bundles/"
 
-/* Copies a bundle (path or URL), whose signatures are checked, and says what it holds. Those of no version in `keep` are
- * removed before. What is there already is not copied again. */
+/* What a bundle (path or URL) holds, once its signatures are checked. */
+int bundles_identify(struct machine *m, const char *source, struct version_id *ret, struct error *e);
+
+/* Nobody else keeps or removes bundles here until *ret is closed. -EBUSY: somebody does already. */
+int bundles_lock(struct machine *m, int *ret, struct error *e);
+
+/* Under that lock, with `keep` as it was read under it: copies a bundle (path or URL), whose signatures are checked, and
+ * says what it holds. Those of no version in `keep` are removed before. What is there already is not copied again. */
 int bundles_keep(struct machine *m, const char *source, const struct version_id *keep, size_t n_keep, struct version_id *ret,
                  struct error *e);
+
+/* What is not there is success. */
+int bundles_drop(struct machine *m, const uint8_t digest[static DIGEST_SIZE], struct error *e);
 
 /* Where to have a version from: the own copy, else the URLs of all controllers, asked with this node's certificate: the
  * machine's configuration is changed so. malloc'ed. -EHOSTUNREACH: no controller is known. */

@@ -5,7 +5,8 @@
 
 #define ROUNDS 32 /* of somebody else being quicker */
 
-/* In the order of their keys, as a view wants them. Not the history, the log and the tokens, which only grow. */
+/* In the order of their keys, as a view wants them. Not the history, the log, the requests and the tokens: no decision
+ * over a view needs them. */
 static const struct {
         const char *key;
         bool prefix;

@@ -2,6 +2,7 @@
 #include "cluster/coordinator.h"
 
 #include "base/text.h"
+#include "cluster/prune.h"
 
 #define ORDERS_AT_ONCE   64       /* engines in one transaction */
 #define STRAGGLERS_BYTES KIB(160) /* of names and reasons, as they are stored: a value of the store has STORE_VALUE_MAX */
@@ -53,6 +54,42 @@ enum coordinator_action coordinator_next(enum cluster_phase phase, enum coordina
         return table[phase][event];
 }
 
+/* ---- the time ---- */
+
+uint64_t coordinator_seen(struct phase_watch *watch, const struct cluster_view *view, uint64_t monotonic)
+{
+        const struct cluster_operation *op = &view->operation;
+        bool same = watch->phase == op->phase && watch->deadline == op->deadline &&
+                    memcmp(watch->id, op->id, sizeof(op->id)) == 0;
+
+        if (!operation_is_open(view)) {
+                *watch = (struct phase_watch){};
+                return 0;
+        }
+        if (!same) {
+                *watch = (struct phase_watch){ .phase = op->phase, .deadline = op->deadline, .since = monotonic };
+                memcpy(watch->id, op->id, sizeof(op->id));
+        }
+        return monotonic - watch->since;
+}
+
+/* From the write that began the phase to its deadline. */
+static uint64_t phase_limit(const struct cluster_operation *op)
+{
+        return op->phase == PHASE_PREPARE ? op->prepare_limit : op->lead + op->switch_limit;
+}
+
+static bool is_late(const struct cluster_operation *op, uint64_t now, uint64_t seen)
+{
+        return now >= op->deadline && seen >= phase_limit(op);
+}
+
+/* Rolling: an engine's own time is over. */
+static bool is_overdue(const struct cluster_operation *op, uint64_t order, uint64_t now, uint64_t seen)
+{
+        return now >= order + op->switch_limit && seen >= op->switch_limit;
+}
+
 /* ---- what has happened ---- */
 
 /* They are named in the order of the members, which is that of the keys. */
@@ -78,7 +115,7 @@ static bool joined_after_snapshot(const struct cluster_view *view, const struct 
         return view->operation.kind == OPERATION_ROLLBACK && n->member.joined > view->record.previous_epoch;
 }
 
-static enum coordinator_event event_prepare(const struct cluster_view *view, uint64_t now)
+static enum coordinator_event event_prepare(const struct cluster_view *view, uint64_t now, uint64_t seen)
 {
         bool all = true, enough = true;
 
@@ -100,7 +137,7 @@ static enum coordinator_event event_prepare(const struct cluster_view *view, uin
         }
         if (all)
                 return EVENT_COMPLETE;
-        if (now < view->operation.deadline)
+        if (!is_late(&view->operation, now, seen))
                 return EVENT_WAITING;
         return enough ? EVENT_ENOUGH : EVENT_LATE;
 }
@@ -110,12 +147,12 @@ struct tally {
 };
 
 /* Rolling: it was ordered, and is neither there nor overdue. */
-static bool is_at_work(const struct cluster_view *view, const struct cluster_node *n, uint64_t now)
+static bool is_at_work(const struct cluster_view *view, const struct cluster_node *n, uint64_t now, uint64_t seen)
 {
-        return n->order && !node_is_settled(view, n) && now < n->order + view->operation.switch_limit;
+        return n->order && !node_is_settled(view, n) && !is_overdue(&view->operation, n->order, now, seen);
 }
 
-static struct tally count(const struct cluster_view *view, uint64_t now)
+static struct tally count(const struct cluster_view *view, uint64_t now, uint64_t seen)
 {
         const struct cluster_operation *op = &view->operation;
         struct tally t = { .controllers_reached = true, .engines_settled = true };
@@ -131,7 +168,7 @@ static struct tally count(const struct cluster_view *view, uint64_t now)
                         t.controllers_reached = t.controllers_reached && node_has_reached(view, n);
                         t.controller_left = t.controller_left || node_has_left(view, n);
                 } else if (op->engines == ENGINES_ROLLING && op->phase == PHASE_ENGINES && !op->one_instant) {
-                        at_work += is_at_work(view, n, now);
+                        at_work += is_at_work(view, n, now, seen);
                         waiting += !n->order && !settled && !is_straggler(view, n);
                 } else if (!is_straggler(view, n)) {
                         t.engines_settled = t.engines_settled && settled;
@@ -142,11 +179,11 @@ static struct tally count(const struct cluster_view *view, uint64_t now)
         return t;
 }
 
-static enum coordinator_event event_switch(const struct cluster_view *view, uint64_t now)
+static enum coordinator_event event_switch(const struct cluster_view *view, uint64_t now, uint64_t seen)
 {
         const struct cluster_operation *op = &view->operation;
-        struct tally t = count(view, now);
-        bool late = now >= op->deadline;
+        struct tally t = count(view, now, seen);
+        bool late = is_late(op, now, seen);
 
         if (op->phase == PHASE_CONTROLLERS)
                 return t.controller_left       ? EVENT_REFUSED
@@ -193,30 +230,36 @@ static const struct version_id *majority_version(const struct cluster_view *view
         return NULL;
 }
 
-enum coordinator_event coordinator_event(const struct cluster_view *view, uint64_t now)
+enum coordinator_event coordinator_event(const struct cluster_view *view, uint64_t now, uint64_t seen)
 {
         if (view->record_revision == 0)
                 return EVENT_WAITING;
         if (!operation_is_open(view))
                 return majority_version(view) ? EVENT_MAJORITY_LEFT : EVENT_WAITING;
-        return view->operation.phase == PHASE_PREPARE ? event_prepare(view, now) : event_switch(view, now);
+        return view->operation.phase == PHASE_PREPARE ? event_prepare(view, now, seen) : event_switch(view, now, seen);
 }
 
-uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now)
+/* When both are so: it is that time, and it was seen for so long. */
+static uint64_t both(uint64_t at, uint64_t limit, uint64_t now, uint64_t seen)
+{
+        return MAX(at, seen < limit ? now + (limit - seen) : now);
+}
+
+uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now, uint64_t seen)
 {
         const struct cluster_operation *op = &view->operation;
         uint64_t next = UINT64_MAX;
 
         if (!operation_is_open(view))
                 return next;
-        if (op->deadline > now)
-                next = op->deadline;
+        if (!is_late(op, now, seen))
+                next = both(op->deadline, phase_limit(op), now, seen);
         /* Rolling: an order that is overdue makes room for another. */
         for (size_t i = 0; i < view->n_nodes; i++) {
                 const struct cluster_node *n = &view->nodes[i];
 
-                if (n->order && !node_is_settled(view, n) && n->order + op->switch_limit > now)
-                        next = MIN(next, n->order + op->switch_limit);
+                if (is_at_work(view, n, now, seen))
+                        next = MIN(next, both(n->order + op->switch_limit, op->switch_limit, now, seen));
         }
         return next;
 }
@@ -302,6 +345,7 @@ static void put_record(const struct cluster_record *record, struct plan *plan)
 {
         plan_put(plan, RECORD_CLUSTER, record, KEY_RECORD);
         plan_put(plan, RECORD_CLUSTER, record, KEY_LOG "%020llu", (unsigned long long)record->epoch);
+        prune_log(record->epoch, plan);
 }
 
 /* To the previous version: who joined since its last epoch is no part of the snapshot. There is nothing to go back to then.
@@ -407,14 +451,15 @@ static void go_on(const struct cluster_view *view, struct cluster_operation *op,
         plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
 }
 
-static void order(const struct cluster_view *view, const struct cluster_operation *op, uint64_t now, struct plan *plan)
+static void order(const struct cluster_view *view, const struct cluster_operation *op, uint64_t now, uint64_t seen,
+                  struct plan *plan)
 {
         const struct order turn = { .at = now + op->lead };
         uint64_t room = MAX(op->max_unavailable, UINT64_C(1));
         char id[CLUSTER_ID_TEXT_SIZE];
 
         for (size_t i = 0; i < view->n_nodes; i++)
-                room -= room > 0 && is_at_work(view, &view->nodes[i], now);
+                room -= room > 0 && is_at_work(view, &view->nodes[i], now, seen);
         room = MIN(room, (uint64_t)ORDERS_AT_ONCE);
         id_to_text(op->id, id);
         plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
@@ -490,7 +535,7 @@ static int follow(const struct cluster_view *view, struct cluster_record *record
 }
 
 static int carry_out(enum coordinator_action action, const struct cluster_view *view, struct cluster_record *record,
-                     struct cluster_operation *op, uint64_t now, struct plan *plan)
+                     struct cluster_operation *op, uint64_t now, uint64_t seen, struct plan *plan)
 {
         switch (action) {
         case COORDINATOR_COMMIT:
@@ -502,7 +547,7 @@ static int carry_out(enum coordinator_action action, const struct cluster_view *
                 go_on(view, op, now, plan);
                 return 0;
         case COORDINATOR_ORDER:
-                order(view, op, now, plan);
+                order(view, op, now, seen, plan);
                 return 0;
         case COORDINATOR_GO_BACK:
                 return go_back(view, record, op, now, plan);
@@ -518,12 +563,12 @@ static int carry_out(enum coordinator_action action, const struct cluster_view *
         return 0;
 }
 
-int coordinator_decide(const struct cluster_view *view, uint64_t now, enum coordinator_action *ret, struct plan *plan,
-                       struct error *e)
+int coordinator_decide(const struct cluster_view *view, uint64_t now, uint64_t seen, enum coordinator_action *ret,
+                       struct plan *plan, struct error *e)
 {
         _cleanup_cluster_record_ struct cluster_record record = {};
         _cleanup_cluster_operation_ struct cluster_operation op = {};
-        enum coordinator_event event = coordinator_event(view, now);
+        enum coordinator_event event = coordinator_event(view, now, seen);
         enum coordinator_action action = coordinator_next(view->operation.phase, event);
         int r;
 
@@ -534,7 +579,7 @@ int coordinator_decide(const struct cluster_view *view, uint64_t now, enum coord
         if (r >= 0)
                 r = record_copy(RECORD_OPERATION, &view->operation, &op);
         if (r >= 0)
-                r = carry_out(action, view, &record, &op, now, plan);
+                r = carry_out(action, view, &record, &op, now, seen, plan);
         if (r == -ENOSPC)
                 return fail(e, r, NULL, "too many groups of nodes are refused: delete those that will not come back");
         if (r < 0)

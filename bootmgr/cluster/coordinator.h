@@ -39,15 +39,27 @@ enum coordinator_action {
         _COORDINATOR_ACTION_MAX,
 };
 
-enum coordinator_event coordinator_event(const struct cluster_view *view, uint64_t now);
+/* Since when this controller has seen the operation in its phase, on its own monotonic clock. A deadline is the realtime of
+ * the machine that wrote it: one whose clock is ahead would find it passed at once. */
+struct phase_watch {
+        uint8_t id[CLUSTER_ID_SIZE];
+        enum cluster_phase phase;
+        uint64_t deadline, since;
+};
+/* For how many µs it has; to be asked over every view. */
+uint64_t coordinator_seen(struct phase_watch *watch, const struct cluster_view *view, uint64_t monotonic);
+
+/* `now`: realtime; `seen`: as above. A phase is late when its deadline has passed and it was seen for all of its limit. */
+enum coordinator_event coordinator_event(const struct cluster_view *view, uint64_t now, uint64_t seen);
 enum coordinator_action coordinator_next(enum cluster_phase phase, enum coordinator_event event); /* the table */
 
 /* Decides, and makes the transaction unless the action is NOTHING. */
-int coordinator_decide(const struct cluster_view *view, uint64_t now, enum coordinator_action *ret, struct plan *plan,
-                       struct error *e);
+int coordinator_decide(const struct cluster_view *view, uint64_t now, uint64_t seen, enum coordinator_action *ret,
+                       struct plan *plan, struct error *e);
 
-/* When to look again although the store says nothing new: the next deadline after `now`, or UINT64_MAX. */
-uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now);
+/* When to look again although the store says nothing new: the next moment after `now` at which something is late, or
+ * UINT64_MAX. */
+uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now, uint64_t seen);
 
 /* The end of an open operation with that result, as both ABORT and FINISH make it. */
 void coordinator_close(const struct cluster_view *view, enum cluster_result result, const char *reason, uint64_t now,

@@ -50,7 +50,8 @@ char *etcd_range_body(const struct store_range *range)
                 put_prefix(&b, range->key);
         else
                 put_bytes(&b, "key", range->key, strlen(range->key));
-        buf_printf(&b, ",\"revision\":\"%llu\"}", (unsigned long long)range->revision);
+        buf_printf(&b, ",\"revision\":\"%llu\"%s}", (unsigned long long)range->revision,
+                   range->keys_only ? ",\"keys_only\":true" : "");
         return buf_take(&b);
 }
 
@@ -218,6 +219,11 @@ static int fail_answer(const json_t *o, long status, struct error *e)
         for (size_t i = 0; i < ARRAY_SIZE(results); i++)
                 if (results[i].code == code)
                         result = results[i].result;
+        /* Until somebody says that there is room again it takes nothing, whatever compaction has freed meanwhile. */
+        if (message && strstr(message, "database space exceeded"))
+                return fail(e, result, &kind_store,
+                            "etcd: %.200s: 'systemctl restart bootmgr-etcd' on each controller, one by one, makes room",
+                            message);
         if (message)
                 return fail(e, result, &kind_store, "etcd: %.200s", message);
         return fail(e, result, &kind_store, "etcd answers %ld, code %llu", status, (unsigned long long)code);

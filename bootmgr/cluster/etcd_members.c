@@ -82,7 +82,7 @@ const struct etcd_member *etcd_members_find(const struct etcd_members *m, const 
 
 /* ---- asking ---- */
 
-static int ask_etcd(int home, const char *path, const char *body, char **ret, struct error *e)
+int etcd_ask(int home, const char *path, const char *body, char **ret, struct error *e)
 {
         _cleanup_free_ char *ca = NULL, *certificate = NULL, *endpoints = NULL;
         _cleanup_pem_ char *key = NULL;
@@ -112,7 +112,7 @@ static int ask_etcd(int home, const char *path, const char *body, char **ret, st
 int etcd_members_read(int home, struct etcd_members *ret, struct error *e)
 {
         _cleanup_free_ char *text = NULL;
-        int r = ask_etcd(home, "/v3/cluster/member/list", "{}", &text, e);
+        int r = etcd_ask(home, "/v3/cluster/member/list", "{}", &text, e);
 
         return r < 0 ? r : etcd_members_parse(text, strlen(text), ret, e);
 }
@@ -127,7 +127,7 @@ static int try_add(int home, const char *peer, struct etcd_members *ret, struct 
                 return r;
         if (!body)
                 return -ENOMEM;
-        r = ask_etcd(home, "/v3/cluster/member/add", body, &text, e);
+        r = etcd_ask(home, "/v3/cluster/member/add", body, &text, e);
         return r < 0 ? r : etcd_members_parse(text, strlen(text), ret, e);
 }
 
@@ -135,7 +135,7 @@ static int change_member(int home, const char *path, uint64_t id, struct error *
 {
         _cleanup_free_ char *body = xasprintf("{\"ID\":\"%llu\"}", (unsigned long long)id), *text = NULL;
 
-        return body ? ask_etcd(home, path, body, &text, e) : -ENOMEM;
+        return body ? etcd_ask(home, path, body, &text, e) : -ENOMEM;
 }
 
 static bool goes_on(int r, uint64_t deadline, struct error *why)

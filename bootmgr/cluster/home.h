@@ -15,7 +15,7 @@
  *      etcd/                        etcd's data
  *      bundles/DIGEST               bundles that a controller keeps for the others, by the digest of their manifest
  *      journal                      this node's (cluster/node.h)
- *      store.json                   the local store of a machine that stands alone */
+ *      store.json                   the local store of a machine that stands alone: ids of requests (cluster/once.h) */
 #pragma once
 
 #include "cluster/ca.h"
@@ -24,6 +24,7 @@
 #include "slot/config.h"
 
 #define CLUSTER_HOME "cluster"
+#define LOCAL_STORE  "store.json"
 #define STORE_PORT   2379
 #define PEER_PORT    2380
 #define API_PORT     8443 /* where neither Listen= nor a controller's URL names one */

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "cluster/etcd_members.h"
+#include "cluster/etcd_room.h"
 #include "cluster/home.h"
 #include "cluster/join.h"
 #include "slot/kinds.h"
@@ -78,8 +79,10 @@ int controller_promote(const char *data, uint64_t patience, struct error *e)
         _cleanup_free_ char *peer = NULL;
         int r = home;
 
-        if (r >= 0 && faccessat(home, "learner", F_OK, 0) < 0)
-                return refresh_endpoints(home, e);
+        if (r >= 0 && faccessat(home, "learner", F_OK, 0) < 0) {
+                r = refresh_endpoints(home, e);
+                return r < 0 ? r : etcd_make_room(home, e);
+        }
         if (r >= 0)
                 r = cluster_get(home, "learner", &peer, e);
         if (r >= 0)

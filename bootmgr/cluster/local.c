@@ -12,10 +12,11 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cluster/backend.h"
+#include "cluster/home.h"
 #include "cluster/table.h"
 #include "slot/kinds.h"
 
-#define FILE_NAME "store.json"
+#define FILE_NAME LOCAL_STORE
 #define LOCK_NAME "store.lock"
 #define LOCK_USEC (2 * USEC_PER_SEC) /* a transaction takes milliseconds */
 #define LOCK_STEP (5 * USEC_PER_MSEC)
@@ -58,7 +59,9 @@ static int load(struct local *l, struct table *ret, struct error *e)
         if (r < 0)
                 return fail(e, r, &kind_store, "cannot read %s/" FILE_NAME ": %s", l->path, error_text(r));
         r = table_parse(text, size, ret, e);
-        return r < 0 ? fail_hint(e, "it is damaged, or of a newer bootmgr: %s/" FILE_NAME, l->path) : 0;
+        if (r < 0)
+                fail_hint(e, "it is damaged, or of a newer bootmgr: %s/" FILE_NAME, l->path);
+        return r;
 }
 
 /* What another process has written becomes known. */

@@ -80,7 +80,7 @@ static struct vote *begin_vote(struct step_of_node *s)
 
 static void vote_yes(struct step_of_node *s)
 {
-        *begin_vote(s) = (struct vote){ .yes = true };
+        *begin_vote(s) = (struct vote){ .yes = true, .clock_error = s->c->clock_error };
 }
 
 /* Of what stands in a file name or came from a hook: every record holds printable text only. */
@@ -96,7 +96,7 @@ static void vote_no(struct step_of_node *s, const struct error *why)
 {
         struct vote *v = begin_vote(s);
 
-        *v = (struct vote){};
+        *v = (struct vote){ .clock_error = s->c->clock_error };
         text_format(v->kind, sizeof(v->kind), "%s", (why->kind ?: &kind_failed)->name);
         put_text(v->message, sizeof(v->message), why->message ?: "");
 }
@@ -122,21 +122,78 @@ static bool is_installed(const struct machine *m, int running, const struct vers
         return false;
 }
 
+/* 1: it is kept. The controller that was asked may be gone by the time somebody lacks the version: so each controller has
+ * it. One without room for it does without. */
+static int keep_bundle(struct step_of_node *s, const struct version_id *v, char **source, struct error *e)
+{
+        struct machine *m = s->c->machine;
+        const struct version_id keep[] = { s->told->record.running, s->told->record.previous, *v };
+        _cleanup_error_ struct error why = {};
+        _cleanup_close_ int lock = -1;
+        struct version_id found;
+        int r;
+
+        if (cluster_role(m->data_path) != ROLE_CONTROLLER || **source == '/')
+                return 0;
+        m->config.fetch.cancelled = s->c->observer ? s->c->observer->cancelled : NULL;
+        r = bundles_lock(m, &lock, e);
+        if (r < 0)
+                return r;
+        r = bundles_keep(m, *source, keep, ARRAY_SIZE(keep), &found, &why);
+        if (r == -ECANCELED)
+                return fail(e, r, why.kind, "%s", why.message ?: error_text(r));
+        if (r < 0) {
+                log_warning("the bundle of version %s is not kept: %s", v->version, why.message ?: error_text(r));
+                return 0;
+        }
+        free(TAKE_PTR(*source));
+        r = bundles_find(m, v->digest, source, e);
+        return r < 0 ? r : 1;
+}
+
+/* Room for the way back comes before a copy for others. */
+static int without_copy(struct step_of_node *s, const struct version_id *v, struct upgrade_options *options, char **source,
+                        struct error *e)
+{
+        struct machine *m = s->c->machine;
+        int r = bundles_drop(m, v->digest, e);
+
+        if (r < 0)
+                return r;
+        free(TAKE_PTR(*source));
+        r = bundles_find(m, v->digest, source, e);
+        if (r < 0)
+                return r;
+        options->source = *source;
+        return upgrade_prepare(m, options, s->c->observer, e);
+}
+
 /* Into the other slot, from whichever controller has it; no shutdown goes on with it. */
 static int fetch(struct step_of_node *s, const struct version_id *v, struct error *e)
 {
         struct machine *m = s->c->machine;
         _cleanup_free_ char *source = NULL;
         struct upgrade_options options = { .hold = true };
+        struct error why = {};
+        bool kept = false;
         int r;
 
         if (is_installed(m, s->in.slot, v))
                 return 0;
         r = bundles_find(m, v->digest, &source, e);
+        if (r >= 0)
+                r = keep_bundle(s, v, &source, e);
         if (r < 0)
                 return r;
+        kept = r > 0;
         options.source = source;
-        return upgrade_prepare(m, &options, s->c->observer, e);
+        r = upgrade_prepare(m, &options, s->c->observer, &why);
+        if (r >= 0 || !kept || why.kind != &kind_no_space) {
+                *e = why;
+                return r;
+        }
+        error_done(&why);
+        return without_copy(s, v, &options, &source, e);
 }
 
 static int prepare_rollback(struct step_of_node *s, struct error *e)
@@ -203,14 +260,17 @@ static int stage_switch(struct step_of_node *s, struct error *e)
 {
         struct machine *m = s->c->machine;
         const struct slot *to = &m->state.set.slots[s->d.slot];
-        struct rollback_options options = { .reason = "the cluster runs a previous version", .local = is_below_gate(m, to) };
+        char id[CLUSTER_ID_TEXT_SIZE];
+        struct rollback_options options = { .reason = "the cluster runs a previous version",
+                                            .local = is_below_gate(m, to),
+                                            .id = id_to_text(s->d.journal.staged, id) };
         struct observer *o = s->c->observer;
 
         if (to->state == SLOT_INSTALLED)
-                return upgrade_release(m, s->d.slot, "the cluster goes on to this version", o, e);
-        if (s->d.slot == m->state.set.previous)
+                return upgrade_release(m, s->d.slot, "the cluster goes on to this version", id, o, e);
+        if (s->d.slot == m->state.set.previous && !s->d.way_back)
                 return rollback_prepare(m, &options, o, e);
-        return activate_prepare(m, s->d.slot, o, e);
+        return activate_for_cluster(m, s->d.slot, s->d.way_back, id, o, e);
 }
 
 /* On this machine's clock; 0: at once. */
@@ -219,6 +279,35 @@ static uint64_t local_instant(const struct step_of_node *s)
         int64_t at = (int64_t)s->d.at - s->c->offset;
 
         return s->d.at && at > 0 ? (uint64_t)at : 0;
+}
+
+/* What it is about to stage is told from what an operator stages by its id, which is journaled first. */
+static int name_staged(struct step_of_node *s, struct error *e)
+{
+        int r;
+
+        if (s->d.action != PARTICIPANT_SWITCH || participant_has_staged(s->in.set, &s->d.journal))
+                return 0;
+        r = random_id(s->d.journal.staged);
+        if (r < 0)
+                return fail_errno(e, r, "cannot make an operation id");
+        s->d.save = true;
+        return 0;
+}
+
+/* Whatever the decision is: with it in the way nothing else can be done. */
+static int abandon(struct step_of_node *s, struct error *e)
+{
+        int r;
+
+        if (!s->d.abandon)
+                return 0;
+        r = operation_give_up(s->c->machine, s->d.journal.staged, "the cluster has decided otherwise since", e);
+        if (r < 0)
+                s->d.action = PARTICIPANT_NOTHING;
+        else
+                log_notice("the switch that was staged is given up: the cluster has decided otherwise since");
+        return r;
 }
 
 /* The journal says `attempted` by now. */
@@ -305,7 +394,7 @@ int node_step(const struct node_context *c, const struct told *told, struct node
         _cleanup_error_ struct error why = {};
         struct step_of_node s = { .c = c, .told = told, .answer = ret };
         struct machine *m = c->machine;
-        int r = load_journal(m, &j, e);
+        int r = load_journal(m, &j, e), given_up;
 
         if (r < 0)
                 return r;
@@ -326,13 +415,15 @@ int node_step(const struct node_context *c, const struct told *told, struct node
         };
         participant_decide(&s.in, &s.d);
         *ret = (struct node_answer){ .stand = s.d.stand, .hears = s.d.hears, .action = s.d.action };
-        if (s.d.save)
+        given_up = abandon(&s, &why);
+        r = name_staged(&s, e);
+        if (r >= 0 && s.d.save)
                 r = save_journal(m, &s.d.journal, e);
         if (r < 0)
                 return r;
-        r = act(&s, &why);
+        r = given_up < 0 ? given_up : act(&s, &why);
         if (r < 0) {
-                log_warning("%s: %s", participant_action_to_string(s.d.action), why.message ?: error_text(r));
+                log_warning("%s: %s", participant_action_to_string(ret->action), why.message ?: error_text(r));
                 ret->again = true;
         }
         say(&s, &why);

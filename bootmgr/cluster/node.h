@@ -14,7 +14,8 @@
 struct node_context {
         struct machine *machine;
         struct observer *observer;
-        int64_t offset; /* µs: what the controllers' clock is ahead of this machine's */
+        int64_t offset;       /* µs: what the controllers' clock is ahead of this machine's … */
+        uint64_t clock_error; /* … and by how many that may be wrong; CLOCK_ERROR_UNKNOWN: it was never measured */
 };
 
 struct node_answer {

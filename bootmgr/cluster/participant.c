@@ -103,6 +103,24 @@ static bool is_at_work(const struct participant_input *in)
                in->set->slots[in->slot].state == SLOT_TRIAL;
 }
 
+bool participant_has_staged(const struct slot_set *set, const struct journal *journal)
+{
+        return set->operation_state == OPERATION_STAGED && !is_all_zero(journal->staged, sizeof(journal->staged)) &&
+               memcmp(set->operation_id, journal->staged, sizeof(journal->staged)) == 0;
+}
+
+/* A power cut took the place of the shutdown that was to go on with it, and the record has gone elsewhere since: it would
+ * hold up all that is to be done here, and the next ordinary reboot would switch without a commit. */
+static bool is_stale(const struct participant_input *in)
+{
+        int to = in->set->operation_to;
+
+        if (!participant_has_staged(in->set, in->journal))
+                return false;
+        return to < 0 || to >= in->set->n_slots || holds(&in->set->slots[in->slot], &in->record->running) ||
+               !holds(&in->set->slots[to], &in->record->running) || !slot_is_selectable(&in->set->slots[to]);
+}
+
 static enum participant_stand find_stand(const struct participant_input *in)
 {
         if (!in->member || in->slot < 0 || in->slot >= in->set->n_slots)
@@ -228,6 +246,7 @@ void participant_decide(const struct participant_input *in, struct participant_d
                 memset(d.journal.prepared, 0, CLUSTER_ID_SIZE);
                 d.journal.prepared_revision = 0;
         }
+        d.abandon = d.hears != HEARS_OLD && is_stale(in);
         if (d.action == PARTICIPANT_REACH) {
                 d.journal.reached = in->record->epoch;
                 d.save = true;
@@ -235,6 +254,7 @@ void participant_decide(const struct participant_input *in, struct participant_d
         if (d.action == PARTICIPANT_SWITCH) {
                 d.slot = find_slot(in);
                 d.at = instant(in);
+                d.way_back = holds(&in->set->slots[in->slot], &in->record->previous);
                 /* The same attempt after a crash: its first generation tells whether it was made. */
                 d.save = d.save || d.journal.attempted != in->record->epoch;
                 if (d.journal.attempted != in->record->epoch)

@@ -81,10 +81,15 @@ struct participant_decision {
         struct journal journal;      /* what it is to say before the action; borrows what is unknown … */
         bool save;                   /* … if it changes */
         bool release;                /* what it was prepared for is over: local operations are free again */
+        bool abandon;                /* before anything else: give up the switch that the cluster has staged here */
         int slot;                    /* to switch to */
+        bool way_back;               /* the slot that is left is what a rollback of the cluster goes to */
         uint64_t at;                 /* the instant, on the coordinator's clock; in the past or 0: at once */
         struct member_status status; /* what it says of itself */
 };
+
+/* Whether what waits for the shutdown is what the cluster has staged, and not what an operator has. */
+bool participant_has_staged(const struct slot_set *set, const struct journal *journal);
 
 /* Every input has an answer. */
 void participant_decide(const struct participant_input *in, struct participant_decision *ret);

@@ -19,7 +19,8 @@
 #define KEY_ORDERS     "bootmgr/orders/"            /* ID/NAME */
 #define KEY_LOG        "bootmgr/log/"               /* EPOCH, 20 digits */
 #define KEY_HISTORY    "bootmgr/history/"
-#define KEY_TOKENS     "bootmgr/tokens/" /* ID: struct token_record */
+#define KEY_TOKENS     "bootmgr/tokens/"   /* ID: struct token_record */
+#define KEY_REQUESTS   "bootmgr/requests/" /* ID: what was done at once for it (cluster/once.h) */
 
 struct plan {
         struct store_compare compares[PLAN_COMPARES_MAX];

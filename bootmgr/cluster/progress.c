@@ -27,6 +27,13 @@ static bool is_current(const struct cluster_view *view, const struct cluster_ope
         return is_open(op) || (op->epoch > 0 && op->epoch == view->record.epoch);
 }
 
+/* Or is being taken back: the controllers did not come up with its version. Engines had no turn then, or go back with them.
+ */
+static bool is_taken_back(const struct cluster_operation *op)
+{
+        return is_open(op) ? op->phase == PHASE_TAKE_BACK : op->result == CLUSTER_FAILED;
+}
+
 static struct counted count_votes(const struct cluster_view *view)
 {
         struct counted c = {};
@@ -49,6 +56,13 @@ static struct counted count_reached(const struct cluster_view *view, bool engine
                         c.done += node_has_reached(view, &view->nodes[i]);
                 }
         return c;
+}
+
+static struct counted count_back(const struct cluster_view *view)
+{
+        const struct counted controllers = count_reached(view, false), engines = count_reached(view, true);
+
+        return (struct counted){ controllers.done + engines.done, controllers.all + engines.all };
 }
 
 static void set(struct step_record *s, enum step_state state, uint64_t start, uint64_t end)
@@ -75,8 +89,8 @@ static int step_of(const struct cluster_operation *op)
         case PHASE_CONTROLLERS:
                 return SWITCH_CONTROLLERS;
         case PHASE_ENGINES:
-        case PHASE_TAKE_BACK:
                 return SWITCH_ENGINES;
+        case PHASE_TAKE_BACK:
         case PHASE_IDLE:
         case _PHASE_MAX:
                 break;
@@ -93,6 +107,8 @@ static uint64_t start_of(const struct cluster_operation *op, uint64_t committed,
         case SWITCH_ENGINES:
                 return op->engines_at > op->lead ? op->engines_at - op->lead : 0;
         case FINISH:
+                if (is_taken_back(op)) /* the way back is its end */
+                        return start_of(op, committed, SWITCH_ENGINES);
                 return op->ended;
         default:
                 return op->opened;
@@ -118,6 +134,8 @@ static void fill_steps(const struct cluster_operation *op, uint64_t committed, s
                         end = start;
                 if (aborted)
                         set(s, i < now ? STEP_DONE : i == now ? STEP_FAILED : STEP_SKIPPED, start, end);
+                else if (is_taken_back(op) && (i == SWITCH_CONTROLLERS || i == SWITCH_ENGINES))
+                        set(s, i == SWITCH_CONTROLLERS ? STEP_FAILED : STEP_SKIPPED, start, end);
                 else if (i < now || !is_open(op))
                         set(s, STEP_DONE, start, end);
                 else
@@ -151,7 +169,11 @@ int progress_of(const struct cluster_view *view, const struct cluster_operation 
                    &o);
         if (op->phase == PHASE_PREPARE)
                 set_counted(&o.steps[PREPARE], count_votes(view));
-        if (is_current(view, op) && op->epoch > 0) {
+        if (is_taken_back(op)) {
+                o.steps[SWITCH_CONTROLLERS].message = *op->reason ? strdup(op->reason) : NULL;
+                if (is_open(op))
+                        set_counted(&o.steps[FINISH], count_back(view));
+        } else if (is_current(view, op) && op->epoch > 0) {
                 set_counted(&o.steps[SWITCH_CONTROLLERS], count_reached(view, false));
                 set_counted(&o.steps[SWITCH_ENGINES], count_reached(view, true));
         }

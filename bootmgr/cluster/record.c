@@ -143,6 +143,7 @@ static const struct field journal_fields[] = {
         NUMBER(journal, attempted, CLUSTER_EPOCH_MAX),
         NUMBER(journal, attempted_generation, GENERATION_MAX),
         NUMBER(journal, reached, CLUSTER_EPOCH_MAX),
+        BYTES(journal, staged),
         {},
 };
 

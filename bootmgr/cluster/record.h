@@ -7,8 +7,8 @@
  *              bootmgr/orders/ID/NAME     struct order              rolling: this engine's turn
  *              bootmgr/nodes/NAME         struct member; .deleted: the one deleted last
  *              bootmgr/status/ROLE/NAME   struct member_status      what a node says of itself
- *              bootmgr/log/EPOCH          struct cluster_record     every record there ever was
- *              bootmgr/history/ID         struct cluster_operation  one that is over
+ *              bootmgr/log/EPOCH          struct cluster_record     each record, of the newest epochs
+ *              bootmgr/history/ID         struct cluster_operation  one that is over, of the newest
  *      DATA    cluster/journal            struct journal            a node's own
  *
  * Each is one JSON object with a format and a minor. Another format is refused (-EPROTONOSUPPORT). Members that this program
@@ -26,12 +26,14 @@
 #define CLUSTER_VALUE_MAX    MIB(1) /* etcd takes 1.5 MiB in one request */
 #define CLUSTER_UNKNOWN_MAX  64     /* members that are not known */
 #define CLUSTER_MEMBERS_MAX  10000
+#define CLUSTER_CONTROLLERS  3 /* at most: one more would only slow the others down */
 #define CLUSTER_EPOCH_MAX    (UINT64_C(1) << 62)
 #define CLUSTER_TEXT_SIZE    256
 #define CLUSTER_KIND_SIZE    32
 #define CLUSTER_FENCES_MAX   64
 #define CLUSTER_ID_SIZE      16
 #define CLUSTER_ID_TEXT_SIZE 33
+#define CLOCK_ERROR_UNKNOWN  ((uint64_t)INT64_MAX)
 
 /* A version by its identity: two builds with one version string are two. */
 struct version_id {
@@ -118,7 +120,7 @@ struct vote {
         bool yes;
         char kind[CLUSTER_KIND_SIZE]; /* of a NO: an error kind; "" */
         char message[CLUSTER_TEXT_SIZE];
-        uint64_t clock_error; /* µs */
+        uint64_t clock_error; /* µs by which its clock may be off the controllers'; CLOCK_ERROR_UNKNOWN: nobody knows */
         uint64_t minor;
         json_t *unknown;
 };
@@ -149,6 +151,7 @@ struct journal {
         uint64_t attempted;                /* it began to switch in this epoch, … */
         uint64_t attempted_generation;     /* … when its own generation was this */
         uint64_t reached;                  /* it ran the record's version in this epoch, confirmed */
+        uint8_t staged[CLUSTER_ID_SIZE];   /* the machine's operation that the cluster staged last, not an operator */
         uint64_t minor;
         json_t *unknown;
 };

@@ -5,7 +5,8 @@
 
 static bool is_of_view(const char *key)
 {
-        return !startswith(key, KEY_LOG) && !startswith(key, KEY_HISTORY) && !startswith(key, KEY_TOKENS);
+        return !startswith(key, KEY_LOG) && !startswith(key, KEY_HISTORY) && !startswith(key, KEY_TOKENS) &&
+               !startswith(key, KEY_REQUESTS);
 }
 
 /* Where the key is, or would be. */

@@ -86,6 +86,7 @@ int request_open(const struct cluster_view *view, const struct open_request *req
         text_format(op.requested_by, sizeof(op.requested_by), "%s", request->requested_by ?: "");
         plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
         plan_compare(plan, STORE_ABSENT, 0, KEY_HISTORY "%s", id_to_text(op.id, id));
+        plan_compare(plan, STORE_ABSENT, 0, KEY_REQUESTS "%s", id);
         plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
         plan_compare(plan, STORE_QUIET, view->revision, KEY_NODES);
         plan_compare(plan, STORE_QUIET, view->revision, KEY_CONTROLLER);
@@ -174,6 +175,22 @@ static int join_again(const struct cluster_view *view, const struct member *who,
         return fail_hint(e, "join with another --name, or delete it: bootmgr node delete %s", who->name);
 }
 
+static int refuse_fourth(const struct cluster_view *view, const struct member *who, struct plan *plan, struct error *e)
+{
+        size_t n = 0;
+
+        if (who->role != ROLE_CONTROLLER)
+                return 0;
+        for (size_t i = 0; i < view->n_nodes; i++)
+                n += node_decides(&view->nodes[i]);
+        if (n < CLUSTER_CONTROLLERS) {
+                plan_compare(plan, STORE_QUIET, view->revision, KEY_NODES); /* two of them would count the same */
+                return 0;
+        }
+        fail(e, -E2BIG, &kind_usage, "the cluster has %zu controllers: it has 1 or %d", n, CLUSTER_CONTROLLERS);
+        return fail_hint(e, "join as an engine, or delete a controller first: bootmgr node delete NAME");
+}
+
 int request_join(const struct cluster_view *view, const struct member *who, uint64_t now, struct plan *plan, struct error *e)
 {
         int r = check_name(who->name, e);
@@ -188,6 +205,9 @@ int request_join(const struct cluster_view *view, const struct member *who, uint
                 return fail(e, -ENOENT, NULL, "there is no cluster yet");
         if (view->n_nodes == CLUSTER_MEMBERS_MAX)
                 return fail(e, -E2BIG, NULL, "the cluster has %d members", CLUSTER_MEMBERS_MAX);
+        r = refuse_fourth(view, who, plan, e);
+        if (r < 0)
+                return r;
         plan_compare(plan, STORE_ABSENT, 0, KEY_OPERATION);
         plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
         plan_member(who, view->record.epoch, now, plan);
@@ -239,6 +259,13 @@ int request_admit_key(const struct cluster_view *view, const char *name, const u
         return 0;
 }
 
+/* To take it without writing it would be to lose it: who says it hears nothing more of it. */
+static int not_known_yet(const char *what, struct error *e)
+{
+        fail(e, -EAGAIN, &kind_store, "this controller has not heard of %s yet", what);
+        return fail_hint(e, "try again, or ask another controller");
+}
+
 int request_vote(const struct cluster_view *view, const char *name, const uint8_t id[static CLUSTER_ID_SIZE],
                  const struct vote *vote, struct plan *plan, struct error *e)
 {
@@ -246,9 +273,12 @@ int request_vote(const struct cluster_view *view, const char *name, const uint8_
         char text[CLUSTER_ID_TEXT_SIZE];
         int r = request_admit(view, name, &n, e);
 
-        if (r < 0 || n->voted || !operation_is_open(view) || view->operation.phase != PHASE_PREPARE ||
-            memcmp(view->operation.id, id, CLUSTER_ID_SIZE) != 0)
-                return r;
+        if (r < 0 || memcmp(view->record.operation, id, CLUSTER_ID_SIZE) == 0)
+                return r; /* or it is decided */
+        if (!operation_is_open(view) || memcmp(view->operation.id, id, CLUSTER_ID_SIZE) != 0)
+                return not_known_yet("that operation", e); /* or it was aborted: who asks again hears so, too */
+        if (n->voted || view->operation.phase != PHASE_PREPARE)
+                return 0;
         id_to_text(id, text);
         plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
         plan_compare(plan, STORE_ABSENT, 0, KEY_VOTES "%s/%s", text, name);
@@ -262,8 +292,10 @@ int request_status(const struct cluster_view *view, const char *name, const stru
         const struct cluster_node *n;
         int r = request_admit(view, name, &n, e);
 
+        if (r >= 0 && status->epoch > view->record.epoch)
+                return not_known_yet("that epoch", e);
         /* What was said in an earlier epoch and arrives now is old news. */
-        if (r < 0 || status->epoch != view->record.epoch)
+        if (r < 0 || status->epoch < view->record.epoch)
                 return r;
         plan_compare(plan, STORE_REVISION, view->record_revision, KEY_RECORD);
         plan_put(plan, RECORD_STATUS, status, KEY_STATUS "%s/%s", node_role_to_string(n->member.role), name);

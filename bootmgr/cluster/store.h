@@ -59,6 +59,7 @@ struct store_range {
         const char *key;
         bool prefix;       /* all keys that begin with `key`, which may be "" */
         uint64_t revision; /* as it was then; 0: now, agreed with the majority */
+        bool keys_only;    /* without values: each has size 0 */
 };
 
 enum store_test {

@@ -270,6 +270,13 @@ void table_take_back(struct table *t)
         t->revision = revision - 1;
 }
 
+static int add_to(struct store_reply *reply, struct store_entry entry, bool keys_only)
+{
+        if (keys_only)
+                entry.size = 0;
+        return store_reply_add(reply, &entry);
+}
+
 int table_range(const struct table *t, const struct store_range *range, struct store_reply *ret)
 {
         uint64_t revision = range->revision ?: t->revision;
@@ -290,7 +297,7 @@ int table_range(const struct table *t, const struct store_range *range, struct s
         for (size_t i = 0; i < n && r >= 0; i++)
                 if (range->prefix ? startswith(items[i]->entry.key, range->key) != NULL
                                   : streq(items[i]->entry.key, range->key))
-                        r = store_reply_add(&reply, &items[i]->entry);
+                        r = add_to(&reply, items[i]->entry, range->keys_only);
         if (r < 0)
                 store_reply_done(&reply);
         else

@@ -25,11 +25,18 @@ static void handle_change(struct api *api, struct http_request *r)
                 api_call(api, r, &body);
 }
 
-/* The name is what stands behind the words. */
+/* The name is what stands behind the words. Who repeats it with the same id does not delete who has joined anew. */
 static void handle_delete_node(struct api *api, struct http_request *r)
 {
-        struct api_body body = { .source = strdup(r->argument) };
+        const char *key = http_header(r, "Idempotency-Key");
+        _cleanup_error_ struct error e = {};
+        struct api_body body = {};
 
+        if (key && api_body_parse("", 0, key, API_ID, &body, &e) < 0) {
+                http_answer_error(r, &e);
+                return;
+        }
+        body.source = strdup(r->argument);
         if (body.source)
                 api_call(api, r, &body);
         else
@@ -91,7 +98,7 @@ static const struct route routes[] = {
           handle_change,
           { "upgrade", "system" },
           TASK_WORK,
-          API_ID | API_SOURCE | API_NO_REBOOT | API_AUTOMATIC,
+          API_ID | API_SOURCE | API_NO_REBOOT | API_AUTOMATIC | API_CLUSTER,
           view_operation },
         { "/api/cluster/rollback",
           "POST",
@@ -99,7 +106,7 @@ static const struct route routes[] = {
           handle_change,
           { "rollback", "system" },
           TASK_WORK,
-          API_ID | API_NO_REBOOT | API_PRECHECKS_ONLY,
+          API_ID | API_NO_REBOOT | API_PRECHECKS_ONLY | API_CLUSTER,
           view_operation },
         { "/api/cluster/abort", "POST", RIGHT_OPERATE, handle_change, { "abort" }, TASK_CHANGE, API_ID, view_done },
         { "/api/cluster/finalize", "POST", RIGHT_OPERATE, handle_change, { "finalize" }, TASK_CHANGE, API_ID, view_done },
@@ -117,7 +124,13 @@ static const struct route routes[] = {
           .view = view_history },
         { "/api/cluster/runtime", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_runtime },
         { "/api/cluster/version", "GET", RIGHT_READ, handle_read, { "status" }, .view = view_version },
-        { "/api/cluster/nodes", "GET", RIGHT_READ, handle_read, { "show", "nodes" }, .view = view_printed },
+        { "/api/cluster/nodes",
+          "GET",
+          RIGHT_READ,
+          handle_read,
+          { "show", "nodes" },
+          .view = view_printed,
+          .shows_why = true },
         { "/api/cluster/nodes/",
           "DELETE",
           RIGHT_OPERATE,
@@ -158,9 +171,21 @@ bool route_takes(const struct route *route, const char *method)
         return streq(route->method, streq(method, "HEAD") ? "GET" : method);
 }
 
+/* The certificate of a node outlives its membership, and the fence that a rollback puts before it. */
+static bool is_refused(struct api *api, struct http_request *r)
+{
+        _cleanup_error_ struct error e = {};
+
+        if (r->route->right == RIGHT_NONE || r->route->shows_why || nodes_admit(api->cluster, &r->who, &e) >= 0)
+                return false;
+        http_answer_error(r, &e);
+        return true;
+}
+
 void api_handle(struct api *api, struct http_request *r)
 {
-        r->route->handle(api, r);
+        if (!is_refused(api, r))
+                r->route->handle(api, r);
 }
 
 static struct api *published; /* whose streams changes go to: there is one interface */
@@ -168,6 +193,18 @@ static struct api *published; /* whose streams changes go to: there is one inter
 static void on_change(struct manager *m, bool status, bool operation)
 {
         events_changed(&published->events, status, operation);
+}
+
+static bool may_not_listen(const struct identity *who, void *userdata)
+{
+        return nodes_admit(userdata, who, NULL) < 0;
+}
+
+static void on_members(struct cluster *c, void *userdata)
+{
+        struct api *api = userdata;
+
+        events_end(&api->events, may_not_listen, c);
 }
 
 static const struct manager_face face = { .changed = on_change };
@@ -184,6 +221,8 @@ int api_start(struct api *api, struct manager *m, struct cluster *cluster, const
         if (r < 0)
                 return r;
         nodes_start(cluster, &api->http);
+        cluster->members_changed = on_members;
+        cluster->members_userdata = api;
         published = api;
         m->faces[1] = &face;
         log_info("the HTTPS interface listens on %s", config->api_listen);
@@ -194,6 +233,7 @@ void api_done(struct api *api)
 {
         if (published == api)
                 api->manager->faces[1] = NULL;
+        api->cluster->members_changed = NULL;
         http_stop(&api->http);
         events_done(&api->events);
         api_calls_done(api);

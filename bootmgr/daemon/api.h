@@ -34,6 +34,7 @@ struct route {
         enum task_kind kind;
         unsigned members; /* enum api_member, of the body */
         json_t *(*view)(const struct manager *m, const json_t *printed, const struct api_body *body); /* new reference */
+        bool shows_why; /* a node that is fenced, or is no member any more, sees there why it is refused elsewhere */
 };
 
 /* NULL: nothing is there. *argument is malloc'ed, or NULL. */

@@ -12,15 +12,20 @@ static const struct {
         { "no_reboot", API_NO_REBOOT, offsetof(struct api_body, no_reboot) },
         { "automatic", API_AUTOMATIC, offsetof(struct api_body, automatic) },
         { "prechecks_only", API_PRECHECKS_ONLY, offsetof(struct api_body, prechecks_only) },
+        { "strict", API_CLUSTER, offsetof(struct api_body, strict) },
 };
 
 static int check_known(const json_t *j, unsigned members, struct error *e)
 {
-        const char *known[ARRAY_SIZE(booleans) + 3] = { "id" };
+        const char *known[ARRAY_SIZE(booleans) + 5] = { "id" };
         size_t n = 1;
 
         if (members & API_SOURCE)
                 known[n++] = "source";
+        if (members & API_CLUSTER) {
+                known[n++] = "engines";
+                known[n++] = "max_unavailable";
+        }
         for (size_t i = 0; i < ARRAY_SIZE(booleans); i++)
                 if (members & booleans[i].member)
                         known[n++] = booleans[i].name;
@@ -83,6 +88,25 @@ static int read_source(const json_t *j, struct api_body *b, struct error *e)
         return b->source ? 0 : -ENOMEM;
 }
 
+/* What they mean together, and on a machine that stands alone, is said by `bootmgr`. */
+static int read_engines(const json_t *j, struct api_body *b, struct error *e)
+{
+        const char *mode = NULL;
+        uint64_t most = 0;
+        int r = json_opt_string(j, "engines", &mode, e);
+
+        if (r >= 0)
+                r = json_opt_u64(j, "max_unavailable", &most, e);
+        if (r < 0)
+                return r;
+        if (mode && !streq(mode, "together") && !streq(mode, "rolling"))
+                return fail(e, -EINVAL, &kind_usage, "\"engines\" is neither \"together\" nor \"rolling\"");
+        snprintf(b->engines, sizeof(b->engines), "%s", mode ?: "");
+        if (json_object_get(j, "max_unavailable"))
+                snprintf(b->max_unavailable, sizeof(b->max_unavailable), "%llu", (unsigned long long)most);
+        return 0;
+}
+
 static int read_members(const json_t *j, const char *key, unsigned members, struct api_body *b, struct error *e)
 {
         int r;
@@ -96,6 +120,8 @@ static int read_members(const json_t *j, const char *key, unsigned members, stru
                 r = read_id(j, key, b, e);
         if (r >= 0 && (members & API_SOURCE))
                 r = read_source(j, b, e);
+        if (r >= 0 && (members & API_CLUSTER))
+                r = read_engines(j, b, e);
         return r;
 }
 

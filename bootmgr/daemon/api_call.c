@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "slot/kinds.h"
 
-#define WORDS_MAX 16
+#define WORDS_MAX 20
 
 /* One `bootmgr`, until it has ended; those who wait may be answered, or gone, before. */
 struct call {
@@ -228,6 +228,16 @@ static void fill(struct call *c, const struct api_body *body)
                 add_word(c, "--no-reboot");
         if (body->automatic)
                 add_word(c, "--automatic");
+        if (body->strict)
+                add_word(c, "--strict");
+        if (*body->engines) {
+                add_word(c, "--engines");
+                add_word(c, body->engines);
+        }
+        if (*body->max_unavailable) {
+                add_word(c, "--max-unavailable");
+                add_word(c, body->max_unavailable);
+        }
         if (body->source) {
                 add_word(c, "--");
                 add_word(c, body->source);

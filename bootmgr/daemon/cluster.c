@@ -53,8 +53,8 @@ static void on_step_done(int exit_status, const json_t *last, void *userdata)
 
 void cluster_step(struct cluster *c)
 {
-        char offset[24];
-        const char *const words[] = { "cluster", "step", "--offset", offset, NULL };
+        char offset[24], clock_error[24];
+        const char *const words[] = { "cluster", "step", "--offset", offset, "--clock-error", clock_error, NULL };
         struct task_spec spec = { .kind = TASK_CHANGE,
                                   .program = c->manager->program,
                                   .words = words,
@@ -69,6 +69,7 @@ void cluster_step(struct cluster *c)
                 return;
         }
         snprintf(offset, sizeof(offset), "%" PRId64, c->offset);
+        snprintf(clock_error, sizeof(clock_error), "%" PRIu64, c->clock_error);
         spec.input = input = task_input(c->told, strlen(c->told));
         r = input < 0 ? input : task_start(c->manager->event, &spec);
         if (r < 0) {
@@ -112,6 +113,7 @@ int cluster_start(struct cluster *c, struct manager *m, const struct config *con
         int r;
 
         *c = (struct cluster){ .manager = m, .config = config, .role = cluster_role(config->data) };
+        c->clock_error = CLOCK_ERROR_UNKNOWN;
         if (c->role == ROLE_STANDALONE)
                 return 0;
         r = cluster_name(config->data, c->name, e);

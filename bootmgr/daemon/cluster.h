@@ -12,14 +12,17 @@
  * Nothing here waits, and what a node does is done by `bootmgr`, as everything that bootmgrd has done. */
 #pragma once
 
+#include "cluster/coordinator.h"
 #include "cluster/home.h"
 #include "cluster/replica.h"
 #include "cluster/told.h"
 #include "daemon/http_stream.h"
 #include "daemon/manager.h"
+#include "daemon/pace.h"
 #include "slot/config.h"
 
 #define LISTENER_BUCKETS 1024
+#define WORD_MAX         KIB(4) /* bytes of a vote or a status, as the store keeps it */
 
 struct cluster_commit;
 struct cluster_link;
@@ -35,7 +38,8 @@ struct cluster {
 
         /* the step */
         char *told;             /* the newest; owned; NULL: nothing was */
-        int64_t offset;         /* µs that the controllers' clock is ahead */
+        int64_t offset;         /* µs that the controllers' clock is ahead … */
+        uint64_t clock_error;   /* … and by how many that may be wrong, or CLOCK_ERROR_UNKNOWN */
         bool stepping, pending; /* one is at work; another one is due */
         bool ended;             /* the one at work was told to end */
         pid_t step;             /* the one at work */
@@ -55,9 +59,16 @@ struct cluster {
         struct cluster_commit *commits;
         struct cluster_word *words, **words_end, *writing; /* of nodes: that wait for the store, and that it has; owned */
         uint64_t written; /* revision of what was written last; the view may not have it yet */
-        sd_event_source *changed, *deadline;
+        sd_event_source *changed, *deadline, *look;
+        uint64_t heard; /* when the watch was last seen to be live, monotonic µs */
+        bool lost;      /* that is too long ago: nodes are not served */
         bool deciding, founding;
+        struct phase_watch watched; /* the open operation */
         struct cluster_post *posts; /* that wait for the store */
+        struct pace pace;           /* of what they ask to be written */
+        void (*members_changed)(struct cluster *c,
+                                void *userdata); /* who is admitted may be another one now; NULL: nobody asks */
+        void *members_userdata;
         struct http_streams nodes;
         struct listener *listeners[LISTENER_BUCKETS]; /* of them, by name */
 
@@ -92,6 +103,10 @@ void batch_done(struct cluster *c);
 void nodes_start(struct cluster *c, struct http *http);
 void nodes_stop(struct cluster *c);
 void nodes_changed(struct cluster *c);
+void nodes_end(struct cluster *c); /* of all who listen */
+/* Of who shows a node's certificate to a controller: whether that node is a member, and not fenced, as the record is now. Of
+ * anybody else, and on another machine: 0. */
+int nodes_admit(struct cluster *c, const struct identity *who, struct error *e);
 void nodes_handle_view(struct cluster *c, struct http_request *r);
 void nodes_handle_vote(struct cluster *c, struct http_request *r);
 void nodes_handle_status(struct cluster *c, struct http_request *r);

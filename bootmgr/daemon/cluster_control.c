@@ -4,7 +4,6 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "cluster/coordinator.h"
 #include "cluster/request.h"
 #include "cluster/told.h"
 #include "daemon/cluster.h"
@@ -13,6 +12,8 @@
 #define SETTLE_TIME  (5 * USEC_PER_MSEC) /* changes that come together make one view */
 #define FOUND_AGAIN  (5 * USEC_PER_SEC)
 #define DECIDE_AGAIN (USEC_PER_SEC)
+#define STORE_LOOK   (USEC_PER_SEC)
+#define STORE_LOST   (10 * USEC_PER_SEC) /* longer than an election, or a start, of etcd takes */
 
 /* ---- writing ---- */
 
@@ -83,8 +84,7 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
-/* On the clock of the deadlines, which are other machines' realtime too: at most a minute is slept through a clock that is
- * set. */
+/* The deadlines are on a clock that may be set: at most a minute is slept through that. */
 static void look_again(struct cluster *c, uint64_t in)
 {
         c->deadline = sd_event_source_disable_unref(c->deadline);
@@ -97,29 +97,32 @@ static void on_decided(struct cluster *c, int result, const struct error *e, voi
         c->deciding = false;
         if (result < 0 && result != -EAGAIN)
                 log_warning("the store does not take a decision: %s", e->message ?: error_text(result));
-        /* What the others or we have written is told by the watch; where nothing was, by this. */
+        /* What the others or we have written is told by the watch; where nothing was, by this. The watch may have been
+         * quicker than the answer: then nobody decides over it but we here. */
         if (result < 0)
                 look_again(c, DECIDE_AGAIN);
+        else if (c->view.revision >= c->written)
+                decide(c);
 }
 
 static void decide(struct cluster *c)
 {
         _cleanup_error_ struct error e = {};
         _cleanup_plan_ struct plan plan = {};
-        uint64_t now = now_realtime(), next;
+        uint64_t now = now_realtime(), seen = coordinator_seen(&c->watched, &c->view, now_monotonic()), next;
         enum coordinator_action action;
         int r;
 
         if (c->deciding || c->view.record_revision == 0)
                 return;
-        r = coordinator_decide(&c->view, now, &action, &plan, &e);
+        r = coordinator_decide(&c->view, now, seen, &action, &plan, &e);
         if (r < 0) {
                 log_error("no decision can be made: %s", e.message ?: error_text(r));
                 look_again(c, DECIDE_AGAIN);
                 return;
         }
         if (action == COORDINATOR_NOTHING) {
-                next = coordinator_deadline(&c->view, now);
+                next = coordinator_deadline(&c->view, now, seen);
                 if (next != UINT64_MAX)
                         look_again(c, next - now + USEC_PER_MSEC);
                 return;
@@ -188,6 +191,15 @@ char *control_line(struct cluster *c, const struct cluster_node *n)
         return c->of_all ? told_format(c->of_all, &c->view, n, now_realtime()) : NULL;
 }
 
+/* Then its clock is the controllers'. How far those of several are apart nobody measures. */
+static bool is_only_controller(const struct cluster *c)
+{
+        for (size_t i = 0; i < c->view.n_nodes; i++)
+                if (node_decides(&c->view.nodes[i]) && !streq(c->view.nodes[i].member.name, c->name))
+                        return false;
+        return true;
+}
+
 static void tell_ourselves(struct cluster *c)
 {
         const struct cluster_node *n = cluster_view_node(&c->view, c->name);
@@ -200,6 +212,7 @@ static void tell_ourselves(struct cluster *c)
         if (!line)
                 return;
         c->mark = mark;
+        c->clock_error = is_only_controller(c) ? 0 : CLOCK_ERROR_UNKNOWN;
         cluster_tell(c, line);
         manager_refresh(c->manager); /* for those who look on: GET /api/events, the bus */
 }
@@ -245,7 +258,40 @@ static void on_changed(const struct store_change *changes, size_t n, uint64_t re
                 sd_event_add_time_relative(c->manager->event, &c->changed, CLOCK_MONOTONIC, SETTLE_TIME, 0, on_settled, c);
 }
 
+/* ---- whether the store is there ---- */
+
+/* A controller that hears nothing of its store tells its nodes nothing new, for as long as that lasts: they ask another. */
+static int on_look_at_store(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct cluster *c = userdata;
+        bool lost;
+
+        if (store_watch_is_live(c->watch))
+                c->heard = now_monotonic();
+        lost = now_monotonic() - c->heard >= STORE_LOST;
+        if (lost && !c->lost) {
+                log_warning("nothing is heard of the cluster's store: nodes are sent to another controller");
+                nodes_end(c);
+        } else if (!lost && c->lost) {
+                log_notice("the cluster's store is heard of again");
+        }
+        c->lost = lost;
+        sd_event_source_set_time_relative(source, STORE_LOOK);
+        sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
 /* ---- this node's own vote and status ---- */
+
+/* What is not known is kept, whoever says it: so there must be an end to it. */
+static int check_word(const char *what, const char *value, struct error *e)
+{
+        if (strlen(value) <= WORD_MAX)
+                return 0;
+        fail(e, -E2BIG, &kind_too_large, "%s of %zu bytes: one has at most %llu", what, strlen(value),
+             (unsigned long long)WORD_MAX);
+        return fail_hint(e, "leave out what no controller knows");
+}
 
 int plan_vote(struct cluster *c, const char *name, const json_t *o, struct plan *plan, struct error *e)
 {
@@ -260,7 +306,9 @@ int plan_vote(struct cluster *c, const char *name, const json_t *o, struct plan 
         r = record_decode(RECORD_VOTE, value, strlen(value), &vote, e);
         if (r < 0)
                 return r;
-        r = request_vote(&c->view, name, id, &vote, plan, e);
+        r = check_word("a vote", value, e);
+        if (r >= 0)
+                r = request_vote(&c->view, name, id, &vote, plan, e);
         record_done(RECORD_VOTE, &vote);
         return r;
 }
@@ -289,7 +337,8 @@ int plan_status(struct cluster *c, const char *name, const json_t *o, struct pla
         r = record_decode(RECORD_STATUS, value, strlen(value), &status, e);
         if (r < 0)
                 return r;
-        if (!is_known(c, name, &status))
+        r = check_word("a status", value, e);
+        if (r >= 0 && !is_known(c, name, &status))
                 r = request_status(&c->view, name, &status, plan, e);
         record_done(RECORD_STATUS, &status);
         return r;
@@ -305,10 +354,14 @@ static void say_one(struct cluster *c, const json_t *answer, const char *member,
 {
         _cleanup_error_ struct error e = {};
         _cleanup_plan_ struct plan plan = {};
+        int r;
 
         if (!json_is_object(json_object_get(answer, member)))
                 return;
-        if (make(c, c->name, answer, &plan, &e) < 0)
+        r = make(c, c->name, answer, &plan, &e);
+        if (r == -EAGAIN)
+                cluster_step_later(c);
+        else if (r < 0)
                 log_warning("%s: %s", member, e.message ?: "it cannot be said");
         else if (plan.n_writes > 0)
                 control_commit(c, &plan, on_said, NULL);
@@ -325,11 +378,18 @@ int control_start(struct cluster *c, struct error *e)
         int r = cluster_open_store(c->config->data, c->manager->event, &c->store, e);
 
         c->say = say;
-        return r < 0 ? r : store_watch(c->store, KEY_ALL, 0, on_changed, c, &c->watch, e);
+        if (r >= 0)
+                r = store_watch(c->store, KEY_ALL, 0, on_changed, c, &c->watch, e);
+        if (r < 0)
+                return r;
+        c->heard = now_monotonic();
+        r = sd_event_add_time_relative(c->manager->event, &c->look, CLOCK_MONOTONIC, STORE_LOOK, 0, on_look_at_store, c);
+        return r < 0 ? fail_errno(e, r, "cannot set a timer") : 0;
 }
 
 void control_done(struct cluster *c)
 {
+        c->look = sd_event_source_disable_unref(c->look);
         c->watch = store_watch_end(c->watch);
         c->store = store_close(c->store);
         while (c->commits)

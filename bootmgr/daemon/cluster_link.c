@@ -261,6 +261,7 @@ static bool note_clock(struct cluster_link *l, enum said what, int result, const
         clock_offset_add(&l->offset,
                          &(struct clock_answer){ came > 0 ? came : went, went, now_realtime(), now - l->asked[what], now });
         l->cluster->offset = clock_offset_get(&l->offset);
+        l->cluster->clock_error = MIN(clock_offset_error(&l->offset), CLOCK_ERROR_UNKNOWN);
         return true;
 }
 

@@ -28,19 +28,31 @@ static struct cluster *cluster_of(struct http_stream *s)
         return (struct cluster *)((char *)s->of - offsetof(struct cluster, nodes));
 }
 
-static int admit(struct cluster *c, struct http_request *r, struct error *e)
+static bool is_node(const struct identity *who)
+{
+        return streq(who->role, "engine") || streq(who->role, "controller");
+}
+
+int nodes_admit(struct cluster *c, const struct identity *who, struct error *e)
 {
         const struct cluster_node *n;
 
-        if (c->role != ROLE_CONTROLLER)
-                return fail(e, -ENOENT, &kind_not_found, "this machine is no controller");
-        if (!streq(r->who.role, "engine") && !streq(r->who.role, "controller"))
-                return fail(e, -EPERM, &kind_not_authorized, "%s (%s) is no node", r->who.name, r->who.role);
+        if (c->role != ROLE_CONTROLLER || !is_node(who))
+                return 0;
         if (c->view.record_revision == 0) {
                 fail(e, -EAGAIN, &kind_store, "what the cluster's store says is not known yet");
                 return fail_hint(e, "try again, or ask another controller");
         }
-        return request_admit_key(&c->view, r->who.name, r->who.key, &n, e);
+        return request_admit_key(&c->view, who->name, who->key, &n, e);
+}
+
+static int admit(struct cluster *c, struct http_request *r, struct error *e)
+{
+        if (c->role != ROLE_CONTROLLER)
+                return fail(e, -ENOENT, &kind_not_found, "this machine is no controller");
+        if (!is_node(&r->who))
+                return fail(e, -EPERM, &kind_not_authorized, "%s (%s) is no node", r->who.name, r->who.role);
+        return nodes_admit(c, &r->who, e);
 }
 
 static bool refuse(struct cluster *c, struct http_request *r)
@@ -99,6 +111,8 @@ static void gone(struct http_stream *s)
 /* Who is refused from now on hears of it when it asks again; whom nothing concerns is not woken. */
 void nodes_changed(struct cluster *c)
 {
+        if (c->members_changed)
+                c->members_changed(c, c->members_userdata);
         if (!c->nodes.http)
                 return;
         for (struct http_stream *s = c->nodes.first, *next; s; s = next) {
@@ -117,11 +131,33 @@ void nodes_changed(struct cluster *c)
         }
 }
 
+void nodes_end(struct cluster *c)
+{
+        for (struct http_stream *s = c->nodes.first, *next; s; s = next) {
+                next = s->next;
+                http_stream_end(s);
+        }
+}
+
+static bool refuse_view(struct cluster *c, struct http_request *r)
+{
+        _cleanup_error_ struct error e = {};
+
+        if (refuse(c, r))
+                return true;
+        if (!c->lost)
+                return false;
+        fail(&e, -EAGAIN, &kind_store, "this controller hears nothing of the cluster's store");
+        fail_hint(&e, "ask another controller");
+        http_answer_error(r, &e);
+        return true;
+}
+
 void nodes_handle_view(struct cluster *c, struct http_request *r)
 {
         struct listener *l;
 
-        if (refuse(c, r))
+        if (refuse_view(c, r))
                 return;
         l = calloc(1, sizeof(*l));
         if (!l) {
@@ -172,6 +208,19 @@ static void on_made(struct cluster *c, int result, const struct error *e, void *
         post_free(c, post);
 }
 
+static int check_pace(struct cluster *c, const char *name, struct error *e)
+{
+        uint64_t now = now_monotonic();
+
+        if (c->pace.n >= CLUSTER_MEMBERS_MAX)
+                pace_forget(&c->pace, now);
+        if (pace_take(&c->pace, name, now))
+                return 0;
+        fail(e, -EAGAIN, &kind_too_many_requests, "%s has said something new too often", name);
+        return fail_hint(e, "say only what is so in a while: one change in %d s is written",
+                         (int)(PACE_INTERVAL / USEC_PER_SEC));
+}
+
 static void handle_post(struct cluster *c, struct http_request *r, plan_said make)
 {
         _cleanup_json_ json_t *body = NULL;
@@ -185,6 +234,8 @@ static void handle_post(struct cluster *c, struct http_request *r, plan_said mak
         result = json_parse_strict(r->body.data ?: "", r->body.size, "the body", &body, &e);
         if (result >= 0)
                 result = make(c, r->who.name, body, &plan, &e);
+        if (result >= 0 && plan.n_writes > 0)
+                result = check_pace(c, r->who.name, &e);
         if (result < 0) {
                 e.kind = e.kind && e.kind != &kind_failed ? e.kind : &kind_usage;
                 http_answer_error(r, &e);
@@ -249,6 +300,7 @@ void nodes_stop(struct cluster *c)
 {
         _cleanup_error_ struct error e = {};
 
+        pace_done(&c->pace);
         if (!c->nodes.http)
                 return;
         http_streams_stop(&c->nodes);

@@ -10,6 +10,7 @@
 /* One reader. */
 struct reader {
         struct http_stream stream;
+        struct identity who;
         uint64_t sent; /* the id of the last event that it has got */
         bool behind;
 };
@@ -95,6 +96,7 @@ void events_open(struct events *ev, struct http_request *r)
                 http_answer_json(r, 500, NULL);
                 return;
         }
+        reader->who = r->who;
         reader->sent = ev->n;
         reader->behind = !resume_from(ev, http_header(r, "Last-Event-ID"), &reader->sent);
         http_stream_open(&ev->streams, &reader->stream, r);
@@ -136,6 +138,15 @@ int events_start(struct events *ev, struct manager *m, struct http *http)
                 return r;
         hex_encode(id, 4, ev->instance);
         return http_streams_start(&ev->streams, m->event);
+}
+
+void events_end(struct events *ev, bool (*is_refused)(const struct identity *who, void *userdata), void *userdata)
+{
+        for (struct http_stream *s = ev->streams.first, *next; s; s = next) {
+                next = s->next;
+                if (is_refused(&((struct reader *)s)->who, userdata))
+                        http_stream_end(s);
+        }
 }
 
 void events_stop(struct events *ev)

@@ -25,6 +25,8 @@ struct events {
 int events_start(struct events *ev, struct manager *m, struct http *http);
 void events_changed(struct events *ev, bool status, bool operation);
 void events_open(struct events *ev, struct http_request *r);
+/* Ends the streams of those of whom that is so. */
+void events_end(struct events *ev, bool (*is_refused)(const struct identity *who, void *userdata), void *userdata);
 /* Ends all streams. */
 void events_stop(struct events *ev);
 void events_done(struct events *ev);

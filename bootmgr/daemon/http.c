@@ -192,19 +192,36 @@ static int check_size(struct http_request *r, struct error *e)
         return 0;
 }
 
+/* Who guesses at tokens has them compared no oftener than the share allows, and learns nothing beyond it: not even of the
+ * right one. Who has a certificate has shown it in the handshake. */
+static int check_who(struct http_request *r, struct error *who, int *ret, struct error *e)
+{
+        struct http_peers *peers = &r->http->peers;
+        bool guess = http_header(r, "Authorization") && !r->peer->known;
+        uint64_t now = now_monotonic();
+
+        *ret = -EAGAIN;
+        if (!guess || http_peers_take(peers, r->peer, now)) {
+                *ret = authenticate(r, who);
+                if (*ret >= 0 && guess)
+                        http_peers_give(r->peer);
+                if (*ret >= 0)
+                        http_peers_know(peers, r->peer);
+                if (*ret >= 0 || guess || http_peers_take(peers, r->peer, now))
+                        return 0;
+        }
+        return fail(e, -EAGAIN, &kind_too_many_requests, "too many requests from this address: try again later");
+}
+
 /* Everything that needs no body. What is cheap to ask and costs us something comes behind what limits it. */
 static int check_headers(struct http_request *r, const char *url, const char *method, struct error *e)
 {
         _cleanup_error_ struct error who = {};
-        uint64_t now = now_monotonic();
         int authenticated, result;
 
-        authenticated = authenticate(r, &who);
-        if (authenticated >= 0)
-                http_peers_know(&r->http->peers, r->peer);
-        else if (!http_peers_take(&r->http->peers, r->peer, now))
-                return fail(e, -EAGAIN, &kind_too_many_requests, "too many requests from this address: try again later");
-        result = check_size(r, e);
+        result = check_who(r, &who, &authenticated, e);
+        if (result >= 0)
+                result = check_size(r, e);
         if (result < 0)
                 return result;
         r->route = route_find(url, &r->argument);
@@ -328,8 +345,10 @@ static void run(struct http *h)
 
         mhd.run(h->daemon);
         h->timer = sd_event_source_disable_unref(h->timer);
-        if (mhd.get_timeout(h->daemon, &ms) == MHD_YES)
-                sd_event_add_time_relative(h->event, &h->timer, CLOCK_MONOTONIC, ms * USEC_PER_MSEC, 0, on_time, h);
+        if (mhd.get_timeout(h->daemon, &ms) != MHD_YES)
+                return;
+        /* At once where a connection has more to send: by default sd-event may take 250 ms to put wake-ups together. */
+        sd_event_add_time_relative(h->event, &h->timer, CLOCK_MONOTONIC, ms * USEC_PER_MSEC, ms == 0, on_time, h);
 }
 
 static int on_time(sd_event_source *s, uint64_t usec, void *userdata)

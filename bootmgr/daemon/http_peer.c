@@ -200,6 +200,11 @@ bool http_peers_take(struct http_peers *p, struct http_connection *c, uint64_t n
         return true;
 }
 
+void http_peers_give(struct http_connection *c)
+{
+        c->peer->share = MIN(FULL, c->peer->share + USEC_PER_SEC);
+}
+
 static void end_late(struct http_peers *p, const struct http_connections *list, uint64_t now)
 {
         for (struct http_connection *c = list->oldest; c; c = c->newer)

@@ -52,6 +52,8 @@ void http_peers_remove(struct http_peers *p, struct http_connection *c);
 void http_peers_know(struct http_peers *p, struct http_connection *c);
 /* One more request of somebody unknown: false when the address has had its share. */
 bool http_peers_take(struct http_peers *p, struct http_connection *c, uint64_t now);
+/* That request was somebody's after all: the share is the address's again. */
+void http_peers_give(struct http_connection *c);
 /* Ends those that are late, forgets addresses. To be called about every second. */
 void http_peers_sweep(struct http_peers *p, uint64_t now);
 void http_peers_done(struct http_peers *p);

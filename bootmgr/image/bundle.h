@@ -71,6 +71,10 @@ struct source_range {
         uint64_t offset, size;
 };
 int source_want(struct source *s, const struct source_range *ranges, size_t n);
+/* Reads on from `offset`, which was read or skipped before, once the end of the source was seen: source_read() returned
+ * -ENODATA. Nothing is fetched until source_want() says what. Not of a pipe, nor of a server without ranges. */
+bool source_can_go_back(const struct source *s);
+int source_go_back(struct source *s, uint64_t offset, struct error *e);
 /* Bytes that came over the network, or were read. */
 uint64_t source_fetched(const struct source *s);
 
@@ -99,9 +103,14 @@ const struct bundle_signature *bundle_signatures(const struct bundle *b, size_t 
  * each part of the image once, nearly in order of offset. `data` lies in whole blocks of memory as `offset` lies in those of
  * the image; what is before and behind it in its first and last block is the sink's to write on. */
 #define SINK_BLOCK 4096
+struct io_queue;
 struct chunk_sink {
+        bool whole;             /* nothing need come */
         const uint8_t *present; /* of each chunk: 1, it is in its place and need not come; NULL: all come */
-        int (*write)(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e);
+        /* What is handed to `queue` may be on its way yet when it returns: `data` stays until the queue's turn after the
+         * next one. NULL: there is none. */
+        int (*write)(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue,
+                     struct error *e);
 };
 /* A large chunk index is kept in an unnamed file in this directory, and not in memory. Before the index is read. */
 void bundle_keep_index(struct bundle *b, int directory);
@@ -115,11 +124,18 @@ int bundle_read_index(struct bundle *b, struct error *e);
  * bad one, although what follows it may have been written. After the last byte the source must end. A bundle of a few
  * chunks, and any while a test's table of I/O is in force (base/io.h), is done in the caller's thread and in order. */
 int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e);
+/* After that, what the sinks lack now: other chunks may have become missing. Where bundle_can_go_back() only: not from a
+ * pipe, nor from a server without ranges. */
+int bundle_extract_rest(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e);
+bool bundle_can_go_back(const struct bundle *b);
 /* Where the time went, µs: of the caller's thread (fetch), of all threads together (the rest). */
 struct extract_times {
         uint64_t fetch, decode, check, write;
         unsigned threads;
+        uint64_t queued; /* writes by io_uring (base/queue.h) */
 };
+/* Bytes read from its source, and of a delta from the full bundle. */
+uint64_t bundle_fetched(const struct bundle *b);
 const struct extract_times *bundle_extract_times(const struct bundle *b);
 /* The verified index of an image as it lies in the bundle (docs/formats.md), for checking a slot later; NULL
  * before bundle_read_index(). Borrowed. */

@@ -61,7 +61,8 @@ struct comparison {
 
 /* --- unpacking */
 
-static int write_unpacked(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
+static int write_unpacked(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue,
+                          struct error *e)
 {
         struct unpacked *u = (struct unpacked *)sink;
         int r = data ? io_pwrite(u->fd, data, size, offset) : 0; /* it was made with its length: zeros are there */

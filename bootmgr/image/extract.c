@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/crew.h"
 #include "base/io.h"
+#include "base/queue.h"
 #include "base/sha256.h"
 #include "image/format.h"
 #include "image/source.h"
@@ -41,10 +42,16 @@ struct extraction {
         size_t part_size;    /* of content, at most */
         unsigned threads, n_parts;
         struct part *parts;
-        struct chunk_codec **codecs;
-        uint8_t **content; /* of each thread */
-        uint8_t **room;    /* of each thread, of a delta */
-        uint64_t *write_time;
+        struct unpacker *unpackers; /* of each thread */
+};
+
+struct unpacker {
+        struct chunk_codec *codec;
+        uint8_t *content[2]; /* one that is filled, one that the queue writes from */
+        uint8_t *room;       /* of a delta */
+        struct io_queue *queue;
+        unsigned n_content, turn;
+        uint64_t write_time;
 };
 
 static int bad_chunk(const struct chunk_walk *at, struct error *e)
@@ -109,33 +116,39 @@ int bundle_read_index(struct bundle *b, struct error *e)
 }
 
 /* Of a delta what is dropped anyway needs no base. */
-static int unpack_chunk(struct extraction *x, unsigned worker, const struct chunk_walk *w, bool dropped,
+static int unpack_chunk(struct extraction *x, struct unpacker *u, const struct chunk_walk *w, bool dropped,
                         const uint8_t *stored, uint8_t *content, struct error *e)
 {
-        struct chunk_codec *codec = x->codecs[worker];
         int r;
 
         if (!x->b->delta)
-                return chunk_unpack(codec, w->entry, w->size, stored, content);
-        r = delta_unpack(x->b, codec, x->room[worker], w, stored, content);
+                return chunk_unpack(u->codec, w->entry, w->size, stored, content);
+        r = delta_unpack(x->b, u->codec, u->room, w, stored, content);
         if (r == -ESTALE)
-                r = dropped ? 0 : delta_fetch(x->b, codec, w, content, e);
+                r = dropped ? 0 : delta_fetch(x->b, u->codec, w, content, e);
         return r;
+}
+
+static int fail_write(int r, struct error *e)
+{
+        return r < 0 && !(e && e->code) ? fail_errno(e, r, "cannot write the root") : r;
 }
 
 static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct error *e)
 {
         struct extraction *x = userdata;
+        struct unpacker *u = &x->unpackers[worker];
         struct part *p = &x->parts[slot];
         struct chunk_walk w = p->first;
         bool zeros = entry_is_zeros(w.entry);
-        uint64_t start, n = p->n_chunks;
-        uint8_t *content = x->content[worker] + w.offset % SINK_BLOCK, *at = content;
+        uint64_t start = now_monotonic(), n = p->n_chunks;
+        uint8_t *content = u->content[u->turn++ % u->n_content] + w.offset % SINK_BLOCK, *at = content;
         const uint8_t *stored = p->stored;
-        int r = 0;
+        int r = fail_write(io_queue_turn(u->queue), e);
 
+        u->write_time += now_monotonic() - start;
         for (; r >= 0 && n > 0; n--, chunk_walk_next(&w)) {
-                r = unpack_chunk(x, worker, &w, !p->sink, stored, at, e);
+                r = unpack_chunk(x, u, &w, !p->sink, stored, at, e);
                 if (r == -EBADMSG)
                         return bad_chunk(&w, e);
                 stored += chunk_stored(x->b, &w);
@@ -144,9 +157,16 @@ static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct er
         if (r < 0 || !p->sink)
                 return r;
         start = now_monotonic();
-        r = p->sink->write(p->sink, p->first.offset, zeros ? NULL : content, p->size, e);
-        x->write_time[worker] += now_monotonic() - start;
+        r = p->sink->write(p->sink, p->first.offset, zeros ? NULL : content, p->size, u->queue, e);
+        u->write_time += now_monotonic() - start;
         return r;
+}
+
+uint64_t bundle_fetched(const struct bundle *b)
+{
+        uint64_t chunks;
+
+        return source_fetched(b->source) + bundle_fetched_full(b, &chunks);
 }
 
 static int part_done(void *userdata, unsigned slot, struct error *e)
@@ -157,7 +177,7 @@ static int part_done(void *userdata, unsigned slot, struct error *e)
         x->done += p->size;
         if (x->progress) {
                 x->progress->transfer.total = x->all;
-                x->progress->transfer.fetched += p->stored_size;
+                x->progress->transfer.fetched = bundle_fetched(x->b);
         }
         return progress_report(x->progress, x->done, x->all, NULL);
 }
@@ -166,7 +186,7 @@ static const struct crew_ops extract_ops = { .work = unpack_part, .done = part_d
 
 static bool is_present(const struct chunk_sink *sink, uint64_t number)
 {
-        return sink && sink->present && sink->present[number];
+        return sink && (sink->whole || (sink->present && sink->present[number]));
 }
 
 /* Those chunks that need not come. */
@@ -241,12 +261,41 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
 /* Nothing is gained by threads where there is little to do, and a test that records writes wants them in order. */
 static unsigned choose_threads(const struct extraction *x)
 {
-        uint64_t slot = chunk_stored_max((uint32_t)x->part_size), each = SLOTS * slot + x->part_size;
+        uint64_t slot = chunk_stored_max((uint32_t)x->part_size), each = SLOTS * slot + 2 * x->part_size;
         uint64_t fit = MEMORY_MAX / (each + (x->b->delta ? delta_room(x->b) : 0));
 
         if (!io_is_system() || x->b->header.index / index_entry_size(x->b->manifest.format) < CHUNKS_MIN)
                 return 0;
         return MIN(2 * crew_processors(THREADS_MAX), (unsigned)MIN(fit, (uint64_t)THREADS_MAX));
+}
+
+static int unpacker_begin(const struct extraction *x, struct unpacker *u)
+{
+        u->codec = chunk_codec_new(x->chunk_size, (uint32_t)index_entry_size(x->b->manifest.format));
+        if (x->threads)
+                (void)io_queue_new(&u->queue); /* else it writes itself */
+        u->n_content = u->queue ? ARRAY_SIZE(u->content) : 1;
+        for (size_t i = 0; i < u->n_content; i++)
+                if (!(u->content[i] = aligned_alloc(SINK_BLOCK, x->part_size + 2 * SINK_BLOCK)))
+                        return -ENOMEM;
+        if (x->b->delta)
+                u->room = aligned_alloc(DIRECT_ALIGNMENT, delta_room(x->b));
+        return u->codec && (u->room || !x->b->delta) ? 0 : -ENOMEM;
+}
+
+static void unpacker_end(struct unpacker *u, struct extract_times *t)
+{
+        t->queued += io_queue_count(u->queue);
+        io_queue_free(u->queue); /* before what it writes from */
+        for (size_t i = 0; i < ARRAY_SIZE(u->content); i++)
+                free(u->content[i]);
+        free(u->room);
+        t->write += u->write_time;
+        if (!u->codec)
+                return;
+        t->decode += u->codec->decode;
+        t->check += u->codec->check;
+        chunk_codec_free(u->codec);
 }
 
 static int extraction_begin(struct extraction *x)
@@ -259,21 +308,17 @@ static int extraction_begin(struct extraction *x)
         x->threads = choose_threads(x);
         x->n_parts = x->threads ? SLOTS * x->threads : 1;
         x->parts = calloc(x->n_parts, sizeof(*x->parts));
-        x->codecs = calloc(MAX(x->threads, 1U), sizeof(*x->codecs));
-        x->content = calloc(MAX(x->threads, 1U), sizeof(*x->content));
-        x->room = calloc(MAX(x->threads, 1U), sizeof(*x->room));
-        x->write_time = calloc(MAX(x->threads, 1U), sizeof(*x->write_time));
-        if (!x->parts || !x->codecs || !x->content || !x->room || !x->write_time)
+        x->unpackers = calloc(MAX(x->threads, 1U), sizeof(*x->unpackers));
+        if (!x->parts || !x->unpackers)
                 return -ENOMEM;
         for (unsigned i = 0; i < x->n_parts; i++)
                 if (!(x->parts[i].stored = malloc(chunk_stored_max((uint32_t)x->part_size))))
                         return -ENOMEM;
         for (unsigned i = 0; i < MAX(x->threads, 1U); i++) {
-                x->codecs[i] = chunk_codec_new(x->chunk_size, (uint32_t)index_entry_size(x->b->manifest.format));
-                x->content[i] = aligned_alloc(SINK_BLOCK, x->part_size + 2 * SINK_BLOCK);
-                if (!x->codecs[i] || !x->content[i] ||
-                    (x->b->delta && !(x->room[i] = aligned_alloc(DIRECT_ALIGNMENT, delta_room(x->b)))))
-                        return -ENOMEM;
+                int r = unpacker_begin(x, &x->unpackers[i]);
+
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
@@ -283,24 +328,11 @@ static void extraction_end(struct extraction *x)
         struct extract_times *t = &x->b->times;
 
         t->threads = x->threads;
-        for (unsigned i = 0; x->codecs && x->write_time && i < MAX(x->threads, 1U); i++) {
-                if (!x->codecs[i])
-                        continue;
-                t->decode += x->codecs[i]->decode;
-                t->check += x->codecs[i]->check;
-                t->write += x->write_time[i];
-                chunk_codec_free(x->codecs[i]);
-        }
-        for (unsigned i = 0; x->content && i < MAX(x->threads, 1U); i++)
-                free(x->content[i]);
-        for (unsigned i = 0; x->room && i < MAX(x->threads, 1U); i++)
-                free(x->room[i]);
+        for (unsigned i = 0; x->unpackers && i < MAX(x->threads, 1U); i++)
+                unpacker_end(&x->unpackers[i], t);
         for (unsigned i = 0; x->parts && i < x->n_parts; i++)
                 free(x->parts[i].stored);
-        free(x->room);
-        free(x->write_time);
-        free(x->content);
-        free(x->codecs);
+        free(x->unpackers);
         free(x->parts);
 }
 
@@ -356,6 +388,10 @@ static int extract_images(struct bundle *b, struct chunk_sink *const *sinks, str
 
         for (size_t i = 0; sinks && i < b->manifest.n_images; i++)
                 x.done += present_bytes(b, i, sinks[i]);
+        if (progress) {
+                progress->transfer.since = now_realtime();
+                progress->transfer.before = x.done;
+        }
         if (r >= 0)
                 r = announce(b, sinks);
         if (r >= 0)
@@ -364,6 +400,9 @@ static int extract_images(struct bundle *b, struct chunk_sink *const *sinks, str
                 r = extract_image(&x, crew, i, sinks ? sinks[i] : NULL, e);
         if (r >= 0)
                 r = crew_finish(crew, e);
+        /* Before the threads go: with a thread the kernel may drop what it has handed in. */
+        for (unsigned i = 0; r >= 0 && i < x.threads; i++)
+                r = fail_write(io_queue_finish(x.unpackers[i].queue), e);
         crew_free(crew);
         extraction_end(&x);
         return r;
@@ -375,6 +414,7 @@ int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct pro
         int r;
 
         r = bundle_read_index(b, e);
+        b->chunks = b->source->done;
         if (r >= 0)
                 r = extract_images(b, sinks, progress, e);
         if (r < 0)
@@ -386,6 +426,18 @@ int bundle_extract(struct bundle *b, struct chunk_sink *const *sinks, struct pro
         if (r >= 0)
                 return bundle_damaged(e, "end is followed by trailing data");
         return r == -ENODATA ? 0 : r;
+}
+
+bool bundle_can_go_back(const struct bundle *b)
+{
+        return source_can_go_back(b->source);
+}
+
+int bundle_extract_rest(struct bundle *b, struct chunk_sink *const *sinks, struct progress *progress, struct error *e)
+{
+        int r = source_go_back(b->source, b->chunks, e);
+
+        return r < 0 ? r : extract_images(b, sinks, progress, e);
 }
 
 const struct extract_times *bundle_extract_times(const struct bundle *b)

@@ -22,6 +22,7 @@ static bool is_transient(CURLcode code, long status)
         case CURLE_GOT_NOTHING:
         case CURLE_HTTP2:
         case CURLE_HTTP2_STREAM:
+        case CURLE_SSL_CONNECT_ERROR: /* also of a connection that broke meanwhile; a wrong certificate is another one */
                 return true;
         default:
                 return status >= 500 || status == 408 || status == 429;
@@ -91,7 +92,7 @@ static int choose(struct transfer *t, struct error *e)
                 uint64_t wait = 0, now = now_monotonic();
                 int which = mirror_pick(f->mirrors, f->n_mirrors, now, &wait);
 
-                if (f->stopping)
+                if (fetch_is_stopped(f))
                         return -ECANCELED;
                 if (which >= 0) {
                         f->mirrors[which].users++;
@@ -122,7 +123,7 @@ static int fetch_locked(struct transfer *t, struct error *e)
                 settle(t, code);
                 if (t->verdict == VERDICT_REFUSED)
                         return t->refused;
-                if (t->verdict == VERDICT_STOPPED || f->stopping)
+                if (t->verdict == VERDICT_STOPPED || fetch_is_stopped(f))
                         return -ECANCELED;
                 if (is_complete(t, code))
                         return 0;

@@ -63,7 +63,7 @@
 
 #define IMAGE_MAX     (UINT64_C(1) << 50)
 #define CHUNK_MIN     4096u
-#define CHUNK_MAX     (16u * 1024 * 1024)
+#define CHUNK_MAX     (8u * 1024 * 1024) /* of which a thread needs three: memory is bounded */
 #define CHUNK_DEFAULT (256u * 1024)
 #define CUT_DEFAULT   (16u * 1024) /* on average */
 #define ZEROS_MAX     MIB(64)      /* of one entry, of one call of a sink: so that the progress moves */
@@ -89,9 +89,10 @@ struct bundle {
         struct bundle_signature signatures[BUNDLE_MAX_SIGNATURES];
         char *key_names[BUNDLE_MAX_SIGNATURES];
         size_t n_signatures;
-        uint8_t *index; /* all images' entries, in order; verified */
-        int index_file; /* that it is mapped from; negative: it is in memory */
-        int directory;  /* where that may be; negative: nowhere */
+        uint8_t *index;  /* all images' entries, in order; verified */
+        int index_file;  /* that it is mapped from; negative: it is in memory */
+        int directory;   /* where that may be; negative: nowhere */
+        uint64_t chunks; /* where they begin, once bundle_extract() has come there */
         struct extract_times times;
         struct delta *delta; /* NULL: a full bundle */
 };

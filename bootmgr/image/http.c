@@ -21,6 +21,8 @@
 #define PIECES      64
 #define AHEAD_FIRST KIB(256)
 #define AHEAD_MAX   MIB(4)
+#define CONNECTIONS 4
+#define SMALL       KIB(64) /* of parts of that size the answers to the requests are waited for, most of the time */
 
 struct piece {
         uint64_t offset;
@@ -39,9 +41,10 @@ struct worker {
 struct http {
         struct fetch *f;
         struct worker workers[FETCH_CONNECTIONS_MAX];
-        unsigned n_workers, connections;
-        int event;            /* something changed that the reader may wait for */
-        pthread_mutex_t lock; /* everything below */
+        unsigned n_workers;
+        bool more_connections; /* nobody said how many there may be */
+        int event;             /* something changed that the reader may wait for */
+        pthread_mutex_t lock;  /* everything below */
         pthread_cond_t room;
         struct piece pieces[PIECES];
         size_t head, n_pieces;
@@ -352,6 +355,18 @@ static int http_skip(struct source *s, uint64_t n, struct error *e)
         return 0;
 }
 
+/* Each has a request on its way. What cannot be started is not missed. */
+static void add_connections(struct http *h, const struct source_range *ranges, size_t n)
+{
+        uint64_t all = 0;
+
+        for (size_t i = 0; i < n; i++)
+                all += ranges[i].size;
+        while (h->more_connections && fetch_state(h->f).ranges && all < n * SMALL &&
+               h->n_workers < MIN(n, (size_t)FETCH_CONNECTIONS_MAX) && start_worker(h) >= 0)
+                ;
+}
+
 static int http_want(struct source *s, const struct source_range *ranges, size_t n)
 {
         struct http *h = s->http;
@@ -370,7 +385,32 @@ static int http_want(struct source *s, const struct source_range *ranges, size_t
         h->ahead_max = AHEAD_MAX;
         pthread_cond_broadcast(&h->room);
         pthread_mutex_unlock(&h->lock);
+        add_connections(h, ranges, n);
         return 0;
+}
+
+static bool http_can_go_back(const struct source *s)
+{
+        struct http *h = s->http;
+
+        return fetch_state(h->f).ranges;
+}
+
+/* At the end of the file every piece has come, and was dropped. */
+static int http_go_back(struct source *s, uint64_t offset, struct error *e)
+{
+        struct http *h = s->http;
+        bool at_end;
+
+        pthread_mutex_lock(&h->lock);
+        at_end = h->n_pieces == 0;
+        if (at_end) {
+                h->position = h->next = offset;
+                h->n_wanted = h->next_wanted = 0;
+                h->all = false;
+        }
+        pthread_mutex_unlock(&h->lock);
+        return at_end ? 0 : fail(e, -EBUSY, &kind_fetch, "%s is being read", s->where);
 }
 
 static uint64_t http_fetched(const struct source *s)
@@ -410,6 +450,8 @@ static const struct source_ops http_ops = {
         .skip = http_skip,
         .read_at = http_read_at,
         .want = http_want,
+        .go_back = http_go_back,
+        .can_go_back = http_can_go_back,
         .fetched = http_fetched,
         .close = http_close,
 };
@@ -462,7 +504,8 @@ int http_open(const char *urls, const struct fetch_config *config, struct source
         if (r >= 0)
                 r = wait_for_answer(ret, h, e);
         ret->size = fetch_state(h->f).size;
-        while (r >= 0 && fetch_state(h->f).ranges && h->n_workers < config->connections)
+        h->more_connections = config->connections == 0;
+        while (r >= 0 && fetch_state(h->f).ranges && h->n_workers < (config->connections ?: CONNECTIONS))
                 r = start_worker(h);
         return r;
 }

@@ -63,14 +63,15 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
         return 0;
 }
 
-/* Kernel and initrd wait in an unnamed file until everything is checked. What lies on the ESP already is left there. */
+/* Kernel and initrd wait in an unnamed file until everything is checked. The slot's own that lies on the ESP already is left
+ * there; another's with the same content is what it is copied from. */
 struct file_sink {
         struct chunk_sink sink;
-        int fd;           /* negative: it is there */
-        uint8_t *present; /* then: of all chunks */
+        int fd; /* what the file is made from; negative: it is there */
 };
 
-static int write_unnamed(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
+static int write_unnamed(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue,
+                         struct error *e)
 {
         struct file_sink *s = (struct file_sink *)sink;
         int r = data ? io_pwrite(s->fd, data, size, offset) : 0; /* it was made with its length: zeros are there */
@@ -119,8 +120,11 @@ static int announce_slot(const struct bundle *b, const struct install_target *t,
         if (r >= 0)
                 r = file_replace(t->data, file, manifest, size, 0644);
         snprintf(file, sizeof(file), "%s/chunks", part);
+        /* Another file: that of the last try is still read (reuse.c). */
+        if (r >= 0 && io_unlink(t->data, file, 0) >= 0)
+                r = 0;
         if (r >= 0)
-                r = fd = io_open(t->data, file, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+                r = fd = io_open(t->data, file, O_WRONLY | O_CREAT | O_EXCL, 0644);
         if (r >= 0)
                 r = bundle_copy_index(b, root, fd);
         if (r >= 0)
@@ -143,29 +147,42 @@ static int remember_slot(const struct install_target *t, struct error *e)
         return r < 0 ? fail_errno(e, r, "cannot make %s", path) : 0;
 }
 
-static int add_boot_files(const struct manifest *m, const struct file_sink *files, struct loader *loader, struct error *e)
+static int add_boot_files(const struct manifest *m, const struct file_sink *files, const struct install_target *t,
+                          struct error *e)
 {
         for (size_t i = 0; i < m->n_images; i++) {
                 const struct bundle_image *image = &m->images[i];
+                uint8_t id[BOOT_FILE_ID_SIZE];
                 int r;
 
-                if (!image_is_boot_file(image) || files[i].present)
+                if (files[i].fd < 0)
                         continue;
-                r = loader->ops->add_boot_file(loader, files[i].fd, image->size, image->digest, image->digest, e);
+                boot_file_make_id(image->digest, t->slot, id);
+                r = t->loader->ops->add_boot_file(t->loader, files[i].fd, image->size, id, e);
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-static int prepare_boot_file(const struct bundle_image *image, const struct install_target *t, struct file_sink *ret)
+/* Whether the ESP has a boot file of this content. *fd is that of another than the slot's, to copy it from. */
+static bool has_boot_file(const struct bundle_image *image, const struct install_target *t, int *fd)
+{
+        uint8_t id[BOOT_FILE_ID_SIZE];
+
+        boot_file_make_id(image->digest, t->slot, id);
+        if (t->loader->ops->check_boot_file(t->loader, id, NULL) >= 0)
+                return true;
+        *fd = t->loader->ops->find_boot_file(t->loader, image->digest, SLOT_NONE);
+        return *fd >= 0;
+}
+
+/* Nobody wants an image that is neither root nor boot file: it need not come. */
+static int prepare_file(const struct bundle_image *image, const struct install_target *t, struct file_sink *ret)
 {
         *ret = (struct file_sink){ .sink.write = write_unnamed, .fd = -1 };
-        if (t->loader->ops->check_boot_file(t->loader, image->digest, NULL) >= 0) {
-                ret->sink.present = ret->present = malloc(image->n_chunks);
-                if (!ret->present)
-                        return -ENOMEM;
-                memset(ret->present, 1, image->n_chunks);
+        if (!image_is_boot_file(image) || has_boot_file(image, t, &ret->fd)) {
+                ret->sink.whole = true;
                 return 0;
         }
         ret->fd = open_unnamed(t->data, image->size);
@@ -179,11 +196,15 @@ int install_check_base(struct bundle *b, const struct install_target *t, struct 
 
         bundle_keep_index(b, t->data);
         r = bundle_read_index(b, e);
-        for (size_t i = 0; i < m->n_images && r >= 0; i++)
-                if (streq(m->images[i].name, "root") ||
-                    (image_is_boot_file(&m->images[i]) &&
-                     t->loader->ops->check_boot_file(t->loader, m->images[i].digest, NULL) < 0))
+        for (size_t i = 0; i < m->n_images && r >= 0; i++) {
+                _cleanup_close_ int fd = -1;
+
+                /* The slot's own go before it is written. */
+                if (image_is_boot_file(&m->images[i]))
+                        fd = t->loader->ops->find_boot_file(t->loader, m->images[i].digest, t->slot);
+                if (streq(m->images[i].name, "root") || (image_is_boot_file(&m->images[i]) && fd < 0))
                         r = delta_check_base(b, i, progress, e);
+        }
         return r;
 }
 
@@ -194,8 +215,8 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
                 if (streq(m->images[i].name, "root")) {
                         sinks[i] = &root->sink;
                         *ret_root = i;
-                } else if (image_is_boot_file(&m->images[i])) {
-                        int r = prepare_boot_file(&m->images[i], t, &files[i]);
+                } else {
+                        int r = prepare_file(&m->images[i], t, &files[i]);
 
                         if (r < 0)
                                 return r;
@@ -206,7 +227,7 @@ static int prepare_sinks(const struct manifest *m, const struct install_target *
 }
 
 static void fill_report(struct install_report *report, const struct root_sink *s, const struct bundle *b,
-                        const struct reuse *u, const struct progress *progress)
+                        const struct reuse *u)
 {
         uint64_t chunks, full = bundle_fetched_full(b, &chunks);
 
@@ -214,11 +235,71 @@ static void fill_report(struct install_report *report, const struct root_sink *s
                                            .zeroed = s->zeroed,
                                            .kept = u->kept,
                                            .copied = u->copied,
-                                           .fetched = progress ? progress->transfer.fetched : 0,
+                                           .fetched = bundle_fetched(b),
                                            .full = full,
                                            .full_chunks = chunks,
                                            .times = *bundle_extract_times(b),
+                                           .reuse = u->time,
                                            .flush = s->flush };
+}
+
+/* What is fetched and what is found are one number. */
+struct both {
+        struct progress progress; /* of what is fetched */
+        struct progress *shown;
+        const struct reuse *reuse;
+};
+
+/* The search does what it finds in no time that says anything of the rest: until it has ended the rate is of both. */
+static int report_both(struct progress *p, uint64_t done, uint64_t total, const char *message)
+{
+        struct both *s = (struct both *)p;
+        uint64_t found = reuse_found(s->reuse), named = s->reuse->named;
+        int r = reuse_result(s->reuse);
+
+        if (r < 0 && r != -EAGAIN)
+                return -ECANCELED;
+        if (!s->shown)
+                return 0;
+        s->shown->transfer = (struct transfer){ .total = total, .fetched = p->transfer.fetched, .reused = found };
+        if (r >= 0) {
+                s->shown->transfer.since = p->transfer.since;
+                s->shown->transfer.before = p->transfer.before - named + found;
+        }
+        return progress_report(s->shown, done - named + found, total, message);
+}
+
+/* What no hint names is fetched while the hints are looked after. */
+static int bring_beside(struct bundle *b, struct chunk_sink *const *sinks, struct root_sink *root, struct reuse *reuse,
+                        struct progress *progress, struct error *e)
+{
+        struct both both = { .progress.report = report_both, .shown = progress, .reuse = reuse };
+        const struct manifest *m = bundle_manifest(b);
+        struct chunk_sink rest = { .whole = true }, *missing[BUNDLE_MAX_IMAGES] = {};
+        uint64_t all = 0;
+        int r;
+
+        for (size_t i = 0; i < m->n_images; i++) {
+                all += m->images[i].size;
+                missing[i] = sinks[i] == &root->sink ? sinks[i] : &rest;
+        }
+        r = bundle_extract(b, sinks, &both.progress, e);
+        r = reuse_end(reuse, r, &both.progress, all, all, e);
+        return r < 0 || reuse_found(reuse) == reuse->named ? r : bundle_extract_rest(b, missing, progress, e);
+}
+
+static int bring_chunks(struct bundle *b, size_t number, struct chunk_sink *const *sinks, struct root_sink *root,
+                        struct reuse *reuse, struct progress *progress, struct error *e)
+{
+        const struct bundle_image *image = &bundle_manifest(b)->images[number];
+        bool beside = reuse_has_hints(reuse) && bundle_can_go_back(b) && io_is_system();
+        uint64_t size;
+        int r;
+
+        r = reuse_begin(reuse, root, image, bundle_chunk_index(b, number, &size), beside, progress, e);
+        if (r < 0)
+                return r;
+        return reuse->search ? bring_beside(b, sinks, root, reuse, progress, e) : bundle_extract(b, sinks, progress, e);
 }
 
 static int write_images(struct bundle *b, const struct install_target *t, struct root_sink *root, struct reuse *reuse,
@@ -227,7 +308,6 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         const struct manifest *m = bundle_manifest(b);
         struct chunk_sink *sinks[BUNDLE_MAX_IMAGES] = {};
         size_t number = 0;
-        uint64_t size;
         int r;
 
         bundle_keep_index(b, t->data);
@@ -241,11 +321,9 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         if (r >= 0)
                 r = root_begin(root, t->root, m->images[number].size, reuse_has_hints(reuse), e);
         if (r >= 0)
-                r = reuse_chunks(reuse, root, &m->images[number], bundle_chunk_index(b, number, &size), progress, e);
+                r = bring_chunks(b, number, sinks, root, reuse, progress, e);
         if (r >= 0)
-                r = bundle_extract(b, sinks, progress, e);
-        if (r >= 0)
-                r = add_boot_files(m, files, t->loader, e);
+                r = add_boot_files(m, files, t, e);
         if (r >= 0)
                 r = remember_slot(t, e);
         return r < 0 ? r : root_finish(root, e);
@@ -262,11 +340,9 @@ int install_images(struct bundle *b, const struct install_target *t, struct prog
                 files[i] = (struct file_sink){ .fd = -1 };
         r = write_images(b, t, &root, &reuse, files, progress, e);
         if (t->report)
-                fill_report(t->report, &root, b, &reuse, progress);
-        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++) {
+                fill_report(t->report, &root, b, &reuse);
+        for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
                 fd_close(files[i].fd);
-                free(files[i].present);
-        }
         reuse_done(&reuse);
         root_done(&root);
         return r;

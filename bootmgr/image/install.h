@@ -13,7 +13,7 @@ struct install_report {
         uint64_t fetched;
         uint64_t full, full_chunks; /* that a delta lacked, from the full bundle: bytes and chunks */
         struct extract_times times;
-        uint64_t flush;
+        uint64_t reuse, flush;
 };
 
 struct install_target {

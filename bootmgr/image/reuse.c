@@ -2,8 +2,11 @@
 #include "image/reuse.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/crew.h"
 #include "base/file.h"
 #include "base/io.h"
@@ -11,11 +14,12 @@
 #include "image/places.h"
 
 #define THREADS_MAX  8
-#define BUFFERS_MAX  MIB(16)
+#define BUFFERS_MAX  MIB(4)   /* beside those of the extraction */
 #define GROUP_SIZE   KIB(256) /* that is read and written as one */
 #define GROUP_CHUNKS 64
 #define COMPARE_FROM 8 /* of so many bytes one is the same in its place: then blocks of the others are compared */
 #define IN_PLACE     UINT64_MAX
+#define TURN         (USEC_PER_SEC / 10) /* of waiting for the end */
 
 /* Chunks one behind the other, of which hints say that they are somewhere, one behind the other too. */
 struct group {
@@ -38,6 +42,11 @@ struct search {
         unsigned threads, slots;
         int direct; /* of the running slot; negative: none */
         struct progress *progress;
+        uint8_t *found; /* of each chunk */
+        pthread_t thread;
+        bool beside, stop; /* it has a thread; it is to end, atomic */
+        int result;        /* atomic; -EAGAIN: it is at work */
+        struct error error;
 };
 
 static void load_hint(int data, int slot, const char *suffix, struct hint *ret)
@@ -147,7 +156,7 @@ static int copy_found(const struct search *s, struct group *g, uint8_t *content,
                         start = size == 0 ? w.offset : start;
                         size += w.size;
                 } else if (size > 0) {
-                        r = s->root->sink.write(&s->root->sink, start, content + (start - g->first.offset), size, e);
+                        r = s->root->sink.write(&s->root->sink, start, content + (start - g->first.offset), size, NULL, e);
                         end = start + size;
                         size = 0;
                 }
@@ -197,13 +206,15 @@ static int group_done(void *userdata, unsigned slot, struct error *e)
 
         for (unsigned i = 0; i < g->n_chunks; i++, chunk_walk_next(&w))
                 if (g->found >> i & 1) {
-                        s->u->present[w.number] = 1;
-                        *sum += w.size;
+                        s->found[w.number] = 1;
+                        __atomic_add_fetch(sum, w.size, __ATOMIC_RELAXED);
                 }
         if (s->progress) {
                 s->progress->transfer.total = s->image->size;
                 s->progress->transfer.reused += *sum - before;
         }
+        if (__atomic_load_n(&s->stop, __ATOMIC_RELAXED))
+                return -ECANCELED;
         return progress_report(s->progress, s->u->kept + s->u->copied, s->image->size, NULL);
 }
 
@@ -267,7 +278,7 @@ static int search_all(struct search *s, struct error *e)
         for (chunk_walk_begin(&w, s->image, s->index); r >= 0 && w.entry; chunk_walk_next(&w)) {
                 uint64_t source;
 
-                if (!find_source(s, &w, &source))
+                if (s->found[w.number] || !find_source(s, &w, &source))
                         continue;
                 if (!goes_on(s, &g, &w, source)) {
                         r = hand_group(s, crew, &g, e);
@@ -287,25 +298,38 @@ static int walk_target(struct search *s)
         return s->u->target.index < 0 ? 0 : chunk_walk_begin_file(&s->target, &s->u->target.image, s->u->target.index);
 }
 
-static int search_begin(struct search *s)
+/* What hints name, and how much of it would lie in its place. */
+static uint64_t mark_named(struct search *s)
 {
         struct chunk_walk w;
-        uint64_t same = 0;
+        uint64_t same = 0, source;
+
+        for (chunk_walk_begin(&w, s->image, s->index); w.entry; chunk_walk_next(&w)) {
+                if (!find_source(s, &w, &source))
+                        continue;
+                s->u->present[w.number] = 1;
+                s->u->named += w.size;
+                same += source == IN_PLACE && !entry_is_zeros(w.entry) ? w.size : 0;
+        }
+        return same;
+}
+
+static int search_prepare(struct search *s)
+{
         unsigned fit;
         int r = walk_target(s);
 
         if (r < 0)
                 return r;
-        for (chunk_walk_begin(&w, s->image, s->index); w.entry && s->target.entry; chunk_walk_next(&w))
-                same += is_in_place(&s->target, &w) && !entry_is_zeros(w.entry) ? w.size : 0;
-        s->root->compare = same * COMPARE_FROM >= s->image->size;
+        s->root->compare = mark_named(s) * COMPARE_FROM >= s->image->size;
         s->buffer_size = MAX(s->image->chunk_size, (uint32_t)GROUP_SIZE) + 2 * SINK_BLOCK;
         fit = (unsigned)MAX(BUFFERS_MAX / s->buffer_size, UINT64_C(1));
         s->threads = io_is_system() ? MIN(2 * crew_processors(THREADS_MAX), MIN(fit, (unsigned)THREADS_MAX)) : 0;
         s->slots = MAX(2 * s->threads, 1U);
         s->groups = calloc(s->slots, sizeof(*s->groups));
         s->buffers = calloc(MAX(s->threads, 1U), sizeof(*s->buffers));
-        if (!s->groups || !s->buffers)
+        s->found = calloc(MAX(s->image->n_chunks, UINT64_C(1)), 1);
+        if (!s->groups || !s->buffers || !s->found)
                 return -ENOMEM;
         for (unsigned i = 0; i < MAX(s->threads, 1U); i++)
                 if (!(s->buffers[i] = aligned_alloc(DIRECT_ALIGNMENT, s->buffer_size)))
@@ -313,23 +337,63 @@ static int search_begin(struct search *s)
         return walk_target(s);
 }
 
-static void search_end(struct search *s)
+/* What takes room. */
+static void free_buffers(struct search *s)
 {
         for (unsigned i = 0; s->buffers && i < MAX(s->threads, 1U); i++)
                 free(s->buffers[i]);
-        free(s->buffers);
-        free(s->groups);
-        chunk_walk_done(&s->target);
+        free(TAKE_PTR(s->buffers));
 }
 
-int reuse_chunks(struct reuse *u, struct root_sink *root, const struct bundle_image *image, const uint8_t *index,
-                 struct progress *progress, struct error *e)
+static struct search *search_free(struct search *s)
 {
-        _cleanup_close_ int direct = u->from ? range_open_direct(u->from, O_RDONLY) : -1;
-        struct search s = {
-                .u = u, .root = root, .image = image, .index = index, .target.fd = -1, .direct = direct, .progress = progress
-        };
-        int r = 0;
+        if (!s)
+                return NULL;
+        free_buffers(s);
+        free(s->groups);
+        free(s->found);
+        chunk_walk_done(&s->target);
+        fd_close(s->direct);
+        error_done(&s->error);
+        free(s);
+        return NULL;
+}
+
+static void *search(void *userdata)
+{
+        struct search *s = userdata;
+        uint64_t start = now_monotonic();
+        int r = search_all(s, &s->error);
+
+        /* What is not in its place after all: that of an install that was cut names everything. */
+        if (r >= 0 && s->u->target.index >= 0 && s->u->from) {
+                chunk_walk_done(&s->target);
+                r = search_all(s, &s->error);
+        }
+        free_buffers(s);
+        s->u->time = now_monotonic() - start;
+        __atomic_store_n(&s->result, r, __ATOMIC_RELEASE);
+        return NULL;
+}
+
+/* Signals are for who reads the bundle. Without a thread it takes longer. */
+static void start(struct search *s, bool beside)
+{
+        sigset_t all, before;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        s->beside = beside && s->threads > 0 && pthread_create(&s->thread, NULL, search, s) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (!s->beside)
+                search(s);
+}
+
+int reuse_begin(struct reuse *u, struct root_sink *root, const struct bundle_image *image, const uint8_t *index, bool beside,
+                struct progress *progress, struct error *e)
+{
+        struct search *s;
+        int r;
 
         u->present = calloc(MAX(image->n_chunks, UINT64_C(1)), 1);
         if (!u->present)
@@ -337,17 +401,78 @@ int reuse_chunks(struct reuse *u, struct root_sink *root, const struct bundle_im
         root->sink.present = u->present;
         if (!reuse_has_hints(u))
                 return 0;
-        r = search_begin(&s);
+        u->search = s = calloc(1, sizeof(*s));
+        if (!s)
+                return -ENOMEM;
+        *s = (struct search){ .u = u, .root = root, .image = image, .index = index, .target.fd = -1, .result = -EAGAIN };
+        s->direct = u->from ? range_open_direct(u->from, O_RDONLY) : -1;
+        s->progress = beside ? NULL : progress;
+        r = search_prepare(s);
+        if (r < 0) {
+                u->search = search_free(s);
+                return r;
+        }
+        start(s, beside);
+        return s->beside ? 0 : reuse_end(u, 0, NULL, 0, 0, e);
+}
+
+int reuse_result(const struct reuse *u)
+{
+        return u->search ? __atomic_load_n(&u->search->result, __ATOMIC_ACQUIRE) : 0;
+}
+
+uint64_t reuse_found(const struct reuse *u)
+{
+        return __atomic_load_n(&u->kept, __ATOMIC_RELAXED) + __atomic_load_n(&u->copied, __ATOMIC_RELAXED);
+}
+
+static void stop(struct search *s)
+{
+        __atomic_store_n(&s->stop, true, __ATOMIC_RELAXED);
+}
+
+static bool has_ended(struct search *s)
+{
+        uint64_t until = now_monotonic() + TURN;
+        struct timespec t = { .tv_sec = (time_t)(until / USEC_PER_SEC), .tv_nsec = (long)(until % USEC_PER_SEC) * 1000 };
+
+        return !s->beside || pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &t) != ETIMEDOUT;
+}
+
+int reuse_end(struct reuse *u, int r, struct progress *progress, uint64_t done, uint64_t total, struct error *e)
+{
+        struct search *s = u->search;
+
+        if (!s)
+                return r;
+        for (;;) {
+                if (r < 0)
+                        stop(s);
+                if (has_ended(s))
+                        break;
+                if (r >= 0)
+                        r = progress_report(progress, done, total, NULL);
+        }
         if (r >= 0)
-                r = search_all(&s, e);
+                r = progress_report(progress, done, total, NULL);
+        /* What the work beside it was ended by; not the echo of its own end. */
+        if (s->result < 0 && s->result != -EAGAIN && !(s->stop && s->result == -ECANCELED)) {
+                r = s->result;
+                if (e && !e->code)
+                        *e = TAKE(s->error, ((struct error){}));
+        }
         /* An install that was cut early had written little of what its hint says. */
-        root->compare &= u->kept * COMPARE_FROM >= image->size;
-        search_end(&s);
+        s->root->compare &= u->kept * COMPARE_FROM >= s->image->size;
+        for (uint64_t i = 0; i < s->image->n_chunks; i++)
+                u->present[i] = s->found[i] || (s->beside && !u->present[i]);
+        u->search = search_free(s);
         return r;
 }
 
 void reuse_done(struct reuse *u)
 {
+        if (u->search)
+                (void)!reuse_end(u, -ECANCELED, NULL, 0, 0, NULL);
         fd_close(u->target.index);
         fd_close(u->running.index);
         places_free(u->places);

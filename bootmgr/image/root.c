@@ -6,20 +6,24 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/queue.h"
 
 #define BLOCK DIRECT_ALIGNMENT /* what is compared and written as one */
-#define PIECE KIB(256)         /* that is read for comparing */
+#define PIECE KIB(64)          /* that is read for comparing: each thread has one, for that long */
 
 /* Past the page cache as far as it lies in whole blocks: what is written is not needed in memory, and another program's
  * pages are. */
-static int write_data(struct root_sink *s, const uint8_t *data, size_t size, uint64_t at)
+static int write_data(struct root_sink *s, struct io_queue *queue, const uint8_t *data, size_t size, uint64_t at)
 {
         bool direct = s->direct >= 0 && !__atomic_load_n(&s->refused, __ATOMIC_RELAXED);
         size_t whole = !direct || ((uintptr_t)data | at) % DIRECT_ALIGNMENT ? 0 : size - size % DIRECT_ALIGNMENT;
         int r = 0;
 
+        /* The first one is waited for: it tells whether the device takes such writes. */
         if (whole > 0)
-                r = io_pwrite(s->direct, data, whole, at);
+                r = io_queue_pwrite(__atomic_load_n(&s->taken, __ATOMIC_RELAXED) ? queue : NULL, s->direct, data, whole, at);
+        if (r >= 0 && whole > 0)
+                __atomic_store_n(&s->taken, true, __ATOMIC_RELAXED);
         if (r == -EINVAL && whole > 0) {
                 __atomic_store_n(&s->refused, true, __ATOMIC_RELAXED);
                 whole = 0;
@@ -45,9 +49,9 @@ static int write_zeros(struct root_sink *s, size_t size, uint64_t at)
         return r;
 }
 
-static int write_at(struct root_sink *s, const uint8_t *data, size_t size, uint64_t at)
+static int write_at(struct root_sink *s, struct io_queue *queue, const uint8_t *data, size_t size, uint64_t at)
 {
-        return data ? write_data(s, data, size, at) : write_zeros(s, size, at);
+        return data ? write_data(s, queue, data, size, at) : write_zeros(s, size, at);
 }
 
 static bool is_same(const uint8_t *old, const uint8_t *data, size_t size)
@@ -56,7 +60,8 @@ static bool is_same(const uint8_t *old, const uint8_t *data, size_t size)
 }
 
 /* Of this piece, which is there as `old`, the blocks that differ. */
-static int write_differing(struct root_sink *s, const uint8_t *old, const uint8_t *data, size_t size, uint64_t at)
+static int write_differing(struct root_sink *s, struct io_queue *queue, const uint8_t *old, const uint8_t *data, size_t size,
+                           uint64_t at)
 {
         size_t start = 0, end = 0;
         int r = 0;
@@ -69,15 +74,15 @@ static int write_differing(struct root_sink *s, const uint8_t *old, const uint8_
                         continue;
                 }
                 if (end > start)
-                        r = write_at(s, data ? data + start : NULL, end - start, at + start);
+                        r = write_at(s, queue, data ? data + start : NULL, end - start, at + start);
                 start = end += n;
         }
         if (r >= 0 && end > start)
-                r = write_at(s, data ? data + start : NULL, end - start, at + start);
+                r = write_at(s, queue, data ? data + start : NULL, end - start, at + start);
         return r;
 }
 
-static int compare_and_write(struct root_sink *s, const uint8_t *data, size_t size, uint64_t offset)
+static int compare_and_write(struct root_sink *s, struct io_queue *queue, const uint8_t *data, size_t size, uint64_t offset)
 {
         _cleanup_free_ uint8_t *old = aligned_alloc(DIRECT_ALIGNMENT, PIECE);
         int r = old ? 0 : -ENOMEM;
@@ -88,9 +93,9 @@ static int compare_and_write(struct root_sink *s, const uint8_t *data, size_t si
 
                 /* What cannot be read may well be written. */
                 if (root_read(s, offset + done, old, n) >= 0)
-                        r = write_differing(s, old, piece, n, s->range->offset + offset + done);
+                        r = write_differing(s, queue, old, piece, n, s->range->offset + offset + done);
                 else
-                        r = write_at(s, piece, n, s->range->offset + offset + done);
+                        r = write_at(s, queue, piece, n, s->range->offset + offset + done);
                 done += n;
         }
         return r;
@@ -115,7 +120,7 @@ static int settle(struct root_sink *s, size_t max)
                         memcpy(new, old, n);
                         edge_put(edge, new);
                         if (memcmp(old, new, n) != 0)
-                                r = write_data(s, new, n, s->range->offset + offset);
+                                r = write_data(s, NULL, new, n, s->range->offset + offset);
                 }
                 edge_free(edge);
         }
@@ -129,13 +134,13 @@ struct piece {
         uint8_t *from;
 };
 
-static int write_piece(struct root_sink *s, const struct piece *p)
+static int write_piece(struct root_sink *s, struct io_queue *queue, const struct piece *p)
 {
         if (p->start >= p->end)
                 return 0;
         if (s->compare)
-                return compare_and_write(s, p->from, p->end - p->start, p->start);
-        return write_at(s, p->from, p->end - p->start, s->range->offset + p->start);
+                return compare_and_write(s, queue, p->from, p->end - p->start, p->start);
+        return write_at(s, queue, p->from, p->end - p->start, s->range->offset + p->start);
 }
 
 /* Of the block at one end of the piece there are n bytes from `offset` on. When others have brought the rest it is written
@@ -154,7 +159,7 @@ static int join_edge(struct root_sink *s, struct piece *p, uint64_t offset, size
                 memset(alone, 0, SINK_BLOCK);
         r = edges_add(&s->edges, offset, p->from ? to + offset % SINK_BLOCK : NULL, n, to, &whole);
         if (r >= 0 && whole && alone)
-                r = write_piece(s, &(struct piece){ block, end, alone });
+                r = write_piece(s, NULL, &(struct piece){ block, end, alone });
         if (r >= 0 && whole && p->from) {
                 if (block < p->start)
                         *p = (struct piece){ block, MAX(p->end, end), to };
@@ -169,7 +174,7 @@ static int join_edge(struct root_sink *s, struct piece *p, uint64_t offset, size
         return r;
 }
 
-static int write_blocks(struct root_sink *s, struct piece p)
+static int write_blocks(struct root_sink *s, struct io_queue *queue, struct piece p)
 {
         uint64_t tail = p.end - p.end % SINK_BLOCK, size = p.end - p.start;
         bool ends = p.end == s->edges.size; /* its last block is as short as the image */
@@ -180,7 +185,7 @@ static int write_blocks(struct root_sink *s, struct piece p)
         if (r >= 0 && tail >= p.start && tail < p.end && p.end % SINK_BLOCK && !ends)
                 r = join_edge(s, &p, tail, (size_t)(p.end - tail));
         if (r >= 0)
-                r = write_piece(s, &p);
+                r = write_piece(s, queue, &p);
         return r < 0 ? r : settle(s, EDGES_MAX);
 }
 
@@ -190,7 +195,8 @@ void root_keep(struct root_sink *s, uint64_t offset, const uint8_t *data, size_t
                 memcpy(s->first + offset, data, MIN(size, (size_t)(FIRST_BLOCK - offset)));
 }
 
-static int write_root(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
+static int write_root(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue,
+                      struct error *e)
 {
         struct root_sink *s = (struct root_sink *)sink;
         size_t skip = offset < FIRST_BLOCK ? MIN(size, (size_t)(FIRST_BLOCK - offset)) : 0;
@@ -199,8 +205,9 @@ static int write_root(struct chunk_sink *sink, uint64_t offset, void *data, size
         if (data)
                 root_keep(s, offset, data, skip);
         if (size > skip)
-                r = write_blocks(s, (struct piece){ offset + skip, offset + size, data ? (uint8_t *)data + skip : NULL });
-        return r < 0 ? fail_errno(e, r, "cannot write the root at offset %llu", (unsigned long long)offset) : 0;
+                r = write_blocks(s, queue,
+                                 (struct piece){ offset + skip, offset + size, data ? (uint8_t *)data + skip : NULL });
+        return r < 0 ? fail_errno(e, r, "cannot write the root") : 0;
 }
 
 int root_begin(struct root_sink *s, const struct range *range, uint64_t size, bool keep, struct error *e)

@@ -19,6 +19,7 @@ struct root_sink {
         const struct range *range;
         int direct;   /* the same without the page cache; negative: there is no such thing */
         bool refused; /* direct writes are: the device's blocks are larger; atomic */
+        bool taken;   /* one was not; atomic */
         bool compare; /* what is there is like what comes: only blocks that differ are written */
         uint8_t first[FIRST_BLOCK], old_first[FIRST_BLOCK];
         size_t first_size;

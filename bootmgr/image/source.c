@@ -30,6 +30,16 @@ static int file_source_skip(struct source *s, uint64_t n, struct error *e)
         return lseek(s->fd, (off_t)n, SEEK_CUR) < 0 ? fail_errno(e, -errno, "cannot seek in %s", s->where) : 0;
 }
 
+static bool file_source_can_go_back(const struct source *s)
+{
+        return s->size != UINT64_MAX;
+}
+
+static int file_source_go_back(struct source *s, uint64_t offset, struct error *e)
+{
+        return lseek(s->fd, (off_t)offset, SEEK_SET) < 0 ? fail_errno(e, -errno, "cannot seek in %s", s->where) : 0;
+}
+
 static void file_source_close(struct source *s)
 {
         if (s->fd != STDIN_FILENO)
@@ -50,6 +60,8 @@ static const struct source_ops file_ops = {
         .read = file_source_read,
         .skip = file_source_skip,
         .read_at = file_source_read_at,
+        .go_back = file_source_go_back,
+        .can_go_back = file_source_can_go_back,
         .close = file_source_close,
 };
 
@@ -127,6 +139,7 @@ int source_read(struct source *s, void *data, size_t n, struct error *e)
                         break;
                 done += (size_t)r;
                 s->done += (uint64_t)r;
+                s->handed += (uint64_t)r;
         }
         if (done == n)
                 return 0;
@@ -182,7 +195,21 @@ int source_want(struct source *s, const struct source_range *ranges, size_t n)
 
 uint64_t source_fetched(const struct source *s)
 {
-        return s->ops->fetched ? s->ops->fetched(s) : s->done;
+        return s->ops->fetched ? s->ops->fetched(s) : s->handed;
+}
+
+bool source_can_go_back(const struct source *s)
+{
+        return s->ops->can_go_back && s->ops->can_go_back(s);
+}
+
+int source_go_back(struct source *s, uint64_t offset, struct error *e)
+{
+        int r = s->ops->go_back(s, offset, e);
+
+        if (r >= 0)
+                s->done = offset;
+        return r;
 }
 
 uint64_t source_size(const struct source *s)

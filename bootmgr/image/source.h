@@ -14,17 +14,21 @@ struct source_ops {
         /* As source_read_at(), source_want(), source_fetched(); NULL: cannot be, is not needed, what was handed out. */
         ssize_t (*read_at)(struct source *s, uint64_t offset, void *data, size_t n, struct error *e);
         int (*want)(struct source *s, const struct source_range *ranges, size_t n);
+        /* As source_go_back(); NULL: it cannot. */
+        int (*go_back)(struct source *s, uint64_t offset, struct error *e);
+        bool (*can_go_back)(const struct source *s);
         uint64_t (*fetched)(const struct source *s);
         void (*close)(struct source *s);
 };
 
 struct source {
         const struct source_ops *ops;
-        char *where;   /* for messages, without credentials */
-        uint64_t size; /* UINT64_MAX: not known */
-        uint64_t done; /* bytes handed out */
-        int fd;        /* files and pipes */
-        void *http;    /* http.c's own */
+        char *where;     /* for messages, without credentials */
+        uint64_t size;   /* UINT64_MAX: not known */
+        uint64_t done;   /* where the reading is */
+        uint64_t handed; /* bytes handed out */
+        int fd;          /* files and pipes */
+        void *http;      /* http.c's own */
 };
 
 /* What a wait that a signal ended means: bootmgr's handlers are there to stop the work (cli/main.c). */

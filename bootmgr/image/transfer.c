@@ -116,24 +116,34 @@ static size_t on_header(char *data, size_t size, size_t n, void *userdata)
 /* --- bytes
  * ------------------------------------------------------------------------------------------------------------------ */
 
-bool fetch_wait(struct fetch *f, uint64_t usec)
+bool fetch_is_stopped(const struct fetch *f)
 {
-        struct timespec until = { .tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000 };
+        return f->stopping || (f->config->cancelled && *f->config->cancelled);
+}
 
-        return pthread_cond_timedwait(&f->wake, &f->lock, &until) == 0;
+void fetch_wait(struct fetch *f, uint64_t until)
+{
+        uint64_t now;
+
+        while ((now = now_monotonic()) < until && !fetch_is_stopped(f)) {
+                uint64_t next = MIN(until, now + USEC_PER_SEC); /* the handler of a signal wakes nobody */
+                struct timespec t = { .tv_sec = (time_t)(next / USEC_PER_SEC),
+                                      .tv_nsec = (long)(next % USEC_PER_SEC) * 1000 };
+
+                pthread_cond_timedwait(&f->wake, &f->lock, &t);
+        }
 }
 
 /* All transfers wait for the same limit: each takes its turn behind the bytes of the others. */
 static void arrived(struct fetch *f, size_t n)
 {
-        uint64_t now = now_monotonic(), until;
+        uint64_t now = now_monotonic();
 
         pthread_mutex_lock(&f->lock);
         f->received += n;
         if (f->config->rate_limit) {
-                until = f->free_at = MAX(f->free_at, now) + n * USEC_PER_SEC / f->config->rate_limit;
-                while (!f->stopping && fetch_wait(f, until))
-                        ;
+                f->free_at = MAX(f->free_at, now) + n * USEC_PER_SEC / f->config->rate_limit;
+                fetch_wait(f, f->free_at);
         }
         pthread_mutex_unlock(&f->lock);
 }
@@ -178,7 +188,7 @@ static int on_progress(void *userdata, curl_off_t total, curl_off_t now_at, curl
         uint64_t now = now_monotonic();
 
         pthread_mutex_lock(&f->lock);
-        if (f->stopping)
+        if (fetch_is_stopped(f))
                 give_up(t, VERDICT_STOPPED);
         else if (now > t->last_byte + STALL ||
                  (now > t->last_byte + STALL_LEAVING && mirror_has_other(f->mirrors, f->n_mirrors, t->mirror, now)))

@@ -69,5 +69,7 @@ int transfer_attempt(struct transfer *t, CURLcode *ret);
 /* With the lock: the connection is used again, or closed. */
 void transfer_release(struct transfer *t, bool reuse);
 
-/* With the lock; false: the time (monotonic) is over. */
-bool fetch_wait(struct fetch *f, uint64_t until);
+/* With the lock: everything that fetches is to end. */
+bool fetch_is_stopped(const struct fetch *f);
+/* With the lock: until then (monotonic), or until that. */
+void fetch_wait(struct fetch *f, uint64_t until);

@@ -14,6 +14,7 @@
 
 #define THREADS_MAX 8
 
+#define MEMORY_MAX MIB(16)  /* of all buffers; with large chunks there are fewer threads */
 #define PIECE_SIZE KIB(256) /* that is read as one; a chunk may be larger */
 
 struct check {
@@ -103,10 +104,14 @@ static int report_bytes(struct check *c)
         return progress_report(c->progress, done, c->image->size, NULL);
 }
 
+static size_t buffer_size(const struct check *c)
+{
+        return MAX(c->image->chunk_size, (uint32_t)PIECE_SIZE) + 2 * DIRECT_ALIGNMENT;
+}
+
 static int check_loop(struct check *c, bool report)
 {
-        size_t size = MAX(c->image->chunk_size, (uint32_t)PIECE_SIZE) + 2 * DIRECT_ALIGNMENT;
-        _cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_ALIGNMENT, size);
+        _cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_ALIGNMENT, buffer_size(c));
         int r = buffer ? 0 : -ENOMEM;
         struct piece p;
 
@@ -130,7 +135,7 @@ static void *check_thread(void *userdata)
 /* The calling thread takes part, and is the only one that reports. */
 static int check_root(struct check *c, const uint8_t *index)
 {
-        int processors = (int)crew_processors(THREADS_MAX);
+        int processors = (int)MAX(crew_processors(MIN(THREADS_MAX, MEMORY_MAX / buffer_size(c))), 1U);
         _cleanup_close_ int direct = range_open_direct(c->root, O_RDONLY);
         pthread_t threads[THREADS_MAX];
         int n = 0;

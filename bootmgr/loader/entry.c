@@ -275,10 +275,31 @@ void entry_done(struct entry *e)
         *e = (struct entry){};
 }
 
+#define BOOT_FILE_CONTENT (BOOT_FILE_ID_SIZE - 1) /* bytes of the digest in an id */
+
+void boot_file_make_id(const uint8_t digest[static DIGEST_SIZE], int slot, uint8_t id[static BOOT_FILE_ID_SIZE])
+{
+        memcpy(id, digest, BOOT_FILE_CONTENT);
+        id[BOOT_FILE_CONTENT] = slot == BOOT_FILE_OF_RESCUE ? BOOT_FILE_OF_RESCUE : (uint8_t)(0x0a + slot);
+}
+
+bool boot_file_is_of(const uint8_t id[static BOOT_FILE_ID_SIZE], int slot)
+{
+        uint8_t own[BOOT_FILE_ID_SIZE], digest[DIGEST_SIZE] = {};
+
+        boot_file_make_id(digest, slot, own);
+        return slot != SLOT_NONE && own[BOOT_FILE_CONTENT] == id[BOOT_FILE_CONTENT];
+}
+
+bool boot_file_has_digest(const uint8_t id[static BOOT_FILE_ID_SIZE], const uint8_t digest[static DIGEST_SIZE])
+{
+        return memcmp(id, digest, BOOT_FILE_CONTENT) == 0;
+}
+
 void boot_file_path(const uint8_t id[static BOOT_FILE_ID_SIZE], char path[static BOOT_FILE_PATH_SIZE])
 {
-        memcpy(path, "bootmgr/", 8);
-        hex_encode(id, BOOT_FILE_ID_SIZE, path + 8);
+        strcpy(path, BOOT_FILE_DIRECTORY "/");
+        hex_encode(id, BOOT_FILE_ID_SIZE, path + strlen(path));
 }
 
 bool boot_file_id(const char *path, uint8_t id[static BOOT_FILE_ID_SIZE])

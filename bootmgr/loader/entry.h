@@ -82,8 +82,17 @@ struct entry_spec {
 /* The whole text, at most ENTRY_SIZE_MAX (-E2BIG names what is too long). *ret is malloc'ed. */
 int entry_format(const struct entry_spec *spec, char **ret, struct error *e);
 
+/* The id of a boot file: the first 15 bytes of its SHA-256, and whose it is. No two slots share a file, nor does the rescue
+ * system, also where the content is the same: a sector that goes bad takes one of them. */
+#define BOOT_FILE_OF_RESCUE 0xff /* as `slot` */
+void boot_file_make_id(const uint8_t digest[static DIGEST_SIZE], int slot, uint8_t id[static BOOT_FILE_ID_SIZE]);
+bool boot_file_is_of(const uint8_t id[static BOOT_FILE_ID_SIZE], int slot); /* false for SLOT_NONE */
+/* Whether the id is that of a file with this digest, whoever's. */
+bool boot_file_has_digest(const uint8_t id[static BOOT_FILE_ID_SIZE], const uint8_t digest[static DIGEST_SIZE]);
+
 /* Where a boot file lies on the ESP: "bootmgr/<32 hex>". */
-#define BOOT_FILE_PATH_SIZE (8 + 2 * BOOT_FILE_ID_SIZE + 1)
+#define BOOT_FILE_DIRECTORY "bootmgr"
+#define BOOT_FILE_PATH_SIZE (sizeof(BOOT_FILE_DIRECTORY) + 2 * BOOT_FILE_ID_SIZE + 1)
 void boot_file_path(const uint8_t id[static BOOT_FILE_ID_SIZE], char path[static BOOT_FILE_PATH_SIZE]);
 /* The id in the path of a boot file of ours ("/bootmgr/<32 hex>"); false for any other path, and for NULL. */
 bool boot_file_id(const char *path, uint8_t id[static BOOT_FILE_ID_SIZE]);

@@ -89,17 +89,15 @@ static int mount_patiently(const char *device, bool write, struct error *e)
         }
 }
 
-/* Where nobody has it mounted: a mount knows how long its directories are. Else, and where there is something that this does
- * not know, it stays as it is. */
-static void make_room(const char *device)
+bool esp_make_room(const struct disk *disk)
 {
-        _cleanup_close_ int fd = io_open(AT_FDCWD, device, O_RDONLY, 0), alone = -1;
+        const char *device = disk->esp.node;
+        _cleanup_close_ int fd = disk->esp.present && *device ? io_open(AT_FDCWD, device, O_RDONLY, 0) : -1, alone = -1;
 
         if (fd < 0 || vfat_make_room(fd, true) <= 0)
-                return;
+                return false;
         alone = io_open(AT_FDCWD, device, O_RDWR | O_EXCL, 0);
-        if (alone >= 0)
-                vfat_make_room(alone, false);
+        return alone >= 0 && vfat_make_room(alone, false) > 0;
 }
 
 /* A mount point descriptor is O_PATH: reading directories and fsync need a real one. */
@@ -140,7 +138,7 @@ int esp_open(const struct disk *disk, const char *directory, bool write, struct 
                 return fail_hint(e, "'bootmgr init' makes one; Esp= or --esp names another place");
         } else {
                 if (write)
-                        make_room(disk->esp.node);
+                        esp_make_room(disk);
                 mount = mount_patiently(disk->esp.node, write, e);
                 if (mount < 0)
                         return mount;
@@ -163,14 +161,14 @@ void esp_close(struct esp *esp)
         esp->fd = fd_close(esp->fd);
 }
 
-int esp_free_bytes(const struct esp *esp, uint64_t *ret)
+int esp_free_bytes(const struct esp *esp, uint64_t going, uint64_t *ret)
 {
         struct statvfs st;
         uint64_t bytes;
 
         if (fstatvfs(esp->fd, &st) < 0)
                 return -errno;
-        bytes = (uint64_t)st.f_bavail * st.f_frsize;
+        bytes = (uint64_t)st.f_bavail * st.f_frsize + going;
         *ret = bytes > RESERVE ? bytes - RESERVE : 0;
         return 0;
 }

@@ -17,5 +17,10 @@ struct esp {
 int esp_open(const struct disk *disk, const char *directory, bool write, struct esp *ret, struct error *e);
 void esp_close(struct esp *esp);
 
-/* Free bytes; for the check before writing (with room for directory growth kept back). */
-int esp_free_bytes(const struct esp *esp, uint64_t *ret);
+/* Room in its directories (loader/vfat.h), where nobody has it mounted: a mount knows how long its directories are. Else,
+ * and where there is something that is not known, it stays as it is. esp_open() for writing does it, and the initramfs: a
+ * system may have its ESP mounted from its start to its end. Whether something was written. */
+bool esp_make_room(const struct disk *disk);
+
+/* Free bytes, with `going` that are removed before; for the check before writing (room for directory growth kept back). */
+int esp_free_bytes(const struct esp *esp, uint64_t going, uint64_t *ret);

@@ -32,12 +32,14 @@ struct loader_ops {
         /* Opens what it needs; *priv is the loader's own. */
         int (*open)(struct loader *l, bool write, struct error *e);
         void (*close)(struct loader *l);
-        /* Puts a kernel or initrd where entries can name it, flushed and read back; `data` at an open
-         * file's start. Already there and right: success. */
-        int (*add_boot_file)(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
-                             const uint8_t digest[DIGEST_SIZE], struct error *e);
-        /* 0 when the file is there and its content has this id (its digest's first half). */
+        /* Puts a kernel or initrd, an open file from its start, where entries can name it, flushed and read back.
+         * Already there and right: success. */
+        int (*add_boot_file)(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e);
+        /* 0 when the file is there and its content is what its id says (boot_file_make_id()). */
         int (*check_boot_file)(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e);
+        /* A boot file with this content that is not `slot`'s (SLOT_NONE: whoever's), checked and open for reading: the
+         * caller closes it. -ENOENT. */
+        int (*find_boot_file)(struct loader *l, const uint8_t digest[DIGEST_SIZE], int slot);
         /* Our entries, newest generation first; *ret malloc'ed. */
         int (*list)(struct loader *l, struct loader_entry **ret, size_t *ret_n, struct error *e);
         /* 0 when a new entry (spec, tries) would be what boots next; else kind_loader_pinned with what

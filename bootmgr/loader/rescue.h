@@ -4,7 +4,7 @@
  *      loader/entries/bootmgr-rescue+0-0.conf      its counter is used up from the start: systemd-boot sorts it behind
  *                                                  everything else, exhausted entries of ours too (their sort key is lower),
  *                                                  and starts it by itself only when nothing else is left
- *      bootmgr/<32 hex>                            kernel and initrd, named by their content as those of a slot; they stay
+ *      bootmgr/<32 hex>                            kernel and initrd, its own also where a slot has the same; they stay
  *                                                  as long as the entry names them
  *
  * It is no entry of a slot: list(), prune() and remove_slot() of loader_ops leave it alone. */

@@ -29,8 +29,8 @@ static int add_file(struct loader *l, int fd, uint8_t id[static BOOT_FILE_ID_SIZ
         r = sha256_fd(fd, 0, (uint64_t)st.st_size, digest);
         if (r < 0)
                 return fail_errno(e, r, "cannot read a boot file");
-        memcpy(id, digest, BOOT_FILE_ID_SIZE);
-        return sdboot_add_boot_file(l, fd, (uint64_t)st.st_size, id, digest, e);
+        boot_file_make_id(digest, BOOT_FILE_OF_RESCUE, id);
+        return sdboot_add_boot_file(l, fd, (uint64_t)st.st_size, id, e);
 }
 
 static char *format_entry(const uint8_t *kernel, const uint8_t *initrd, const char *cmdline)

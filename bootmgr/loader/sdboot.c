@@ -4,6 +4,7 @@
 #include "loader/sdboot.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <strings.h>
 #include <sys/stat.h>
 
@@ -54,8 +55,21 @@ static void title_version(const struct entry *entry, char version[static SLOT_VE
 int sdboot_menu_slot(const char *file)
 {
         const char *name = startswith(file, MENU_ENTRY);
+        int slot = name && *name ? slot_from_name((char[]){ *name, '\0' }) : SLOT_NONE;
+        char digits[21] = "", exact[64];
+        uint64_t generation;
+        size_t n;
 
-        return name && name[0] && name[1] == '-' ? slot_from_name((char[]){ name[0], '\0' }) : SLOT_NONE;
+        if (slot == SLOT_NONE || name[1] != '-')
+                return SLOT_NONE;
+        n = strcspn(name + 2, ".");
+        if (n >= sizeof(digits))
+                return SLOT_NONE;
+        memcpy(digits, name + 2, n);
+        if (parse_u64(digits, &generation) < 0)
+                return SLOT_NONE;
+        snprintf(exact, sizeof(exact), MENU_ENTRY "%c-%" PRIu64 ".conf", slot_name(slot), generation);
+        return streq(file, exact) ? slot : SLOT_NONE;
 }
 
 static struct loader_entry to_loader_entry(const struct entry *entry)
@@ -379,13 +393,21 @@ static int sdboot_drop(struct loader *l, uint64_t generation, struct error *e)
 {
         struct sdboot *s = l->priv;
         _cleanup_entries_ struct entry_list list = {};
+        size_t removed = 0;
         int r;
 
         r = sdboot_read_entries(s, &list, e);
-        for (size_t i = 0; i < list.n && r >= 0; i++)
-                if (list.items[i].name.ours && list.items[i].name.generation == generation)
-                        r = sdboot_unlink_entry(s, &list.items[i], e);
-        return r;
+        for (size_t i = 0; i < list.n && r >= 0; i++) {
+                if (!list.items[i].name.ours || list.items[i].name.generation != generation)
+                        continue;
+                r = sdboot_unlink_entry(s, &list.items[i], e);
+                removed++;
+        }
+        /* Before the record says that there was no switch. */
+        if (r >= 0 && removed > 0)
+                r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
+        return r < 0 ? fail_errno(e, r, "cannot take back the boot entry of generation %llu", (unsigned long long)generation)
+                     : 0;
 }
 
 static int sdboot_remove_slot(struct loader *l, int slot, struct error *e)
@@ -437,15 +459,16 @@ static int prune_files(struct loader *l, struct error *e)
         _cleanup_entries_ struct entry_list list = {};
         _cleanup_closedir_ DIR *dir = NULL;
         struct dirent *found;
+        bool removed = false;
         int r;
 
         r = sdboot_read_entries(s, &list, e);
         if (r >= 0)
-                r = sdboot_open_directory(s, FILES_DIRECTORY, &dir);
+                r = sdboot_open_directory(s, BOOT_FILE_DIRECTORY, &dir);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         while ((found = readdir(dir))) {
-                _cleanup_free_ char *path = xasprintf("/" FILES_DIRECTORY "/%s", found->d_name);
+                _cleanup_free_ char *path = xasprintf("/" BOOT_FILE_DIRECTORY "/%s", found->d_name);
                 uint8_t id[BOOT_FILE_ID_SIZE];
                 size_t n = strlen(found->d_name);
                 bool temporary = n == 12 && strcasecmp(found->d_name + 8, ".TMP") == 0;
@@ -458,8 +481,10 @@ static int prune_files(struct loader *l, struct error *e)
                 r = io_unlink(s->esp.fd, path + 1, 0);
                 if (r < 0)
                         return fail(e, r, &kind_esp_unusable, "cannot remove %s from the ESP: %s", path, error_text(r));
+                removed = true;
         }
-        return 0;
+        /* Their clusters are used again at once: by then no name may lead there. */
+        return removed ? io_fsync_dir(s->esp.fd, BOOT_FILE_DIRECTORY) : 0;
 }
 
 static int sdboot_prune(struct loader *l, const uint64_t *keep, size_t n, struct error *e)
@@ -512,6 +537,7 @@ const struct loader_ops loader_systemd_boot = {
         .close = sdboot_close,
 #ifndef BOOTMGR_RECOVER
         .add_boot_file = sdboot_add_boot_file,
+        .find_boot_file = sdboot_find_boot_file,
         .check_boot_file = sdboot_check_boot_file,
         .offer = sdboot_offer,
         .firmware = sdboot_firmware,

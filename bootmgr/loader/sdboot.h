@@ -6,7 +6,6 @@
 #include "loader/loader.h"
 
 #define ENTRIES_DIRECTORY "loader/entries"
-#define FILES_DIRECTORY   "bootmgr"
 #define LOADER_GUID       "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f" /* of systemd-boot's EFI variables */
 
 /* loader->priv */
@@ -44,6 +43,6 @@ int sdboot_unlink_entry(struct sdboot *s, const struct entry *entry, struct erro
 int sdboot_offer(struct loader *l, const struct entry_spec *spec, struct error *e);
 int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e);
 
-int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
-                         const uint8_t digest[DIGEST_SIZE], struct error *e);
+int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e);
+int sdboot_find_boot_file(struct loader *l, const uint8_t digest[DIGEST_SIZE], int slot);
 int sdboot_check_boot_file(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Kernels and initrds on the ESP: named by their content, written once, read back. */
+/* Kernels and initrds on the ESP: named by their content and whose they are, written once, read back. */
 #include "loader/sdboot.h"
 
 #include <fcntl.h>
@@ -10,11 +10,11 @@
 #include "base/sha256.h"
 #include "slot/kinds.h"
 
-#define TEMPORARY FILES_DIRECTORY "/BOOTFILE.TMP" /* one writer at a time, under the machine's lock */
+#define TEMPORARY BOOT_FILE_DIRECTORY "/BOOTFILE.TMP" /* one writer at a time, under the machine's lock */
 
-/* Whether the file's content has the digest its name promises. Read from the device, not from the cache that
+/* The file, open for reading, its content being what its name promises. Read from the device, not from the cache that
  * a write has just filled. */
-static int check_content(struct sdboot *s, const char *path, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
+static int open_checked(struct sdboot *s, const char *path, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
 {
         _cleanup_close_ int fd = io_open(s->esp.fd, path, O_RDONLY, 0);
         uint8_t digest[DIGEST_SIZE];
@@ -28,10 +28,17 @@ static int check_content(struct sdboot *s, const char *path, const uint8_t id[BO
         if (r < 0)
                 return fail(e, r, &kind_esp_unusable, "the boot file /%s on %s cannot be read: %s", path, s->esp.where,
                             error_text(r));
-        if (memcmp(digest, id, BOOT_FILE_ID_SIZE) != 0)
+        if (!boot_file_has_digest(id, digest))
                 return fail(e, -EBADMSG, &kind_content,
                             "the boot file /%s on %s is damaged: its content is not what its name says", path, s->esp.where);
-        return 0;
+        return TAKE_FD(fd);
+}
+
+static int check_content(struct sdboot *s, const char *path, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
+{
+        _cleanup_close_ int fd = open_checked(s, path, id, e);
+
+        return MIN(fd, 0);
 }
 
 int sdboot_check_boot_file(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
@@ -40,6 +47,31 @@ int sdboot_check_boot_file(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE]
 
         boot_file_path(id, path);
         return check_content(l->priv, path, id, e);
+}
+
+int sdboot_find_boot_file(struct loader *l, const uint8_t digest[DIGEST_SIZE], int slot)
+{
+        struct sdboot *s = l->priv;
+        _cleanup_closedir_ DIR *dir = NULL;
+        struct dirent *found;
+        int fd, r;
+
+        r = sdboot_open_directory(s, BOOT_FILE_DIRECTORY, &dir);
+        if (r < 0)
+                return r;
+        while ((found = readdir(dir))) {
+                char path[BOOT_FILE_PATH_SIZE];
+                uint8_t id[BOOT_FILE_ID_SIZE];
+
+                if (hex_decode(found->d_name, id, sizeof(id)) < 0 || !boot_file_has_digest(id, digest) ||
+                    boot_file_is_of(id, slot))
+                        continue;
+                boot_file_path(id, path);
+                fd = open_checked(s, path, id, NULL);
+                if (fd >= 0)
+                        return fd;
+        }
+        return -ENOENT;
 }
 
 /* A damaged file that an entry names cannot be mended: the entry might be the fallback. One that none names
@@ -68,7 +100,7 @@ static int make_way(struct sdboot *s, const char *path, struct error *e)
 static int check_room(struct sdboot *s, uint64_t size, struct error *e)
 {
         uint64_t room;
-        int r = esp_free_bytes(&s->esp, &room);
+        int r = esp_free_bytes(&s->esp, 0, &room);
 
         if (r < 0)
                 return fail_errno(e, r, "cannot tell the room on %s", s->esp.where);
@@ -99,11 +131,10 @@ static int write_file(struct sdboot *s, const char *path, int from, uint64_t siz
                 return r;
         }
         r = io_fsync(fd);
-        return r < 0 ? r : io_fsync_dir(s->esp.fd, FILES_DIRECTORY);
+        return r < 0 ? r : io_fsync_dir(s->esp.fd, BOOT_FILE_DIRECTORY);
 }
 
-int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
-                         const uint8_t digest[DIGEST_SIZE], struct error *e)
+int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
 {
         struct sdboot *s = l->priv;
         char path[BOOT_FILE_PATH_SIZE];
@@ -120,7 +151,7 @@ int sdboot_add_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t 
         r = check_room(s, size, e);
         if (r < 0)
                 return r;
-        r = io_mkdir(s->esp.fd, FILES_DIRECTORY, 0755);
+        r = io_mkdir(s->esp.fd, BOOT_FILE_DIRECTORY, 0755);
         if (r >= 0)
                 r = io_fsync_dir(s->esp.fd, ".");
         if (r >= 0)

@@ -78,11 +78,14 @@ static int read_geometry(int fd, struct vfat *ret)
                 v.root_cluster = get_le32(boot + 44);
                 v.info = get_le16(boot + 48) * (uint64_t)sector;
         }
+        if (v.info >= v.fat)
+                v.info = 0; /* among the files, or none: 0xffff */
         /* FAT12; a FAT that is too short; one of two that alone is in force. */
         if (v.n_clusters < 4085 || v.fat_size / v.width < v.n_clusters + 2 || (v.width == 4 && get_le16(boot + 40) & 0x80))
                 return -EUCLEAN;
         *ret = v;
-        return 0;
+        /* A partition that is shorter has no place for all of its clusters. */
+        return io_pread(fd, boot, 1, sectors * sector - 1);
 }
 
 static uint32_t decode(const struct vfat *v, const uint8_t *entry)
@@ -283,6 +286,9 @@ static int make_room_in(const struct vfat *v, uint32_t first, bool dry)
 
         if (r < 0)
                 return r;
+        /* Something else lies there: the name leads astray. */
+        if (memcmp(c.data, ".          ", NAME) != 0 || !(c.data[ATTRIBUTES] & IS_DIRECTORY))
+                return -EUCLEAN;
         find_ends(&c, &files, &used);
         if (c.size - used >= room)
                 return 0;

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "operation/boot.h"
+#include "operation/degraded.h"
 #include "operation/explain.h"
 #include "operation/messages.h"
 #include "operation/rebuild.h"
@@ -223,6 +224,9 @@ static int reconcile(struct machine *m, struct run *run, struct error *e)
         if (!run->op.n_steps || run->op.result != RESULT_IN_PROGRESS)
                 return 0;
         hex_encode(set->operation_id, sizeof(set->operation_id), id);
+        /* What the shutdown has carried out and could not write. */
+        if (set->operation_state == OPERATION_RUNNING && streq(id, run->op.id))
+                run->op.staged = false;
         if (!streq(id, run->op.id))
                 end_operation(run, RESULT_FAILED, "interrupted before it was recorded");
         else if (set->operation_state == OPERATION_FAILED)
@@ -246,6 +250,17 @@ static bool is_unknown(const struct machine *m, const struct operation *newest)
                !(newest->n_steps && operation_is_of_record(set, newest));
 }
 
+/* A seal of what a slot had before it ran once more says nothing of what it had at last: nobody is to get it unasked. */
+static int forget_seal(struct machine *m, int slot, struct error *e)
+{
+        struct slot *s = &m->state.set.slots[slot];
+
+        if (!slot_has_snapshot(s))
+                return 0;
+        memset(s->snapshot, 0, DIGEST_SIZE);
+        return machine_save(m, e);
+}
+
 /* Nothing runs yet that could write: what is there is what the slot was left with. */
 static int seal_late(struct run *run, struct error *e)
 {
@@ -255,7 +270,8 @@ static int seal_late(struct run *run, struct error *e)
         if (from->state == SLOT_BAD) {
                 run_note(run, "slot %c cannot be gone back to: its configuration is kept as discarded",
                          slot_name(run->op.from_slot));
-                return STEP_SKIP;
+                r = forget_seal(run->m, run->op.from_slot, e);
+                return r < 0 ? r : STEP_SKIP;
         }
         r = step_snapshot_config(run, e);
         return r == 0 ? machine_save(run->m, e) : r;
@@ -269,21 +285,34 @@ static void adopt_step(struct run *run, const char *name, enum step_state state,
         step_end(s, state, message);
 }
 
+/* By a rollback of which only the record knows. */
+static void close_superseded(struct run *run, const char *reason)
+{
+        const struct slot_set *set = &run->m->state.set;
+        _cleanup_free_ char *why = xasprintf("%s; superseded by a rollback", reason ?: "");
+
+        if (run->op.to_slot == set->operation_from)
+                hex_encode(set->operation_id, sizeof(set->operation_id), run->op.superseded_by);
+        end_operation(run, RESULT_FAILED, why ?: "superseded by a rollback");
+}
+
 static int adopt(struct machine *m, struct run *run, struct observer *o, struct error *e)
 {
         const struct slot_set *set = &m->state.set;
+        _cleanup_free_ char *reason = NULL;
         int r;
 
         if (!is_unknown(m, &run->op))
                 return 0;
-        if (run->op.n_steps && run->op.result == RESULT_IN_PROGRESS)
-                end_operation(run, RESULT_FAILED, "superseded by a rollback before it was switched to");
         explain_refine(m);
+        reason = explain_beginning(m);
+        if (run->op.n_steps && run->op.result == RESULT_IN_PROGRESS)
+                close_superseded(run, reason);
         run_done(run);
         r = run_from_record(run, m, o, "found at boot", e);
         if (r < 0)
                 return r;
-        run->op.reason = explain_beginning(m);
+        run->op.reason = TAKE_PTR(reason);
         run->op.generation = set->target_generation;
         adopt_step(run, "STOP_SERVICES", STEP_SKIPPED, "nothing runs yet");
         adopt_step(run, "SWITCH_ENTRY", STEP_DONE, "made by the boot itself");
@@ -316,6 +345,24 @@ static bool was_left_by_operation(const struct machine *m, int slot)
                set->operation_state == OPERATION_RUNNING;
 }
 
+/* --without-snapshot has named the slot that was to boot, and then there was no switch: what is there is not its own. */
+static bool was_to_be_handed_over(const struct machine *m, const struct owner *owner)
+{
+        const struct slot_set *set = &m->state.set;
+
+        return owner->generation >= set->generation && owner->generation != set->slots[owner->slot].generation;
+}
+
+/* A slot that was left by an operation, and sealed, runs once more: a person chose it while the other one is on trial. */
+static int forget_own_seal(struct machine *m, struct error *e)
+{
+        const struct slot_set *set = &m->state.set;
+        bool was_left = set->operation != OPERATION_NONE && set->operation_state == OPERATION_RUNNING &&
+                        set->operation_from == m->booted && set->phase == SWITCH_SWITCHED && set->target != m->booted;
+
+        return was_left ? forget_seal(m, m->booted, e) : 0;
+}
+
 /* A slot that nobody switched away from: a person chose this one in the boot menu. What is there is that slot's own, and is
  * sealed as such before it makes way, so that the slot has it again when it boots next. Nothing runs yet that could write.
  * What cannot be gone back to is kept as discarded only. */
@@ -333,8 +380,12 @@ static int seal_former(struct run *run, struct error *e)
         if (r < 0 || owner.phase != OWNER_OWNED || owner.slot == m->booted || owner.slot >= m->state.set.n_slots)
                 return r;
         former = &m->state.set.slots[owner.slot];
-        if (!slot_is_selectable(former) || !streq(former->version, owner.version) || was_left_by_operation(m, owner.slot))
+        if (!streq(former->version, owner.version) || was_to_be_handed_over(m, &owner))
                 return 0;
+        if (was_left_by_operation(m, owner.slot) && (slot_has_snapshot(former) || !slot_is_selectable(former)))
+                return 0;
+        if (!slot_is_selectable(former))
+                return forget_seal(m, owner.slot, e);
         r = snapshot_take(&m->snapshots, m->config.shared, owner.slot, former->version, former->generation, NULL, &s, e);
         if (r < 0)
                 return r;
@@ -379,13 +430,15 @@ static int check_takeover(const struct machine *m, struct error *e)
  */
 static int check_etc(const struct machine *m, struct error *e)
 {
+        _cleanup_free_ char *reason = NULL;
         struct statfs fs;
 
         if (m->offline || !m->config.etc_overlay || statfs("/etc", &fs) < 0 ||
             (fs.f_type == OVERLAYFS_SUPER_MAGIC && access(TRANSIENT_ETC, F_OK) < 0))
                 return 0;
-        fail(e, -ENOTDIR, &kind_degraded, "the /etc of slot %c is not mounted: the initramfs found no data partition",
-             slot_name(m->booted));
+        reason = degraded_data_reason(m);
+        fail(e, -ENOTDIR, &kind_degraded, "the /etc of slot %c is not mounted: %s", slot_name(m->booted),
+             reason ?: "the initramfs found no data partition");
         return fail_hint(e, "reboot, now that the data partition is there; EtcOverlay=no if no slot has an /etc of its own");
 }
 
@@ -420,7 +473,8 @@ static int step_config(struct run *run, struct error *e)
                 return r;
         r = owner_apply(&m->snapshots, &m->config, &m->state.set, m->booted,
                         MAX(m->booted_generation, m->state.set.slots[m->booted].generation),
-                        m->offline ? NULL : HOOK_DIRECTORY, run->current ? &run->progress : NULL, &done, e);
+                        m->options.hooks ?: (m->offline ? NULL : HOOK_DIRECTORY), run->current ? &run->progress : NULL,
+                        &done, e);
         if (r < 0)
                 return r;
         run_note(run, "%s", words[done]);
@@ -455,8 +509,8 @@ static int give_up_slot(struct machine *m, struct run *run, const struct error *
         if (r < 0)
                 return r;
         if (run->op.n_steps) {
-                _cleanup_free_ char *reason = xasprintf("%s (found out when the configuration was migrated)",
-                                                        why->message ?: "the configuration could not be taken over");
+                _cleanup_free_ char *reason = xasprintf("%s%s", why->message ?: "the configuration could not be taken over",
+                                                        explain_place(REASON_MIGRATION));
 
                 end_operation(run, RESULT_FAILED, reason);
         }
@@ -497,6 +551,8 @@ int operation_at_boot(struct machine *m, struct observer *o, struct error *e)
         name = run.op.kind == OPERATION_UPGRADE ? "MIGRATE_CONFIG" : "RESTORE_CONFIG";
         tracked = run.op.n_steps && run.op.result == RESULT_IN_PROGRESS && !run.op.staged && run.op.to_slot == m->booted;
         r = tracked ? run_step(&run, name, step_config, &why) : step_config(&run, &why);
+        if (r >= 0)
+                r = forget_own_seal(m, &why);
         if (r >= 0) {
                 reserve_keep(m);
                 error_done(&why);

@@ -61,13 +61,27 @@ static bool take_loader_count(const struct boot_input *in, struct slot_set *set,
         return true;
 }
 
+/* A name that was not durable as a whole when power was cut: nothing is in it. */
+static bool is_empty(const struct loader_entry *entry)
+{
+        return !entry->usable && is_all_zero(entry->kernel, sizeof(entry->kernel));
+}
+
 static enum boot_found find_switching(const struct boot_input *in, const struct slot_set *set)
 {
+        const struct loader_entry *entry = entry_of(in, set->target, set->target_generation);
+
         if (in->slot == set->target && in->generation == set->target_generation)
                 return BOOT_FOUND_FINISH;
         if (!knows_entries(in))
                 return BOOT_FOUND_DETOUR;
-        return entry_of(in, set->target, set->target_generation) ? BOOT_FOUND_FINISH : BOOT_FOUND_DROP;
+        return entry && !is_empty(entry) ? BOOT_FOUND_FINISH : BOOT_FOUND_DROP;
+}
+
+/* What a power cut has left of a confirmation: the name without a counter, and nothing in it. */
+static bool is_remnant(const struct loader_entry *entry)
+{
+        return entry->tries_left < 0 && is_empty(entry);
 }
 
 /* Another slot than the one that was switched to. */
@@ -83,7 +97,7 @@ static enum boot_found find_other(const struct boot_input *in, const struct slot
                 return BOOT_FOUND_FALLBACK;
         if (!knows_entries(in))
                 return BOOT_FOUND_DETOUR;
-        if (!entry)
+        if (!entry || is_remnant(entry))
                 return BOOT_FOUND_VANISHED;
         *why = entry->usable ? REASON_NOT_STARTED : REASON_BOOT_FILES;
         return entry->usable && in->start != BOOT_START_FALLBACK ? BOOT_FOUND_DETOUR : BOOT_FOUND_FALLBACK;
@@ -136,6 +150,13 @@ static bool was_begun_here(const struct slot_set *set, int slot)
 {
         return set->operation == OPERATION_ROLLBACK && set->operation_state == OPERATION_RUNNING &&
                set->operation_to == slot && set->operation_from != SLOT_NONE;
+}
+
+/* The same, to leave this slot: from here it is left again. */
+static bool is_being_left(const struct slot_set *set, int slot)
+{
+        return set->operation == OPERATION_ROLLBACK && set->operation_state == OPERATION_RUNNING &&
+               set->operation_from == slot && set->slots[slot].state == SLOT_BAD;
 }
 
 /* An operation whose slot was marked bad before it could say that it failed. */
@@ -330,6 +351,25 @@ static void keep_last(const struct boot_input *in, enum slot_reason why, struct 
         d->save = true;
 }
 
+/* As an operation of its own, which the slot that boots next takes up; unless another one has led here, and fails. */
+static void record_rollback(const struct boot_input *in, int from, int to, enum slot_reason why, struct slot_set *set)
+{
+        memcpy(set->operation_id, in->boot_id, sizeof(set->operation_id));
+        set->operation = OPERATION_ROLLBACK;
+        set->operation_state = OPERATION_RUNNING;
+        set->operation_reason = why;
+        set->operation_automatic = why != REASON_OPERATOR;
+        set->operation_from = from;
+        set->operation_to = to;
+        memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
+}
+
+static bool is_at_rest(const struct slot_set *set, int slot)
+{
+        return set->phase == SWITCH_NONE && set->slots[slot].state == SLOT_CONFIRMED &&
+               set->operation_state != OPERATION_STAGED && set->operation_state != OPERATION_RUNNING;
+}
+
 static void leave_slot(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
         int other = other_selectable(in, &d->set);
@@ -342,6 +382,10 @@ static void leave_slot(const struct boot_input *in, enum slot_reason why, struct
                 d->action = BOOT_RECOVERY; /* slowly: another entry would change nothing */
                 d->bad_slot = in->slot;
                 return;
+        }
+        if (is_at_rest(&d->set, in->slot)) {
+                record_rollback(in, in->slot, other, why, &d->set);
+                slot_set_note_auto_rollback(&d->set, in->now);
         }
         mark_running_bad(in, why, d);
         if (d->set.previous == other) {
@@ -376,7 +420,7 @@ static void drop_switch(const struct boot_input *in, enum slot_reason why, struc
                 slot_set_mark_bad(set, target, set->slots[target].reason);
         slot_set_drop_switch(set);
         d->save = true;
-        if (was_begun_here(set, in->slot))
+        if (was_begun_here(set, in->slot) || is_being_left(set, in->slot))
                 return; /* it is begun again */
         if (set->previous == in->slot)
                 set->previous = SLOT_NONE; /* recorded for a switch that did not happen */
@@ -449,22 +493,13 @@ static void restore_entry(const struct boot_input *in, enum slot_reason why, str
         switch_to(in, find_newer(in, &d->set), SLOT_DEFAULT_TRIES, d);
 }
 
-/* As an operation of its own, which the running system takes up. */
 static void begin_rollback(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
         struct slot_set *set = &d->set;
         int from = find_newer(in, set);
 
-        if (!was_begun_here(set, in->slot)) {
-                memcpy(set->operation_id, in->boot_id, sizeof(set->operation_id));
-                set->operation = OPERATION_ROLLBACK;
-                set->operation_state = OPERATION_RUNNING;
-                set->operation_reason = why;
-                set->operation_automatic = why != REASON_OPERATOR;
-                set->operation_from = from;
-                set->operation_to = in->slot;
-                memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
-        }
+        if (!was_begun_here(set, in->slot))
+                record_rollback(in, from, in->slot, why, set);
         if (set->slots[set->operation_from].state == SLOT_BAD)
                 d->bad_slot = set->operation_from;
         set->previous = SLOT_NONE;

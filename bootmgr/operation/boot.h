@@ -8,7 +8,7 @@
  *      BOOT_FOUND_ROOT       the root cannot be used, or the slot   mark it bad, switch to another slot, reboot;
  *                            is marked bad or incomplete            no other: recovery, and it is tried again
  *      BOOT_FOUND_FINISH     SWITCHING, and its entry is there      SWITCHED; then as what is found next
- *      BOOT_FOUND_DROP       SWITCHING, and it is not               as if it had not begun: nothing failed
+ *      BOOT_FOUND_DROP       SWITCHING, and it is not, or is empty  as if it had not begun: nothing failed
  *      BOOT_FOUND_TRIAL      the slot on trial, with tries left     count the attempt once per boot id
  *      BOOT_FOUND_EXHAUSTED  the slot on trial, without any         mark it bad, switch to another slot, reboot;
  *                            tries left                             no other: the operation failed, and after a
@@ -109,7 +109,7 @@ const char *boot_found_to_string(enum boot_found found); /* "trial", … */
 #define BOOT_RESULT     "/run/bootmgr/boot"
 #define BOOT_RESULT_MAX 4096
 
-/* In the data directory, with the letter of a slot whose root is verified: it was mounted, and has not come up yet. */
+/* In the data directory: the letter of a slot that was mounted and has not come up since, and how many boots in a row. */
 #define COMING_UP_NAME "coming-up"
 
 /* What the entry of a slot says, from the record. Borrows from all of them. */

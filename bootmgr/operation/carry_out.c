@@ -72,15 +72,17 @@ int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const
                    struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
                    struct error *e)
 {
-        bool can_write = loader->writable && loader->ops != &loader_none;
+        /* The initramfs knows no partition of a slot that only Slots= names: an entry would be without a root. */
+        bool is_known = d->switch_to == SLOT_NONE || *disk->slots[d->switch_to].uuid;
+        bool can_write = loader->writable && loader->ops != &loader_none && is_known;
         int r;
 
         r = d->save ? save(d, can_write, place, state, e) : 0;
         if (r < 0)
                 return r;
         if (d->action == BOOT_REBOOT && !can_write)
-                return fail(e, -EROFS, NULL, "slot %c is to boot instead, but the bootloader cannot be told",
-                            slot_name(d->switch_to));
+                return fail(e, -EROFS, NULL, "slot %c is to boot instead, but %s", slot_name(d->switch_to),
+                            is_known ? "the bootloader cannot be told" : "its partition is not known here");
         if (d->switch_to != SLOT_NONE && can_write) {
                 r = make_entry(d, disk, place, state, loader, extra_cmdline, writable_root, e);
                 if (r < 0)

@@ -102,6 +102,7 @@ int operation_check_health(struct machine *m, struct observer *o, bool *ret_roll
         int r;
 
         *ret_rollback = false;
+        operation_came_up(m);
         if (!on_trial(m)) {
                 run = (struct run){ .m = m, .root = RANGE_CLOSED };
                 r = step_health(&run, e);
@@ -182,13 +183,28 @@ static void remove_unreachable(struct machine *m, struct loader *l)
         error_done(&why);
 }
 
+/* A power cut may have taken the entry while its tries were counted, and an older one of the same slot has started it. */
+static int confirm_entry(struct run *run, struct error *e)
+{
+        const struct slot *slot = &run->m->state.set.slots[run->m->booted];
+        struct entry_spec spec;
+        int r = run->loader.ops->confirm(&run->loader, slot->generation, e);
+
+        if (r != -ENOENT || is_all_zero(slot->kernel, BOOT_FILE_ID_SIZE))
+                return r;
+        if (e)
+                error_done(e);
+        spec = entry_spec_for(run->m, run->m->booted, slot->generation);
+        return run->loader.ops->switch_to(&run->loader, &spec, 0, e);
+}
+
 static int step_confirm(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
         struct slot *slot = &m->state.set.slots[m->booted];
         int r;
 
-        r = run->loader.ops->confirm(&run->loader, slot->generation, e);
+        r = confirm_entry(run, e);
         if (r < 0)
                 return r;
         slot_set_confirm(&m->state.set, m->booted);
@@ -218,8 +234,7 @@ static int check_owner(struct machine *m, struct error *e)
         return fail_hint(e, "'bootmgr boot-config' says why, and puts it in place once it can");
 }
 
-/* What bootmgr-recover put there. */
-static void remove_mark(const struct machine *m)
+void operation_came_up(const struct machine *m)
 {
         if (m->booted != SLOT_NONE && m->snapshots.data >= 0 &&
             faccessat(m->snapshots.data, COMING_UP_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
@@ -235,10 +250,13 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         r = machine_lock_patiently(m, e);
         if (r < 0)
                 return r;
+        r = machine_need_record(m, e);
+        if (r < 0)
+                return r;
         if (!on_trial(m)) {
-                remove_mark(m);
+                operation_came_up(m);
                 if (m->booted != SLOT_NONE) /* confirmed already: what somebody took away meanwhile is put back */
-                        upkeep_alone(m, upkeep);
+                        upkeep_alone(m);
                 return 0;
         }
         if (m->state.set.operation_state == OPERATION_STAGED)
@@ -258,7 +276,7 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
                 operation_end(&run.op, RESULT_DONE, NULL);
                 run_save(&run, true, NULL);
         }
-        remove_mark(m);
+        operation_came_up(m);
         version = m->state.set.slots[m->booted].version;
         log_event(MESSAGE_CONFIRMED, NULL, "version %s in slot %c is confirmed", version, slot_name(m->booted));
         remove_unreachable(m, &run.loader);

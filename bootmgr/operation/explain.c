@@ -27,18 +27,21 @@ static char *closer_look(struct machine *m, int slot)
 }
 
 /* Where the record says that it failed, an earlier boot or this one has found it out. Which: in the initramfs of the slot
- * that failed the switch to this one was made, so it has the higher generation; the bootloader goes back to an entry
- * that was there before. */
+ * that failed the switch to this one was made, so it has the higher generation; the bootloader and the firmware go back to
+ * what was there before. */
 char *explain_failure(struct machine *m, const struct operation *op)
 {
         const struct slot_set *set = &m->state.set;
-        const char *why = slot_reason_to_string(set->operation_reason), *more;
+        const char *why = slot_reason_to_string(set->operation_reason), *more, *who;
         _cleanup_free_ char *seen = NULL;
         int to = op->to_slot, now = m->booted;
         char slot = to == SLOT_NONE ? '-' : slot_name(to);
 
         if (to == SLOT_NONE || now == SLOT_NONE)
                 return xasprintf("version %s: %s (found out at boot)", op->to_version, why);
+        /* The running system has left it, by a switch as the initramfs makes it. */
+        if (set->operation_reason == REASON_MIGRATION)
+                return xasprintf("slot %c, version %s: %s%s", slot, op->to_version, why, explain_place(REASON_MIGRATION));
         if (set->operation_reason == REASON_TRIES_EXHAUSTED && !m->offline)
                 seen = closer_look(m, to);
         more = seen ?: "";
@@ -49,8 +52,26 @@ char *explain_failure(struct machine *m, const struct operation *op)
                 return xasprintf(
                         "slot %c, version %s: %s (found out in the initramfs of slot %c, which switched to slot %c)%s", slot,
                         op->to_version, why, slot, slot_name(now), more);
-        return xasprintf("slot %c, version %s: %s (found out by the bootloader, which started slot %c)%s", slot,
-                         op->to_version, why, slot_name(now), more);
+        who = m->start == BOOT_START_FALLBACK || set->operation_reason == REASON_NOT_STARTED ? "firmware" : "bootloader";
+        return xasprintf("slot %c, version %s: %s (found out by the %s, which started slot %c)%s", slot, op->to_version, why,
+                         who, slot_name(now), more);
+}
+
+const char *explain_place(enum slot_reason why)
+{
+        static const char *const where[_REASON_MAX] = {
+                [REASON_MIGRATION] = " (found out when the configuration was migrated)",
+                [REASON_HEALTH] = " (found out by the health checks)",
+                [REASON_DEADLINE] = " (found out by the deadline for its confirmation)",
+                [REASON_BOOT_FILES] = " (found out at the shutdown)",
+                [REASON_CORRUPT] = " (found out by the kernel while it ran)",
+                [REASON_ROOT_MOUNT] = " (found out in the initramfs)",
+                [REASON_INIT] = " (found out in the initramfs)",
+                [REASON_NOT_UP] = " (found out in the initramfs)",
+                [REASON_TRIGGER] = " (found out by rollback.target)",
+        };
+
+        return where[why] ?: "";
 }
 
 void explain_refine(struct machine *m)
@@ -73,6 +94,10 @@ char *explain_beginning(const struct machine *m)
 
         if (!set->operation_automatic)
                 return strdup("asked for by a person at the boot menu");
+        /* Its steps could not be written: the record alone knows of it. */
+        if (set->operation_reason != REASON_BOOT_FILES && *explain_place(set->operation_reason))
+                return xasprintf("slot %c, version %s FAILED: %s%s", slot_name(set->operation_from), from->version,
+                                 slot_reason_to_string(set->operation_reason), explain_place(set->operation_reason));
         return xasprintf("slot %c, version %s FAILED: %s (found out by %s, which started slot %c)",
                          slot_name(set->operation_from), from->version, slot_reason_to_string(set->operation_reason),
                          m->start == BOOT_START_FALLBACK ? "the firmware" : "the bootloader", slot_name(set->operation_to));

@@ -6,6 +6,9 @@
 #include "operation/machine.h"
 #include "operation/operation.h"
 
+/* Where a reason was found out, " (found out by …)": of a rollback that the running system asks for. "": it does not say. */
+const char *explain_place(enum slot_reason why);
+
 /* Why the newest operation failed, and where that was found out. Where the record says that it failed, an earlier boot or
  * this one has found it out. Owned by the caller; NULL: no memory. */
 char *explain_failure(struct machine *m, const struct operation *op);

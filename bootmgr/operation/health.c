@@ -9,18 +9,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "slot/kinds.h"
-
-static int is_check(const struct dirent *entry)
-{
-        return entry->d_name[0] != '.';
-}
-
-static void drop_names(struct dirent **names, int n)
-{
-        for (int i = 0; i < n; i++)
-                free(names[i]);
-        free(names);
-}
+#include "snapshot/walk.h"
 
 static int run_check(const char *path, uint64_t timeout, struct error *e)
 {
@@ -42,20 +31,37 @@ static int run_check(const char *path, uint64_t timeout, struct error *e)
                     line ?: "");
 }
 
+/* A required check that cannot be run, e.g. has lost its mode, is tried: it has not passed. */
+static int list_checks(const char *directory, bool required, char ***ret, size_t *ret_n)
+{
+        _cleanup_close_ int dir = dir_open(AT_FDCWD, directory);
+        int r = dir < 0 ? dir : directory_names(dir, ret);
+
+        *ret_n = 0;
+        for (char **name = *ret; r >= 0 && *name; name++)
+                if (required ? !process_is_aside(*name) : process_is_meant(dir, directory, *name))
+                        (*ret)[(*ret_n)++] = *name;
+                else
+                        free(*name);
+        if (r >= 0)
+                (*ret)[*ret_n] = NULL;
+        return r;
+}
+
 static int run_directory(const char *directory, uint64_t timeout, struct progress *progress, bool required,
                          struct health_result *result, struct error *e)
 {
-        struct dirent **names = NULL;
-        int n, r = 0;
+        _cleanup_names_ char **names = NULL;
+        size_t n;
+        int r = list_checks(directory, required, &names, &n);
 
-        n = scandir(directory, &names, is_check, alphasort);
-        if (n < 0)
-                return errno == ENOENT ? 0 : fail_errno(e, -errno, "cannot read %s", directory);
-        for (int i = 0; i < n && r >= 0; i++) {
-                _cleanup_free_ char *path = xasprintf("%s/%s", directory, names[i]->d_name);
+        if (r < 0)
+                return r == -ENOENT ? 0 : fail_errno(e, r, "cannot read %s", directory);
+        for (size_t i = 0; i < n && r >= 0; i++) {
+                _cleanup_free_ char *path = xasprintf("%s/%s", directory, names[i]);
                 struct error why = {};
 
-                r = path ? progress_report(progress, (uint64_t)i, (uint64_t)n, names[i]->d_name) : -ENOMEM;
+                r = path ? progress_report(progress, i, n, names[i]) : -ENOMEM;
                 if (r < 0)
                         break;
                 r = run_check(path, timeout, &why);
@@ -70,7 +76,6 @@ static int run_directory(const char *directory, uint64_t timeout, struct progres
                 }
                 error_done(&why);
         }
-        drop_names(names, n);
         return r;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Health checks: executables in DIRECTORY/required and DIRECTORY/wanted, in order of their names; exit
- * status 0 is healthy. */
+/* Health checks: all of DIRECTORY/required that does not lie aside, and what is meant to be run of DIRECTORY/wanted
+ * (base/process.h), in order of the names; exit status 0 is healthy. */
 #pragma once
 
 #include "base/error.h"

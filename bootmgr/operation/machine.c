@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "operation/degraded.h"
 #include "operation/record.h"
 #include "loader/rescue.h"
 #include "slot/kinds.h"
@@ -90,11 +91,12 @@ static void open_data(struct machine *m)
 {
         m->snapshots.data = dir_open(AT_FDCWD, m->data_path);
         if (m->snapshots.data < 0) {
+                _cleanup_free_ char *reason = degraded_data_reason(m);
                 int r = m->snapshots.data;
 
                 m->snapshots.data = -1;
                 fail(&m->data_error, r, &kind_degraded, "the data directory %s cannot be opened: %s", m->data_path,
-                     error_text(r));
+                     reason ?: error_text(r));
                 return;
         }
         error_done(&m->data_error);
@@ -319,7 +321,40 @@ int machine_list_entries(struct machine *m, struct loader_entry **ret, size_t *r
         return r;
 }
 
-int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e)
+int machine_need_record(const struct machine *m, struct error *e)
+{
+        if (!m->state_lost || m->booted_generation == 0)
+                return 0;
+        fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record of %s is valid", m->disk.path);
+        return fail_hint(e, "'bootmgr boot-config' makes it again from the boot entries, as the next boot does");
+}
+
+/* What the slot's own boot files take, those of a try to write it that was cut among them: what a prune removes then. */
+static uint64_t boot_file_bytes(const struct esp *esp, const struct slot_set *set, int slot)
+{
+        int fd = dir_open(esp->fd, BOOT_FILE_DIRECTORY);
+        _cleanup_closedir_ DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        struct dirent *found;
+        uint64_t bytes = 0;
+
+        while (dir && (found = readdir(dir))) {
+                uint8_t id[BOOT_FILE_ID_SIZE];
+                bool others = false;
+                struct stat st;
+
+                if (hex_decode(found->d_name, id, sizeof(id)) < 0 || !boot_file_is_of(id, slot))
+                        continue;
+                /* One that was named by its content alone may end like that, and be another's too. */
+                for (int i = 0; i < set->n_slots; i++)
+                        others |= i != slot && (memcmp(set->slots[i].kernel, id, sizeof(id)) == 0 ||
+                                                memcmp(set->slots[i].initrd, id, sizeof(id)) == 0);
+                if (!others && fstatat(dirfd(dir), found->d_name, &st, 0) == 0)
+                        bytes += (uint64_t)st.st_size;
+        }
+        return bytes;
+}
+
+int machine_esp_free(struct machine *m, int slot, uint64_t *ret, struct error *e)
 {
         struct esp esp;
         int r;
@@ -331,7 +366,7 @@ int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e)
         r = esp_open(&m->disk, esp_directory(m), true, &esp, e);
         if (r < 0)
                 return r;
-        r = esp_free_bytes(&esp, ret);
+        r = esp_free_bytes(&esp, slot == SLOT_NONE ? 0 : boot_file_bytes(&esp, &m->state.set, slot), ret);
         esp_close(&esp);
         return r < 0 ? fail_errno(e, r, "cannot tell the room on the ESP %s", esp.where) : 0;
 }
@@ -341,7 +376,7 @@ int machine_check_esp(struct machine *m, struct error *e)
         uint64_t room;
         int r;
 
-        r = machine_esp_free(m, &room, e);
+        r = machine_esp_free(m, SLOT_NONE, &room, e);
         if (r < 0 || room > 0)
                 return r;
         fail(e, -ENOSPC, &kind_esp_unusable, "the ESP of %s is full: a boot entry needs room", m->disk.path);

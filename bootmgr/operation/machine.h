@@ -16,6 +16,7 @@ struct machine_options {
         const char *config;  /* --config: one file; NULL: the usual places */
         const char *cmdline; /* --cmdline: what counts as booted; NULL: /proc/cmdline, for an image nothing */
         const char *efivars; /* --efivars: directory; NULL: efivarfs, for an image none */
+        const char *hooks;   /* directory of migration hooks; NULL: the system's, for an image none */
 };
 
 struct machine {
@@ -66,8 +67,13 @@ int machine_open_loader(struct machine *m, bool write, struct loader *ret, struc
 /* Our entries, newest first, as loader->list gives them; *ret is malloc'ed. */
 int machine_list_entries(struct machine *m, struct loader_entry **ret, size_t *ret_n, struct error *e);
 
-/* Room on the ESP in bytes; UINT64_MAX when the loader keeps nothing there. Checks that it can be written. */
-int machine_esp_free(struct machine *m, uint64_t *ret, struct error *e);
+/* Behind machine_lock(): whether there is a record, where this boot has had one: made again if it was lost (boot-config).
+ * Without it nothing is known that could be done, and "nothing to do" would be a lie. kind_state_unreadable. */
+int machine_need_record(const struct machine *m, struct error *e);
+
+/* Room on the ESP in bytes, with what the boot files of this slot take, which go before new ones come (SLOT_NONE: without);
+ * UINT64_MAX when the loader keeps nothing there. Checks that it can be written. */
+int machine_esp_free(struct machine *m, int slot, uint64_t *ret, struct error *e);
 
 /* Fails when the ESP cannot be written, or is too full for one more boot entry. */
 int machine_check_esp(struct machine *m, struct error *e);

@@ -103,18 +103,19 @@ json_t *operation_to_json(const struct operation *op)
 
         for (size_t i = 0; i < op->n_steps; i++)
                 json_array_append_new(steps, step_to_json(&op->steps[i]));
-        return json_pack(
-                "{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
-                "operation", operation_kind_to_string(kind), "id", op->id, "from_version",
-                json_string_or_null(*op->from_version ? op->from_version : NULL), "to_version",
-                json_string_or_null(*op->to_version ? op->to_version : NULL), "state",
-                operation_result_to_string(op->result), "reason", json_string_or_null(op->reason), "progress",
-                (int)operation_progress(op), "start", json_time_or_null(op->start), "end", json_time_or_null(op->end),
-                "steps", steps, "generation", (json_int_t)op->generation, "automatic", op->automatic, "staged", op->staged,
-                "from_slot", slot_to_json(op->from_slot), "to_slot", slot_to_json(op->to_slot), "source",
-                json_string_or_null(op->source), "fallback", json_string_or_null(op->fallback), "local", op->local,
-                "without_snapshot", op->without_snapshot, "activate", activate, "superseded_by",
-                json_string_or_null(*op->superseded_by ? op->superseded_by : NULL));
+        return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:i, s:o, s:o, s:o, s:I, s:b, s:b, s:o, s:o, s:o, s:o, s:b, s:b, "
+                         "s:b, s:b, s:o}",
+                         "operation", operation_kind_to_string(kind), "id", op->id, "from_version",
+                         json_string_or_null(*op->from_version ? op->from_version : NULL), "to_version",
+                         json_string_or_null(*op->to_version ? op->to_version : NULL), "state",
+                         operation_result_to_string(op->result), "reason", json_string_or_null(op->reason), "progress",
+                         (int)operation_progress(op), "start", json_time_or_null(op->start), "end",
+                         json_time_or_null(op->end), "steps", steps, "generation", (json_int_t)op->generation, "automatic",
+                         op->automatic, "staged", op->staged, "from_slot", slot_to_json(op->from_slot), "to_slot",
+                         slot_to_json(op->to_slot), "source", json_string_or_null(op->source), "fallback",
+                         json_string_or_null(op->fallback), "local", op->local, "without_snapshot", op->without_snapshot,
+                         "way_back", op->way_back, "activate", activate, "superseded_by",
+                         json_string_or_null(*op->superseded_by ? op->superseded_by : NULL));
 }
 
 /* null and missing are the same for what may be null. */
@@ -238,6 +239,7 @@ static int fields_from_json(const json_t *j, struct operation *op, struct error 
         op->staged = json_is_true(json_object_get(j, "staged"));
         op->local = json_is_true(json_object_get(j, "local"));
         op->without_snapshot = json_is_true(json_object_get(j, "without_snapshot"));
+        op->way_back = json_is_true(json_object_get(j, "way_back"));
         if (get_time(j, "start", &op->start) < 0 || get_time(j, "end", &op->end) < 0)
                 return fail(e, -EINVAL, NULL, "operation %s has a time that is none", id);
         r = dup_string(j, "reason", &op->reason);

@@ -42,6 +42,7 @@ struct operation {
         bool staged;           /* prepared: the next shutdown goes on */
         bool local;            /* the local procedure: the running version restores the configuration at shutdown */
         bool without_snapshot; /* a rollback that restores nothing: the configuration is taken over as it is */
+        bool way_back;         /* the slot that is left becomes the previous one: a cluster has taken a rollback back */
         char *source;          /* bundle path or URL; owned; NULL */
         char *fallback; /* URL of the full bundle that was fetched, or parts of it, where a delta was not enough; owned; NULL
                          */

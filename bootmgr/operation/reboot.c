@@ -48,6 +48,15 @@ static int note_instant(uint64_t at, struct error *e)
         return r < 0 ? fail_errno(e, r, "cannot write " INSTANT) : 0;
 }
 
+bool switch_is_awaited(void)
+{
+        static const char *const argv[] = { "systemctl", "is-active", "--quiet", "bootmgr-switch.service", NULL };
+        _cleanup_process_ struct process_result result = {};
+        const int inactive = 3; /* the LSB's "program is not running" */
+
+        return process_run(argv, NULL, 10 * UINT64_C(1000000), &result) < 0 || result.exit_status != inactive;
+}
+
 int operation_reboot(struct machine *m, uint64_t at, struct error *e)
 {
         /* systemctl finds its way without logind or D-Bus too (early boot, degraded), and --no-block returns

@@ -34,7 +34,7 @@ static bool is_boot_file(const struct manifest *manifest, const char *name, cons
 {
         const struct bundle_image *image = manifest_image(manifest, name);
 
-        return image ? memcmp(image->digest, id, BOOT_FILE_ID_SIZE) == 0 : is_all_zero(id, BOOT_FILE_ID_SIZE);
+        return image ? boot_file_has_digest(id, image->digest) : is_all_zero(id, BOOT_FILE_ID_SIZE);
 }
 
 /* Where there is no entry of ours (another loader), the running slot is known by the owner marker. */
@@ -66,10 +66,10 @@ static bool identify(const struct machine *m, int slot, struct slot *s)
         root = manifest_image(&manifest, "root");
         if (root)
                 s->verity = root->verity;
-        if (kernel)
-                memcpy(s->kernel, kernel->digest, BOOT_FILE_ID_SIZE);
-        if (initrd)
-                memcpy(s->initrd, initrd->digest, BOOT_FILE_ID_SIZE);
+        if (kernel && is_all_zero(s->kernel, BOOT_FILE_ID_SIZE))
+                boot_file_make_id(kernel->digest, slot, s->kernel);
+        if (initrd && is_all_zero(s->initrd, BOOT_FILE_ID_SIZE))
+                boot_file_make_id(initrd->digest, slot, s->initrd);
         return true;
 }
 
@@ -98,8 +98,8 @@ static bool led_here(const struct machine *m, const struct operation *op)
         const struct slot_set *set = &m->state.set;
         int from = op->from_slot, to = op->to_slot;
 
-        return op->kind == OPERATION_UPGRADE && to == m->booted && from >= 0 && from < set->n_slots && from != to &&
-               slot_has_system(&set->slots[from]) && streq(set->slots[from].version, op->from_version) &&
+        return (op->kind == OPERATION_UPGRADE || op->way_back) && to == m->booted && from >= 0 && from < set->n_slots &&
+               from != to && slot_has_system(&set->slots[from]) && streq(set->slots[from].version, op->from_version) &&
                streq(set->slots[to].version, op->to_version);
 }
 

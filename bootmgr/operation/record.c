@@ -164,7 +164,8 @@ static bool needs_worker(const struct machine *m, const struct operation *op)
 
         if (op->result != RESULT_IN_PROGRESS)
                 return false;
-        if (same && set->operation_state == OPERATION_STAGED)
+        if (same && (set->operation_state == OPERATION_STAGED ||
+                     (set->operation_state == OPERATION_RUNNING && set->phase == SWITCH_SWITCHED)))
                 return false;
         if (op->staged)
                 return true;

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "operation/request.h"
 
-#include "base/clock.h"
-#include "base/file.h"
 #include "slot/kinds.h"
-
-#define REQUESTS     "requests.json"
-#define REQUESTS_MAX (64 * 1024)
 
 static int refuse_other(const char *id, struct error *e)
 {
@@ -51,60 +46,9 @@ static int find_operation(struct machine *m, const char *id, const char *verb, c
         return r;
 }
 
-/* One that is damaged holds nothing: what it kept is at most asked for once more. */
-static json_t *load(struct machine *m)
-{
-        _cleanup_free_ char *text = NULL;
-        _cleanup_json_ json_t *list = NULL;
-        size_t size;
-
-        if (file_read(m->snapshots.data, REQUESTS, REQUESTS_MAX, &text, &size) >= 0 &&
-            json_parse_strict(text, size, REQUESTS, &list, NULL) >= 0 && json_is_array(list))
-                return TAKE_PTR(list);
-        return json_array();
-}
-
-static const char *member(const json_t *o, const char *name)
-{
-        return json_string_value(json_object_get(o, name));
-}
-
 int request_find(struct machine *m, const char *id, const char *verb, const char *source, json_t **ret, struct error *e)
 {
-        _cleanup_json_ json_t *list = NULL;
-        json_t *request;
-        size_t i;
-        int r;
+        int r = machine_need_data(m, e);
 
-        r = machine_need_data(m, e);
-        if (r >= 0)
-                r = find_operation(m, id, verb, source, ret, e);
-        if (r != 0)
-                return r;
-        list = load(m);
-        json_array_foreach(list, i, request)
-        {
-                if (!streq(member(request, "id"), id))
-                        continue;
-                if (!streq(member(request, "verb"), verb))
-                        return refuse_other(id, e);
-                *ret = json_pack("{s:s}", "result", "done");
-                return REQUEST_KNOWN;
-        }
-        return REQUEST_NEW;
-}
-
-int request_remember(struct machine *m, const char *id, const char *verb, struct error *e)
-{
-        _cleanup_json_ json_t *list = load(m);
-        _cleanup_free_ char *text = NULL;
-        int r;
-
-        json_array_insert_new(
-                list, 0, json_pack("{s:s, s:s, s:o}", "id", id, "verb", verb, "time", json_time_or_null(now_realtime())));
-        while (json_array_size(list) > REQUEST_KEEP)
-                json_array_remove(list, REQUEST_KEEP);
-        text = json_dumps(list, JSON_INDENT(1));
-        r = text ? file_replace(m->snapshots.data, REQUESTS, text, strlen(text), 0600) : -ENOMEM;
-        return r < 0 ? fail_errno(e, r, "cannot write %s/" REQUESTS, m->data_path) : 0;
+        return r < 0 ? r : find_operation(m, id, verb, source, ret, e);
 }

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "operation/explain.h"
 #include "operation/messages.h"
 #include "operation/refused.h"
 #include "operation/reserve.h"
@@ -109,13 +110,13 @@ static int write_steps(struct run *run, const char *sentence, struct error *e)
         return r < 0 ? fail_hint(e, "make room on the data partition, then try again") : 0;
 }
 
-static int stage(struct run *run, enum slot_reason reason, const char *sentence, struct error *e)
+static int stage(struct run *run, enum slot_reason reason, const char *sentence, const char *id, struct error *e)
 {
         struct machine *m = run->m;
         _cleanup_error_ struct error why = {};
         int r;
 
-        r = operation_begin(m, &run->op, run->rollback ? run->rollback->id : NULL, e);
+        r = operation_begin(m, &run->op, id, e);
         if (r < 0)
                 return r;
         run->op.staged = true;
@@ -131,6 +132,9 @@ static int stage(struct run *run, enum slot_reason reason, const char *sentence,
         if (r < 0)
                 log_warning("%s: the rollback goes on by the state record alone", why.message ?: error_text(r));
         record_operation(&m->state.set, &run->op, OPERATION_STAGED, reason);
+        /* Counted before anybody knows whether the bootloader can be told: what cannot must not be tried for ever. */
+        if (run->op.automatic)
+                slot_set_note_auto_rollback(&m->state.set, now_realtime());
         r = machine_save(m, e);
         if (r < 0)
                 return r;
@@ -162,17 +166,11 @@ static char *what_runs(struct machine *m)
 /* Why, and where it was found out. */
 static char *explain(struct machine *m, const struct rollback_options *options)
 {
-        static const char *const where[_REASON_MAX] = {
-                [REASON_DEADLINE] = " (found out by the deadline for its confirmation)",
-                [REASON_BOOT_FILES] = " (found out at the shutdown)",
-                [REASON_CORRUPT] = " (found out by the kernel while it ran)",
-                [REASON_TRIGGER] = " (found out by rollback.target)",
-        };
         const char *sentence = options->reason ?: options->automatic ? slot_reason_to_string(options->why) : NULL;
         _cleanup_free_ char *running = options->automatic && options->why == REASON_DEADLINE ? what_runs(m) : NULL;
 
         return xasprintf("%s%s%s%s", sentence ?: "asked for by an operator", running ? ": " : "", running ?: "",
-                         options->automatic ? where[options->why] ?: "" : "");
+                         options->automatic && options->why != REASON_HEALTH ? explain_place(options->why) : "");
 }
 
 int rollback_prepare(struct machine *m, const struct rollback_options *options, struct observer *o, struct error *e)
@@ -202,10 +200,11 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
         r = run_step(&run, "CHECK_PREVIOUS", step_check_previous, e);
         if (r < 0)
                 return r; /* refused: nothing was changed, so nothing is recorded */
-        return stage(&run, options->automatic ? options->why : REASON_OPERATOR, sentence, e);
+        return stage(&run, options->automatic ? options->why : REASON_OPERATOR, sentence, options->id, e);
 }
 
-int activate_prepare(struct machine *m, int slot, struct observer *o, struct error *e)
+static int activate(struct machine *m, int slot, bool way_back, const char *reason, const char *id, struct observer *o,
+                    struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
         _cleanup_operation_ struct operation op = {};
@@ -219,18 +218,29 @@ int activate_prepare(struct machine *m, int slot, struct observer *o, struct err
         from = machine_reference_slot(m);
         if (operation_current(m, &op, NULL) >= 0 && op.result == RESULT_IN_PROGRESS) {
                 fail(e, -EBUSY, &kind_busy, "%s to %s is not finished", operation_kind_to_string(op.kind), op.to_version);
-                return fail_hint(e, "wait until it is confirmed, or 'bootmgr abort'");
+                return fail_hint(e, "%s", operation_way_out(m, &op));
         }
         if (slot == from) {
                 fail(e, -EEXIST, &kind_slot_in_use, "slot %c is the one that runs", slot_name(slot));
                 return fail_hint(e, "'bootmgr status' lists the others");
         }
         run_init(&run, m, OPERATION_ACTIVATE, from, slot, o);
+        run.op.way_back = way_back && from != SLOT_NONE && slot_is_known(&m->state.set.slots[from]);
         r = run_step(&run, "CHECK_PREVIOUS", check_activate, e);
         if (r < 0)
                 return r;
         r = refused_forget(m, m->state.set.slots[slot].digest, e);
         if (r < 0)
                 return r;
-        return stage(&run, REASON_OPERATOR, "activated by an operator", e);
+        return stage(&run, REASON_OPERATOR, reason, id, e);
+}
+
+int activate_prepare(struct machine *m, int slot, const char *id, struct observer *o, struct error *e)
+{
+        return activate(m, slot, false, "activated by an operator", id, o, e);
+}
+
+int activate_for_cluster(struct machine *m, int slot, bool way_back, const char *id, struct observer *o, struct error *e)
+{
+        return activate(m, slot, way_back, "the cluster runs that version", id, o, e);
 }

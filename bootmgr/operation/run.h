@@ -28,8 +28,9 @@ struct upgrade_options {
 };
 /* CHECK_BUNDLE … INSTALL_BOOT_FILES; then staged. Under the lock. */
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e);
-/* What was installed and held in that slot is staged, in an operation of its own; `reason` is recorded. Under the lock. */
-int upgrade_release(struct machine *m, int slot, const char *reason, struct observer *o, struct error *e);
+/* What was installed and held in that slot is staged, in an operation of its own; `reason` is recorded, `id` as above. Under
+ * the lock. */
+int upgrade_release(struct machine *m, int slot, const char *reason, const char *id, struct observer *o, struct error *e);
 
 struct rollback_options {
         bool automatic;        /* bound by nothing but a bootable slot and the daily limit */
@@ -43,8 +44,11 @@ struct rollback_options {
  * supersedes it. Refusals as in check.h. */
 int rollback_prepare(struct machine *m, const struct rollback_options *options, struct observer *o, struct error *e);
 
-/* slot activate: like a rollback, to any bootable slot; leaves no previous one. */
-int activate_prepare(struct machine *m, int slot, struct observer *o, struct error *e);
+/* slot activate: like a rollback, to any bootable slot; leaves no previous one. `id` as above. */
+int activate_prepare(struct machine *m, int slot, const char *id, struct observer *o, struct error *e);
+/* The same, because the cluster has decided so. `way_back`: the slot that is left is the cluster's previous version, and
+ * becomes the previous slot. */
+int activate_for_cluster(struct machine *m, int slot, bool way_back, const char *id, struct observer *o, struct error *e);
 
 /* Which slots an upgrade would write and lose: for the warning before it starts. */
 int upgrade_target(struct machine *m, int *ret_slot, struct error *e);
@@ -57,11 +61,18 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e);
  * reset, once services are stopped and file systems unmounted (units/system-shutdown/bootmgr-instant); 0, or past: at once.
  */
 int operation_reboot(struct machine *m, uint64_t at, struct error *e);
+/* The running slot's /etc, for the slot that is being installed: for the upgrade that is at work and holds the lock. */
+int operation_carry(struct machine *m, struct observer *o, struct error *e);
+/* Whether the shutdown carries on what is prepared: bootmgr-switch.service waits for it. Where systemd does not say: true.
+ */
+bool switch_is_awaited(void);
 
 /* The boot-time decision if the initramfs did not make it, what it means for the operation, and the owner
  * rule. -EHOSTDOWN: this slot cannot go on and was marked bad, reboot (the caller does). */
 int operation_at_boot(struct machine *m, struct observer *o, struct error *e);
 
+/* What the initramfs counts of a version that does not come up begins anew. */
+void operation_came_up(const struct machine *m);
 /* Runs the health checks; on trial their result is a step. kind_unhealthy names the first failing check; on
  * trial the automatic rollback is then prepared already (`*ret_rollback`): the caller reboots. */
 int operation_check_health(struct machine *m, struct observer *o, bool *ret_rollback, struct error *e);
@@ -69,6 +80,8 @@ int operation_check_health(struct machine *m, struct observer *o, bool *ret_roll
 int operation_confirm(struct machine *m, struct observer *o, struct error *e);
 
 int operation_abort(struct machine *m, struct error *e); /* a staged one */
+/* The same, for who has staged it: only that one, and success where it is not staged (any more). */
+int operation_give_up(struct machine *m, const uint8_t id[static 16], const char *reason, struct error *e);
 int operation_finalize(struct machine *m, struct error *e);
 int operation_clear_refused(struct machine *m, struct error *e); /* upgrade clear */
 int slot_mark_good(struct machine *m, int slot, struct error *e);

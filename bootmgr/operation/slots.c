@@ -10,6 +10,19 @@
 #include "operation/upkeep.h"
 #include "slot/kinds.h"
 
+static int give_up(struct machine *m, struct operation *op, const char *reason, struct error *e)
+{
+        int r;
+
+        m->state.set.operation_state = OPERATION_ABORTED;
+        r = machine_save(m, e);
+        if (r < 0)
+                return r;
+        reserve_keep(m);
+        operation_end(op, RESULT_ABORTED, reason);
+        return op->sequence ? operation_save(m, op, true, e) : 0;
+}
+
 int operation_abort(struct machine *m, struct error *e)
 {
         _cleanup_operation_ struct operation op = {};
@@ -23,17 +36,29 @@ int operation_abort(struct machine *m, struct error *e)
                 if (r >= 0 && op.result == RESULT_IN_PROGRESS) {
                         fail(e, -EBUSY, &kind_busy, "%s to %s was switched to already", operation_kind_to_string(op.kind),
                              op.to_version);
-                        return fail_hint(e, "'bootmgr rollback system' goes back");
+                        return fail_hint(e, "%s", operation_way_out(m, &op));
                 }
                 return fail(e, -ENOENT, &kind_usage, "no operation is prepared: there is nothing to abort");
         }
-        m->state.set.operation_state = OPERATION_ABORTED;
-        r = machine_save(m, e);
+        return give_up(m, &op, "aborted by an operator", e);
+}
+
+int operation_give_up(struct machine *m, const uint8_t id[static 16], const char *reason, struct error *e)
+{
+        const struct slot_set *set = &m->state.set;
+        _cleanup_operation_ struct operation op = {};
+        int r = machine_lock(m, e);
+
         if (r < 0)
                 return r;
-        reserve_keep(m);
-        operation_end(&op, RESULT_ABORTED, "aborted by an operator");
-        return op.sequence ? operation_save(m, &op, true, e) : 0;
+        if (set->operation_state != OPERATION_STAGED || memcmp(set->operation_id, id, sizeof(set->operation_id)) != 0)
+                return 0;
+        /* Its file may be gone, or be another's: the record is what the shutdown goes by. */
+        if (operation_load_newest(m, &op, NULL) >= 0 && !operation_is_of_record(set, &op)) {
+                operation_done(&op);
+                op = (struct operation){};
+        }
+        return give_up(m, &op, reason, e);
 }
 
 int operation_finalize(struct machine *m, struct error *e)
@@ -56,11 +81,11 @@ int operation_finalize(struct machine *m, struct error *e)
                 return 0;
         set->finalized = true;
         set->floor = MAX(set->floor, set->slots[running].security_version);
-        r = rebuild_keep_finalized(m, set->slots[running].generation, set->floor, e);
+        r = upkeep_withdraw(m, e);
+        if (r >= 0)
+                r = rebuild_keep_finalized(m, set->slots[running].generation, set->floor, e);
         if (r >= 0)
                 r = machine_save(m, e);
-        if (r >= 0)
-                upkeep_alone(m, upkeep_menu);
         if (r >= 0)
                 log_event(MESSAGE_FINALIZED, NULL, "version %s is final: the way back is given up, the floor is %llu",
                           set->slots[running].version, (unsigned long long)set->floor);
@@ -87,6 +112,19 @@ static int check_slot_number(struct machine *m, int slot, struct error *e)
         return fail_hint(e, "its slots are a to %c", slot_name(m->state.set.n_slots - 1));
 }
 
+/* What was bad may have lost its kernel, once something else was confirmed. */
+static int check_boot_files(struct machine *m, const struct slot *s, struct error *e)
+{
+        struct loader loader;
+        int r = machine_open_loader(m, false, &loader, e);
+
+        if (r < 0)
+                return r;
+        r = loader_check_slot(&loader, s, e);
+        loader_close(&loader);
+        return r < 0 ? fail_hint(e, "install a version with 'bootmgr upgrade system'") : 0;
+}
+
 int slot_mark_good(struct machine *m, int slot, struct error *e)
 {
         struct slot *s;
@@ -102,14 +140,33 @@ int slot_mark_good(struct machine *m, int slot, struct error *e)
                 return operation_confirm(m, NULL, e);
         if (s->state == SLOT_CONFIRMED || s->state == SLOT_INSTALLED)
                 return 0;
+        if (s->state == SLOT_TRIAL) {
+                fail(e, -EBUSY, &kind_busy, "slot %c is on trial and does not run: what runs can be confirmed",
+                     slot_name(slot));
+                return fail_hint(e, "boot it: it is confirmed once it is healthy");
+        }
         if (s->state != SLOT_BAD || is_all_zero(s->digest, DIGEST_SIZE)) {
                 fail(e, -ENOEXEC, &kind_slot_not_bootable, "slot %c is %s: no whole system lies in it", slot_name(slot),
                      slot_state_to_string(s->state));
                 return fail_hint(e, "install a version with 'bootmgr upgrade system'");
         }
+        r = check_boot_files(m, s, e);
+        if (r < 0)
+                return r;
         slot_set_confirm(&m->state.set, slot);
         s->generation = 0; /* its entries went when it was marked bad: no boot is to miss them */
         return machine_save(m, e);
+}
+
+/* What runs may not come up yet another time, and then this is where the loader goes. */
+static bool is_only_fallback(const struct slot_set *set, int slot, int running)
+{
+        if (running == SLOT_NONE || set->slots[running].state != SLOT_TRIAL || !slot_is_selectable(&set->slots[slot]))
+                return false;
+        for (int i = 0; i < set->n_slots; i++)
+                if (i != slot && i != running && slot_is_selectable(&set->slots[i]))
+                        return false;
+        return true;
 }
 
 int slot_mark_bad_by_operator(struct machine *m, int slot, struct error *e)
@@ -126,6 +183,12 @@ int slot_mark_bad_by_operator(struct machine *m, int slot, struct error *e)
         if (slot == machine_reference_slot(m)) {
                 fail(e, -EBUSY, &kind_slot_in_use, "slot %c is the one that runs or boots next", slot_name(slot));
                 return fail_hint(e, "'bootmgr rollback system' leaves it");
+        }
+        if (is_only_fallback(set, slot, machine_reference_slot(m))) {
+                fail(e, -EBUSY, &kind_slot_in_use, "slot %c is what boots if the version on trial does not come up",
+                     slot_name(slot));
+                return fail_hint(e, "wait until that is confirmed, or 'bootmgr slot mark-good %c'",
+                                 slot_name(machine_reference_slot(m)));
         }
         if (!slot_has_system(&set->slots[slot]) && set->slots[slot].state != SLOT_BAD)
                 return fail(e, -ENOEXEC, &kind_slot_not_bootable, "slot %c is %s: there is nothing to mark", slot_name(slot),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "base/buf.h"
 #include "loader/rescue.h"
+#include "operation/degraded.h"
 #include "operation/operation.h"
 #include "operation/refused.h"
 #include "operation/run.h"
@@ -103,6 +104,7 @@ static void add_note(json_t *notes, const char *text)
 /* What a person should know and no other field says. */
 static json_t *notes_to_json(struct machine *m, struct loader *loader, const struct error *loader_error)
 {
+        _cleanup_free_ char *degraded = degraded_reason(m), *why = NULL;
         _cleanup_buf_ struct buf b = {};
         json_t *notes = json_array();
         char *cursor, *line;
@@ -113,6 +115,8 @@ static json_t *notes_to_json(struct machine *m, struct loader *loader, const str
                 add_note(notes, "one copy of the state record is damaged; the next write mends it");
         if (m->snapshots.data < 0)
                 add_note(notes, m->data_error.message);
+        else if (degraded && (why = xasprintf("the version that runs could not be given its configuration: %s", degraded)))
+                add_note(notes, why);
         if (!m->config.etc_overlay)
                 add_note(notes, "EtcOverlay=no: a writable root can be checked by kernel and initrd only");
         if (!loader)

@@ -48,6 +48,15 @@ const struct step *steps_of(enum operation_kind kind)
         return kind == OPERATION_UPGRADE ? upgrade_steps : rollback_steps;
 }
 
+const char *operation_way_out(const struct machine *m, const struct operation *op)
+{
+        if (op->staged)
+                return "reboot, or give it up with 'bootmgr abort'";
+        if (m->state.set.previous != SLOT_NONE)
+                return "wait until it is confirmed, or 'bootmgr rollback system'";
+        return "wait until it is confirmed: a version that does not come up is left by itself";
+}
+
 /* What is at work now is said at once: if it hangs, that is what must be there to be read. */
 static bool is_news(const struct step_record *step, const char *message)
 {
@@ -55,15 +64,16 @@ static bool is_news(const struct step_record *step, const char *message)
 }
 
 /* "312 of 700 MiB, 410 MiB/s, 1 s left; 80 MiB fetched, 100 MiB reused": over the whole step, so that the time left does
- * not jump about. */
+ * not jump about; once what is reused is there, over what comes, since nothing else does any more. */
 static void show_transfer(struct step_record *s, const struct transfer *from, uint64_t done)
 {
         struct step_transfer *t = &s->transfer;
-        uint64_t usec = MAX(now_realtime(), s->start + 1) - s->start;
+        uint64_t start = MAX(from->since, s->start), usec = MAX(now_realtime(), start + 1) - start;
+        uint64_t moved = done - MIN(from->before, done);
         struct buf b = {};
 
         *t = (struct step_transfer){ .done = done, .total = from->total, .fetched = from->fetched, .reused = from->reused };
-        t->rate = (uint64_t)((double)done * USEC_PER_SEC / (double)usec);
+        t->rate = (uint64_t)((double)moved * USEC_PER_SEC / (double)usec);
         t->left = t->rate ? (t->total - MIN(done, t->total)) / t->rate : 0;
         buf_printf(&b, "%llu of %llu MiB, %llu MiB/s, %llu s left", (unsigned long long)(done >> 20),
                    (unsigned long long)(t->total >> 20), (unsigned long long)(t->rate >> 20), (unsigned long long)t->left);

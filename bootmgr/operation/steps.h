@@ -80,7 +80,12 @@ void record_operation(struct slot_set *set, const struct operation *op, enum ope
 
 /* Steps shared by the tables; in switch.c. */
 int step_stop_services(struct run *run, struct error *e);
+/* What a person can do about an operation that is at work or was switched to. */
+const char *operation_way_out(const struct machine *m, const struct operation *op);
+
 int step_carry_config(struct run *run, struct error *e);
+/* The same while an upgrade is prepared: a slot that is installed may be booted by the initramfs when no other can be. */
+void carry_beforehand(struct run *run);
 int step_snapshot_config(struct run *run, struct error *e);
 int step_record_previous(struct run *run, struct error *e);
 int step_switch_entry(struct run *run, struct error *e);

@@ -21,13 +21,18 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "operation/messages.h"
+#include "operation/record.h"
 #include "operation/refused.h"
 #include "operation/reserve.h"
 #include "operation/steps.h"
 #include "operation/upkeep.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
+
+#define CARRY_TRIES   3
+#define CARRY_TIMEOUT (300 * USEC_PER_SEC)
 
 int step_stop_services(struct run *run, struct error *e)
 {
@@ -39,6 +44,53 @@ int step_stop_services(struct run *run, struct error *e)
          * basic.target. */
         run_note(run, "stopped by the shutdown");
         return 0;
+}
+
+static int carry_now(struct machine *m, int from, int to, struct error *e)
+{
+        int r = -EAGAIN;
+
+        for (int i = 0; i < CARRY_TRIES && r < 0; i++) {
+                error_done(e);
+                r = carry_config(&m->snapshots, m->config.carried, from, to, NULL, e);
+        }
+        return r;
+}
+
+int operation_carry(struct machine *m, struct observer *o, struct error *e)
+{
+        _cleanup_operation_ struct operation op = {};
+        int r = operation_load_newest(m, &op, e);
+
+        if (r < 0)
+                return r;
+        if (op.kind != OPERATION_UPGRADE || op.result != RESULT_IN_PROGRESS || op.staged || op.from_slot != m->booted ||
+            op.to_slot == m->booted || op.to_slot == SLOT_NONE) {
+                fail(e, -EINVAL, NULL, "no upgrade of the running slot is at work");
+                return fail_hint(e, "bootmgr-carry.service is started by one");
+        }
+        return carry_now(m, op.from_slot, op.to_slot, e);
+}
+
+/* By a unit of its own: who fetches from the network need not be able to give files to others. Once more at the shutdown,
+ * with what was changed until then. Here something may change while it is read, and what cannot
+ * be carried is found out by the shutdown. */
+void carry_beforehand(struct run *run)
+{
+        static const char *const by_its_unit[] = { "systemctl", "start", "bootmgr-carry.service", NULL };
+        struct machine *m = run->m;
+        _cleanup_error_ struct error why = {};
+        int r;
+
+        if (run->op.from_slot == SLOT_NONE || !m->config.etc_overlay)
+                return;
+        if (m->offline || m->rescue)
+                r = carry_now(m, run->op.from_slot, run->op.to_slot, &why);
+        else
+                r = process_must(by_its_unit, CARRY_TIMEOUT, &why);
+        if (r < 0)
+                log_warning("the /etc of slot %c is not prepared: %s", slot_name(run->op.to_slot),
+                            why.message ?: error_text(r));
 }
 
 int step_carry_config(struct run *run, struct error *e)
@@ -142,6 +194,9 @@ int step_snapshot_config(struct run *run, struct error *e)
 
         if (sealed < 0 && run_must_go_on(run)) { /* it is kept as discarded before anything else comes back */
                 log_warning("the configuration is not sealed: %s", why.message ?: error_text(sealed));
+                /* An older one is not what it had at last: the boot makes up for it, or says that there is none. */
+                if (run->op.from_slot != SLOT_NONE)
+                        memset(run->m->state.set.slots[run->op.from_slot].snapshot, 0, DIGEST_SIZE);
                 run_note(run, "not sealed: %s", why.message ?: error_text(sealed));
                 return STEP_SKIP;
         }
@@ -185,17 +240,14 @@ static void record_leaving(struct run *run)
 
         if (run->op.kind == OPERATION_UPGRADE)
                 return;
-        set->previous = SLOT_NONE;
+        set->previous = run->op.way_back ? from : SLOT_NONE;
         set->finalized = false;
         if (from == SLOT_NONE || run->op.kind != OPERATION_ROLLBACK)
                 return;
         memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
-        if (run->op.automatic) {
-                slot_set_note_auto_rollback(set, now_realtime());
-                if (set->slots[from].state == SLOT_TRIAL || set->operation_reason == REASON_BOOT_FILES ||
-                    set->operation_reason == REASON_CORRUPT)
-                        slot_set_mark_bad(set, from, set->operation_reason);
-        }
+        if (run->op.automatic && (set->slots[from].state == SLOT_TRIAL || set->operation_reason == REASON_BOOT_FILES ||
+                                  set->operation_reason == REASON_CORRUPT))
+                slot_set_mark_bad(set, from, set->operation_reason);
 }
 
 /* Where nothing else can boot, there is nothing to fall back to and no trial. */
@@ -395,6 +447,8 @@ int operation_switch(struct machine *m, struct observer *o, struct error *e)
         int r;
 
         r = machine_lock(m, e);
+        if (r >= 0)
+                r = machine_need_record(m, e);
         if (r < 0)
                 return r;
         if (m->state.set.operation_state != OPERATION_STAGED)

@@ -8,6 +8,7 @@
  *                                                    shutdown switches (switch.c commits)
  */
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "base/buf.h"
@@ -42,15 +43,33 @@ static int refuse_while_busy(struct machine *m, int from, struct error *e)
         if (operation_current(m, &op, NULL) >= 0 && op.result == RESULT_IN_PROGRESS) {
                 fail(e, -EBUSY, &kind_busy, "%s to %s is %s", operation_kind_to_string(op.kind), op.to_version,
                      op.staged ? "prepared and goes on at the next shutdown" : "not finished");
-                return fail_hint(e, op.staged ? "reboot, or give it up with 'bootmgr abort'"
-                                              : "wait until it is confirmed, or 'bootmgr rollback system'");
+                return fail_hint(e, "%s", operation_way_out(m, &op));
         }
         if (!m->rescue && from != SLOT_NONE && m->state.set.slots[from].state == SLOT_TRIAL) {
                 fail(e, -EBUSY, &kind_busy, "slot %c is on trial and not confirmed yet", slot_name(from));
-                return fail_hint(e, "wait for it, 'bootmgr slot mark-good %c', or 'bootmgr rollback system'",
-                                 slot_name(from));
+                return fail_hint(e, "wait for it, 'bootmgr slot mark-good %c'%s", slot_name(from),
+                                 m->state.set.previous != SLOT_NONE ? ", or 'bootmgr rollback system'" : "");
         }
         return 0;
+}
+
+/* By whatever name: a link to it is as good. */
+static bool is_default_data(const char *path)
+{
+        struct stat a, b;
+
+        return streq(path, CONFIG_DATA) ||
+               (stat(path, &a) == 0 && stat(CONFIG_DATA, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
+/* The initramfs would give the new version an empty /etc from there, and what is carried over would lie elsewhere. */
+static int refuse_etc_elsewhere(const struct machine *m, struct error *e)
+{
+        if (m->offline || m->options.data || !m->config.etc_overlay || is_default_data(m->config.data))
+                return 0;
+        fail(e, -EINVAL, &kind_config_invalid,
+             "the initramfs mounts the /etc of a slot from " CONFIG_DATA ", and DataDirectory= is %s", m->config.data);
+        return fail_hint(e, "leave out DataDirectory=, or set EtcOverlay=no");
 }
 
 /* Without a record nobody can say what an upgrade would overwrite. One that never was is no loss. */
@@ -98,7 +117,7 @@ static int check_manifest(struct run *run, const struct manifest *manifest, stru
         };
         int r;
 
-        r = machine_esp_free(m, &limits.esp_free, e);
+        r = machine_esp_free(m, run->op.to_slot, &limits.esp_free, e);
         if (r >= 0)
                 r = install_check(manifest, &limits, e);
         if (r < 0)
@@ -118,6 +137,7 @@ static int check_loader(struct run *run, const struct manifest *manifest, struct
         const struct bundle_image *kernel = manifest_image(manifest, "kernel"), *initrd = manifest_image(manifest, "initrd");
         const struct bundle_image *root = manifest_image(manifest, "root");
         struct entry_spec spec = entry_spec_for(run->m, run->op.to_slot, 0);
+        uint8_t kernel_id[BOOT_FILE_ID_SIZE], initrd_id[BOOT_FILE_ID_SIZE];
         uint64_t highest;
         int r;
 
@@ -130,8 +150,13 @@ static int check_loader(struct run *run, const struct manifest *manifest, struct
                 return r;
         spec.generation = MAX(highest, run->m->state.set.generation) + 1;
         spec.version = manifest->version;
-        spec.kernel = kernel ? kernel->digest : spec.kernel;
-        spec.initrd = initrd ? initrd->digest : NULL;
+        if (kernel) {
+                boot_file_make_id(kernel->digest, run->op.to_slot, kernel_id);
+                spec.kernel = kernel_id;
+        }
+        if (initrd)
+                boot_file_make_id(initrd->digest, run->op.to_slot, initrd_id);
+        spec.initrd = initrd ? initrd_id : NULL;
         spec.verity = root ? &root->verity : NULL;
         return check_entry(run->m, &run->loader, &spec, e);
 }
@@ -167,7 +192,7 @@ static void open_running(struct run *run, struct range *ret)
 /* With a URL there is a way on, whatever the base lacks. Without one it is read before anything is changed. */
 static int check_content(struct run *run, struct error *e)
 {
-        struct install_target target = { .loader = &run->loader, .data = run->m->snapshots.data };
+        struct install_target target = { .loader = &run->loader, .data = run->m->snapshots.data, .slot = run->op.to_slot };
         _cleanup_range_ struct range running = RANGE_CLOSED;
 
         if (bundle_delta(run->bundle)->url)
@@ -274,11 +299,12 @@ static int note_report(struct run *run, const struct install_report *report)
 
         run_note(run,
                  "%llu MiB written, %llu MiB zeros, %llu MiB kept, %llu MiB copied, %llu MiB fetched; "
-                 "seconds: fetch %.2f, decode %.2f, check %.2f, write %.2f (%u threads), flush %.2f%s",
+                 "seconds: reuse %.2f, fetch %.2f, decode %.2f, check %.2f, write %.2f (%u threads%s), flush %.2f%s",
                  (unsigned long long)(report->written >> 20), (unsigned long long)(report->zeroed >> 20),
                  (unsigned long long)(report->kept >> 20), (unsigned long long)(report->copied >> 20),
-                 (unsigned long long)(report->fetched >> 20), seconds(t->fetch), seconds(t->decode), seconds(t->check),
-                 seconds(t->write), MAX(t->threads, 1U), seconds(report->flush), full ?: "");
+                 (unsigned long long)(report->fetched >> 20), seconds(report->reuse), seconds(t->fetch), seconds(t->decode),
+                 seconds(t->check), seconds(t->write), MAX(t->threads, 1U), t->queued > 0 ? ", io_uring" : "",
+                 seconds(report->flush), full ?: "");
         return 0;
 }
 
@@ -330,7 +356,7 @@ int step_verify_image(struct run *run, struct error *e)
         return r;
 }
 
-static void fill_slot(struct slot *slot, const struct manifest *m)
+static void fill_slot(struct slot *slot, int number, const struct manifest *m)
 {
         const struct bundle_image *kernel = manifest_image(m, "kernel"), *initrd = manifest_image(m, "initrd");
 
@@ -341,9 +367,9 @@ static void fill_slot(struct slot *slot, const struct manifest *m)
         memset(slot->kernel, 0, BOOT_FILE_ID_SIZE);
         memset(slot->initrd, 0, BOOT_FILE_ID_SIZE);
         if (kernel)
-                memcpy(slot->kernel, kernel->digest, BOOT_FILE_ID_SIZE);
+                boot_file_make_id(kernel->digest, number, slot->kernel);
         if (initrd)
-                memcpy(slot->initrd, initrd->digest, BOOT_FILE_ID_SIZE);
+                boot_file_make_id(initrd->digest, number, slot->initrd);
 }
 
 int step_install_boot_files(struct run *run, struct error *e)
@@ -352,10 +378,11 @@ int step_install_boot_files(struct run *run, struct error *e)
         struct slot *slot = &m->state.set.slots[run->op.to_slot];
         int r;
 
-        fill_slot(slot, bundle_manifest(run->bundle));
+        fill_slot(slot, run->op.to_slot, bundle_manifest(run->bundle));
         r = loader_check_slot(&run->loader, slot, e);
         if (r < 0)
                 return r;
+        carry_beforehand(run);
         slot_set_end_write(&m->state.set, run->op.to_slot);
         record_operation(&m->state.set, &run->op, run->upgrade->hold ? OPERATION_DONE : OPERATION_STAGED, REASON_NONE);
         r = machine_save(m, e);
@@ -392,6 +419,8 @@ static int prepare(struct run *run, struct error *e)
         if (r < 0)
                 return r;
         priority = run->upgrade->full_speed ? -1 : priority_lower();
+        if (priority < 0 && !run->upgrade->full_speed)
+                log_warning("the slot is written with ordinary priority: %s", error_text(priority));
         inhibitor = m->offline ? -1 : inhibit_shutdown("an upgrade writes the other slot");
         for (const struct step *s = steps_of(OPERATION_UPGRADE) + 1; r >= 0 && s->when == STEP_PREPARE; s++)
                 r = run_step(run, s->name, s->run, e);
@@ -432,7 +461,10 @@ int upgrade_prepare(struct machine *m, const struct upgrade_options *options, st
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
         int from, to, r;
 
-        r = machine_lock(m, e);
+        m->config.fetch.cancelled = o ? o->cancelled : NULL;
+        r = refuse_etc_elsewhere(m, e);
+        if (r >= 0)
+                r = machine_lock(m, e);
         if (r < 0)
                 return r;
         if (is_staged_already(m, options))
@@ -457,7 +489,7 @@ int upgrade_prepare(struct machine *m, const struct upgrade_options *options, st
         return prepare(&run, e);
 }
 
-int upgrade_release(struct machine *m, int slot, const char *reason, struct observer *o, struct error *e)
+int upgrade_release(struct machine *m, int slot, const char *reason, const char *id, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
         struct slot_set *set = &m->state.set;
@@ -477,7 +509,7 @@ int upgrade_release(struct machine *m, int slot, const char *reason, struct obse
                 return r;
         run_init(&run, m, OPERATION_UPGRADE, from, slot, o);
         strcpy(run.op.to_version, set->slots[slot].version);
-        r = operation_begin(m, &run.op, NULL, e);
+        r = operation_begin(m, &run.op, id, e);
         if (r < 0)
                 return r;
         for (const struct step *s = steps_of(OPERATION_UPGRADE); s->when == STEP_PREPARE; s++)

@@ -57,7 +57,7 @@ static bool is_offered(const struct machine *m)
                s->security_version >= set->floor && set->slots[m->booted].state == SLOT_CONFIRMED;
 }
 
-void upkeep_menu(struct machine *m, struct loader *loader)
+static void upkeep_menu(struct machine *m, struct loader *loader)
 {
         _cleanup_error_ struct error why = {};
         struct entry_spec spec;
@@ -69,6 +69,18 @@ void upkeep_menu(struct machine *m, struct loader *loader)
         }
         if (loader->ops->offer(loader, offered ? &spec : NULL, &why) < 0)
                 log_warning("the boot menu does not offer the previous version as it should: %s", why.message ?: "");
+}
+
+int upkeep_withdraw(struct machine *m, struct error *e)
+{
+        struct loader loader;
+        int r = machine_open_loader(m, true, &loader, e);
+
+        if (r < 0)
+                return r;
+        r = loader.ops->offer(&loader, NULL, e);
+        loader_close(&loader);
+        return r;
 }
 
 static bool has_entry(const struct loader_entry *entries, size_t n, int slot, uint64_t generation)
@@ -114,7 +126,7 @@ void upkeep(struct machine *m, struct loader *loader)
         upkeep_firmware(m, loader);
 }
 
-void upkeep_alone(struct machine *m, void (*what)(struct machine *m, struct loader *loader))
+void upkeep_alone(struct machine *m)
 {
         _cleanup_error_ struct error why = {};
         struct loader loader;
@@ -123,6 +135,6 @@ void upkeep_alone(struct machine *m, void (*what)(struct machine *m, struct load
                 log_warning("%s", why.message ?: "the bootloader cannot be looked after");
                 return;
         }
-        what(m, &loader);
+        upkeep(m, &loader);
         loader_close(&loader);
 }

@@ -9,14 +9,14 @@
  * boot options. */
 void upkeep(struct machine *m, struct loader *loader);
 
+/* The menu offers no previous version any more: before the way back is given up, so that it never offers what is refused. */
+int upkeep_withdraw(struct machine *m, struct error *e);
+
 /* The firmware's boot options alone: before a slot is overwritten, whose record says so already. */
 void upkeep_firmware(struct machine *m, struct loader *loader);
 
-/* The menu's "previous version" alone: when the way back is given up or taken. */
-void upkeep_menu(struct machine *m, struct loader *loader);
-
-/* One of these for who has no loader open. */
-void upkeep_alone(struct machine *m, void (*what)(struct machine *m, struct loader *loader));
+/* For who has no loader open. */
+void upkeep_alone(struct machine *m);
 
 /* How many EFI variables upkeep_firmware() would write. Changes nothing, needs no lock. */
 unsigned upkeep_firmware_lacks(struct machine *m, struct loader *loader);

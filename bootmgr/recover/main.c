@@ -3,11 +3,13 @@
  *
  *      start [try]  begin with "boot" beside what else is done until then: it need not wait for all devices, and little is
  *                   left to wait for
- *      boot [try]   before the root is mounted: decide, count the attempt, switch away from what cannot boot; with "try"
- *                   also from a root that cannot be mounted: for an initramfs that runs nothing once that has failed
+ *      boot [try]   before the root is mounted: decide, count the attempt, switch away from what cannot boot, and from a
+ *                   root without a filesystem; with "try" also from one that cannot be mounted: for an initramfs that
+ *                   runs nothing once that has failed
  *      mount ROOT   after it is mounted: a root without an init is left; else data, the slot's /etc (not with a writable
  *                   root, "rw": it has its own)
  *      failed [ROOT]  the root cannot be mounted; or it is, at ROOT, and its system cannot be started
+ *      superblock DEVICE  one that a power cut has torn is made right: before e2fsck, which does not (units/resume)
  *
  * It never makes a boot fail because it cannot work itself: it says why and lets the boot go on. Exit
  * status: 0 go on; 1 it could not do its work; it does not return when the machine is to start again. */
@@ -23,7 +25,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "loader/esp.h"
 #include "operation/boot.h"
+#include "recover/coming_up.h"
 #include "recover/mount.h"
 #include "recover/recovery.h"
 #include "storage/verified.h"
@@ -31,7 +35,6 @@
 #define RUN_DIRECTORY "/run/bootmgr"
 #define STARTED       RUN_DIRECTORY "/recover.lock" /* held by what "start" has begun */
 #define DECIDED       RUN_DIRECTORY "/decided"      /* that has ended well */
-#define COMING_UP     "data/bootmgr/" COMING_UP_NAME
 #define EFIVARS       "/sys/firmware/efi/efivars"
 #define DISK_TIMEOUT  (10 * USEC_PER_SEC)
 #define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again, unless bootmgr.retry= says another time … */
@@ -72,7 +75,9 @@ static bool has_nodes(const struct disk *disk)
         return true;
 }
 
-/* There may be no udev, and disks appear when they like. */
+/* There may be no udev, and disks appear when they like: a spare or former one with the same layout perhaps before that of
+ * this boot, whose record it is that counts. Once the time is over another one will do: where the partition of the root has
+ * gone from the table the machine still has its other slot. */
 static int find_disk(struct recover *c, struct error *e)
 {
         _cleanup_free_ char *root = cmdline_get(c->cmdline, "root");
@@ -85,8 +90,12 @@ static int find_disk(struct recover *c, struct error *e)
                 int r;
 
                 c->start = now_monotonic(); /* waiting for the disk is no work of ours */
+                spec.root_only = c->start <= deadline;
                 r = disk_find(&spec, &c->disk, e);
-                if ((r >= 0 && has_nodes(&c->disk)) || c->disk_path || now_monotonic() > deadline)
+                if (r >= 0 && !spec.root_only && spec.root_partuuid && !c->disk.has_root)
+                        log_warning("no disk has the root of this boot, PARTUUID=%s: %s is taken", spec.root_partuuid,
+                                    c->disk.path);
+                if ((r >= 0 && has_nodes(&c->disk)) || c->disk_path || !spec.root_only)
                         return r;
                 error_done(e);
                 nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
@@ -237,7 +246,11 @@ static void recover(struct recover *c, struct recovery *r)
         r->seconds = r->goes_on ? PAGE_SECONDS : retry_seconds(c);
         r->console = c->console;
         r->test = c->disk_path;
-        log_error("%s", r->goes_on ? "no other slot can be booted, and this one has no try left" : "no slot can be booted");
+        log_error("%s%s",
+                  r->goes_on ? "no other slot can be booted, and this one has no try left"
+                  : r->stuck ? "the slot cannot be left: "
+                             : "no slot can be booted",
+                  r->stuck ?: "");
         log_slots(&r->state->set);
         switch (recovery_run(r)) {
         case CHOICE_POWER_OFF:
@@ -254,29 +267,35 @@ static void recover(struct recover *c, struct recovery *r)
         }
 }
 
+/* root_failed: then there is nothing to go on with where the slot cannot be left either. */
 static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d,
-               struct loader *loader, struct error *e)
+               struct loader *loader, enum slot_reason root_failed, struct error *e)
 {
         _cleanup_free_ char *extra = extra_cmdline(c->cmdline);
+        struct recovery page = { .slot = c->slot,
+                                 .disk = &c->disk,
+                                 .place = place,
+                                 .state = state,
+                                 .loader = loader,
+                                 .extra_cmdline = extra,
+                                 .writable_root = cmdline_has(c->cmdline, "rw") };
         int r;
 
         r = boot_carry_out(d, &c->disk, place, state, loader, extra, cmdline_has(c->cmdline, "rw"), e);
-        if (r < 0)
+        if (r < 0) {
+                page.stuck = e->message ?: error_text(r);
+                if (root_failed)
+                        recover(c, &page);
                 return r;
+        }
         log_info("slot %c, generation %llu: %s", slot_name(c->slot), (unsigned long long)c->generation,
                  boot_found_to_string(d->found));
         write_result(c, d);
         if (d->action == BOOT_REBOOT)
                 start_again(c, "another slot boots instead");
+        page.goes_on = d->found == BOOT_FOUND_EXHAUSTED;
         if (d->action == BOOT_RECOVERY)
-                recover(c, &(struct recovery){ .slot = c->slot,
-                                               .disk = &c->disk,
-                                               .place = place,
-                                               .state = state,
-                                               .loader = loader,
-                                               .extra_cmdline = extra,
-                                               .writable_root = cmdline_has(c->cmdline, "rw"),
-                                               .goes_on = d->found == BOOT_FOUND_EXHAUSTED });
+                recover(c, &page);
         return 0;
 }
 
@@ -290,6 +309,11 @@ static int open_loader(struct recover *c, bool write, struct loader *ret)
         } ways[] = { { loader_systemd_boot.name, true }, { loader_systemd_boot.name, false }, { loader_none.name, false } };
         int r = 0;
 
+        _cleanup_free_ char *hibernated = cmdline_get(c->cmdline, "resume");
+
+        /* A system that is about to be woken knows how long its directories are. */
+        if (!write && !c->esp && !hibernated && esp_make_room(&c->disk))
+                log_info("the directories of the ESP have room again");
         for (size_t i = write ? 0 : 1; i < ARRAY_SIZE(ways); i++) {
                 _cleanup_error_ struct error why = {};
 
@@ -347,7 +371,7 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
                 }
         }
         if (r >= 0) {
-                r = act(c, &place, &state, &d, &loader, e);
+                r = act(c, &place, &state, &d, &loader, root_failed, e);
                 loader_close(&loader);
         }
         state_place_close(&place);
@@ -380,7 +404,12 @@ static bool root_works(const struct recover *c, bool try_root, struct error *e)
                 return false;
         if (r >= 0)
                 device = VERIFIED_ROOT;
-        return !try_root || !*node || !is_partition || root_can_be_mounted(node, device, e);
+        else if (*node && cmdline_has(c->cmdline, "rw"))
+                mend_superblock(node);
+        if (!*node || !is_partition)
+                return true;
+        /* One that is to be tried later is checked before that, and may be mended: but not out of nothing. */
+        return try_root ? root_can_be_mounted(node, device, e) : root_has_filesystem(node, e);
 }
 
 /* The attempt is counted before the root is tried: what is on it may stop the kernel. A decision that could not be made
@@ -443,35 +472,48 @@ static int leave_root(struct recover *c, enum slot_reason why, struct error *e)
         return r < 0 ? r : run_decision(c, why, e);
 }
 
-/* From here until it is confirmed a mark lies on data. One of the same slot that is there already: the last boot ended in
- * between, and what it did not get past may be a block that it needed. So all of the root is read, once, and a confirmed
- * version, which nobody counts tries of, does not die of it again and again. */
-static bool root_is_whole(const struct recover *c, const char *root)
+/* Confirmed, so that nobody counts its tries, and not the only one. */
+static bool may_be_left(struct recover *c)
+{
+        struct state_place place;
+        struct state state;
+        bool other = false;
+        int r = find_disk(c, NULL); /* only what is to be mounted was looked for */
+
+        if (r >= 0)
+                r = state_place_open(&c->disk, NULL, O_RDONLY, &place, NULL);
+        if (r < 0)
+                return false;
+        r = state_load(&place, &state, NULL);
+        state_place_close(&place);
+        if (r < 0 || state.set.phase != SWITCH_NONE || state.set.slots[c->slot].state != SLOT_CONFIRMED)
+                return false;
+        for (int i = 0; i < state.set.n_slots; i++)
+                other |= i != c->slot && slot_is_selectable(&state.set.slots[i]);
+        return other;
+}
+
+/* A version that nobody counts tries of does not die of the same thing for ever. REASON_NONE: this boot goes on. */
+static enum slot_reason why_not_up(struct recover *c, const char *root)
 {
         _cleanup_close_ int fd = dir_open(AT_FDCWD, root);
-        _cleanup_error_ struct error why = {};
-        _cleanup_free_ char *mark = NULL;
-        char ours[] = { slot_name(c->slot), '\n', '\0' };
-        int r;
+        unsigned n;
 
-        if (access(VERIFIED_ROOT, F_OK) < 0 || fd < 0)
-                return true;
-        r = file_read(fd, COMING_UP, 16, &mark, NULL);
-        if (r >= 0 && streq(mark, ours)) {
-                log_warning("the last boot of slot %c did not come up: all of its root is read", slot_name(c->slot));
-                if (verified_root_read(&why) < 0)
-                        log_warning("%s", why.message ?: "it cannot be read");
-        }
-        if (!mark || !streq(mark, ours)) {
-                r = file_replace(fd, COMING_UP, ours, strlen(ours), 0644);
-                if (r < 0)
-                        log_warning("cannot write " COMING_UP ": %s", error_text(r));
-        }
-        return !verified_root_is_corrupt();
+        if (fd < 0 || cmdline_has(c->cmdline, "rw")) /* it has no data yet */
+                return REASON_NONE;
+        n = coming_up_mark(fd, c->slot);
+        if (n > 0 && !coming_up_root_is_whole(c->slot))
+                return REASON_CORRUPT;
+        if (n < COMING_UP_MAX || !may_be_left(c))
+                return REASON_NONE;
+        /* Where it cannot be left after all it gets as many boots again. */
+        coming_up_forget(fd);
+        return REASON_NOT_UP;
 }
 
 static int run_mount(struct recover *c, const char *root, struct error *e)
 {
+        enum slot_reason why;
         int r = 0;
 
         if (c->slot != SLOT_NONE && !root_has_init(root, c->cmdline))
@@ -479,17 +521,18 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
         if (r < 0)
                 return r;
         r = mount_all(c, root, e);
-        if (r < 0 || c->slot == SLOT_NONE || root_is_whole(c, root))
+        why = r < 0 || c->slot == SLOT_NONE ? REASON_NONE : why_not_up(c, root);
+        if (why == REASON_NONE)
                 return r;
-        log_error("the root of slot %c is not what was installed", slot_name(c->slot));
-        return leave_root(c, REASON_CORRUPT, e);
+        log_error("slot %c: %s", slot_name(c->slot), slot_reason_to_string(why));
+        return leave_root(c, why, e);
 }
 
 static int usage(void)
 {
         fprintf(stderr,
                 "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] start [try] | boot [try] | "
-                "mount ROOT | failed [ROOT]\n");
+                "mount ROOT | failed [ROOT] | superblock DEVICE\n");
         return 2;
 }
 
@@ -524,10 +567,12 @@ int main(int argc, char **argv)
         verb = i < argc ? argv[i] : "";
         word = i + 1 < argc ? argv[i + 1] : NULL;
         if (!((streq(verb, "boot") || streq(verb, "start")) && (!word || streq(word, "try"))) && !streq(verb, "failed") &&
-            !(streq(verb, "mount") && word))
+            !((streq(verb, "mount") || streq(verb, "superblock")) && word))
                 return usage();
         if (streq(verb, "start") && c.disk_path)
                 return usage(); /* an image waits for nothing */
+        if (streq(verb, "superblock"))
+                return mend_superblock(word) < 0 ? 1 : 0;
         if (streq(verb, "start"))
                 return report(&c, verb, start(&c, word, &e), &e);
         if (streq(verb, "boot") && is_done(&c))

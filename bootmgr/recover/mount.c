@@ -11,9 +11,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/parse.h"
+#include "storage/superblock.h"
 
 #define TRANSIENT_ETC "/run/bootmgr/etc" /* operation/at_boot.c and units/resume look for it */
+#define DATA_ERROR                                                                                                          \
+        "/run/bootmgr/data-error" /* why there is none: operation/machine.c, units/data.mount.conf, units/resume */
 #define DATA          "data"
 #define BOOTMGR       DATA "/bootmgr"
 #define TRY_DIRECTORY "/run/bootmgr/root"
@@ -49,17 +53,57 @@ static int make_machine_id(int root)
         return r == -EEXIST ? 0 : r;
 }
 
+static int mount_ext4(const char *node, const char *target)
+{
+        return mount(node, target, "ext4", MS_NOSUID | MS_NODEV, NULL) < 0 ? -errno : 0;
+}
+
+int mend_superblock(const char *node)
+{
+        _cleanup_error_ struct error why = {};
+        int r = superblock_mend_device(node, &why);
+
+        if (r < 0)
+                log_warning("%s: %s", node, why.message ?: error_text(r));
+        else if (r > 0)
+                log_warning("%s: the superblock was torn by a power cut, and is right again", node);
+        return r;
+}
+
+static bool has_errors(const char *node)
+{
+        _cleanup_close_ int fd = io_open(AT_FDCWD, node, O_RDONLY, 0);
+
+        return fd >= 0 && superblock_has_errors(fd) > 0;
+}
+
+/* The kernel would mount it, and damage it further. */
+static int refuse_unchecked(const char *node, struct error *e)
+{
+        return fail(e, -EUCLEAN, NULL, "the filesystem on %s has errors, and must be checked before it is used", node);
+}
+
 static int mount_data(const struct disk *disk, const char *root, uint64_t *ret_usec, struct error *e)
 {
         uint64_t start = now_monotonic();
         _cleanup_free_ char *target = xasprintf("%s/" DATA, root);
+        const char *node = disk->data.node;
+        int r;
 
         if (!target)
                 return -ENOMEM;
-        if (!disk->data.present || !*disk->data.node)
+        if (!disk->data.present || !*node)
                 return fail(e, -ENODEV, NULL, "%s has no data partition", disk->path);
-        if (mount(disk->data.node, target, "ext4", MS_NOSUID | MS_NODEV, NULL) < 0)
-                return fail_errno(e, -errno, "cannot mount %s at %s", disk->data.node, target);
+        if (has_errors(node))
+                return refuse_unchecked(node, e);
+        r = mount_ext4(node, target);
+        if (r == -EBADMSG && mend_superblock(node) > 0)
+                r = mount_ext4(node, target);
+        if (r < 0)
+                return fail_errno(e, r, "cannot mount %s", node);
+        /* Of errors that only the journal knew the superblock tells once that is replayed. */
+        if (has_errors(node) && umount2(target, 0) >= 0)
+                return refuse_unchecked(node, e);
         *ret_usec = now_monotonic() - start;
         return 0;
 }
@@ -118,16 +162,24 @@ static int mount_transient_etc(const char *root, struct error *e)
         return 0;
 }
 
+static void leave_reason(const char *text)
+{
+        if (mkdir_parents(AT_FDCWD, "/run/bootmgr", 0755) >= 0)
+                file_replace_volatile(AT_FDCWD, DATA_ERROR, text, strlen(text), 0644);
+}
+
 int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *ret_data_usec, struct error *e)
 {
         int r;
 
         r = mount_data(disk, root, ret_data_usec, e);
+        if (r >= 0)
+                r = mount_etc(slot, root, e);
         if (r < 0) {
+                leave_reason(e && e->message ? e->message : error_text(r));
                 mount_transient_etc(root, NULL);
-                return r;
         }
-        return mount_etc(slot, root, e);
+        return r;
 }
 
 bool is_verdict_on_filesystem(int error)
@@ -146,18 +198,32 @@ bool is_verdict_on_filesystem(int error)
         }
 }
 
+/* Its type; "": it cannot be looked at, which is no verdict. */
+static bool has_filesystem(const char *node, char type[static 32], struct error *e)
+{
+        *type = '\0';
+        if (disk_filesystem(node, type) < 0 || *type)
+                return true;
+        fail(e, -EINVAL, NULL, "there is no filesystem on %s", node);
+        return false;
+}
+
+bool root_has_filesystem(const char *node, struct error *e)
+{
+        char type[32];
+
+        return has_filesystem(node, type, e);
+}
+
 bool root_can_be_mounted(const char *node, const char *device, struct error *e)
 {
         char type[32];
         int r;
 
-        r = disk_filesystem(node, type);
-        if (r < 0)
-                return true;
-        if (!*type) {
-                fail(e, -EINVAL, NULL, "there is no filesystem on %s", node);
+        if (!has_filesystem(node, type, e))
                 return false;
-        }
+        if (!*type)
+                return true;
         r = mkdir_parents(AT_FDCWD, TRY_DIRECTORY, 0700);
         if (r < 0)
                 return true;

@@ -9,10 +9,16 @@
  * system would do later if it were not done here. */
 int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *ret_data_usec, struct error *e);
 
+/* A superblock of ext4 that a power cut has torn is made right, and said so: 1; 0: nothing to do; -errno, said too
+ * (storage/superblock.h). */
+int mend_superblock(const char *node);
+
 /* Whether the filesystem on a partition is there and can be mounted from `device`, the partition itself or what verifies it,
  * read-only; it is unmounted again. What has other causes (a directory that cannot be made, memory) is no verdict on it:
  * then true. */
 bool root_can_be_mounted(const char *node, const char *device, struct error *e);
+/* The first half of that, for a root that may still be checked and mended before it is mounted. */
+bool root_has_filesystem(const char *node, struct error *e);
 
 /* Whether the error of a mount(2) says that the filesystem, or its device, is unusable. */
 bool is_verdict_on_filesystem(int error);

@@ -21,6 +21,8 @@ static void find_choices(const struct page_input *in, struct page *page)
 
 static const char *headline(const struct page_input *in)
 {
+        if (in->stuck)
+                return "the slot that boots cannot be used, and no other can be switched to: ";
         if (in->goes_on)
                 return "the slot that boots has used up its tries, and no other can be booted";
         if (slot_set_selectable(in->set) > (int)slot_is_selectable(&in->set->slots[in->slot]))
@@ -62,7 +64,7 @@ void page_make(const struct page_input *in, struct page *ret)
         struct buf b = {};
 
         find_choices(in, &page);
-        buf_printf(&b, "bootmgr: %s\n\n", headline(in));
+        buf_printf(&b, "bootmgr: %s%s\n\n", headline(in), in->stuck ?: "");
         for (int i = 0; i < in->set->n_slots; i++)
                 print_slot(&b, i, &in->set->slots[i]);
         buf_puts(&b, "\nPress a number:\n");

@@ -21,10 +21,11 @@ struct choice {
 
 struct page_input {
         const struct slot_set *set;
-        int slot;        /* that runs */
-        bool goes_on;    /* the slot boots all the same after the wait; else the machine starts again */
-        bool can_switch; /* the bootloader can be told what to boot */
-        bool rescue;     /* there is a rescue entry */
+        int slot;          /* that runs */
+        bool goes_on;      /* the slot boots all the same after the wait; else the machine starts again */
+        const char *stuck; /* why another one that could be booted cannot be switched to; NULL: it was, or there is none */
+        bool can_switch;   /* the bootloader can be told what to boot */
+        bool rescue;       /* there is a rescue entry */
         unsigned seconds;
 };
 

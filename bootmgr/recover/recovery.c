@@ -66,6 +66,7 @@ static void make_page(const struct recovery *r, struct page *page)
                 .set = &r->state->set,
                 .slot = r->slot,
                 .goes_on = r->goes_on,
+                .stuck = r->stuck,
                 .can_switch = r->loader->writable && r->loader->ops == &loader_systemd_boot,
                 .rescue = rescue_find(r->loader, &rescue, NULL) >= 0 && rescue.usable,
                 .seconds = r->seconds,

@@ -13,6 +13,7 @@ struct recovery {
         const char *extra_cmdline;
         bool writable_root;
         bool goes_on;        /* the slot boots all the same after the wait */
+        const char *stuck;   /* why the slot cannot be left; NULL: there is nowhere to go */
         unsigned seconds;    /* until what happens unattended */
         const char *console; /* this one, for tests; NULL: those of the machine */
         bool test;           /* nobody waits: without a key the time is over at once */

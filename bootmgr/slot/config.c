@@ -18,7 +18,7 @@
 static int set_defaults(struct config *c)
 {
         *c = (struct config){
-                .data = strdup("/data/bootmgr"),
+                .data = strdup(CONFIG_DATA),
                 .etc_overlay = true,
                 .loader = strdup("systemd-boot"),
                 .cmdline = strdup(""),

@@ -8,12 +8,13 @@
 #include "slot/slot.h"
 
 #define FETCH_CONNECTIONS_MAX 16
+#define CONFIG_DATA           "/data/bootmgr" /* the only one that the initramfs knows (recover/mount.c) */
 #define CONFIG_CERTIFICATE    "/data/bootmgr/cluster/node.pem"
 #define CONFIG_KEY            "/data/bootmgr/cluster/node.key"
 
 struct fetch_config {
         char **mirrors;       /* Mirrors=: URLs of directories that hold the same files, NULL-terminated; NULL: none */
-        unsigned connections; /* Connections=1..16, default 4 */
+        unsigned connections; /* Connections=1..16; 0: as many as the parts that are wanted need */
         uint64_t rate_limit;  /* RateLimit=: bytes per second; 0: none */
         uint64_t retry;       /* RetrySec=, default 300 s: given up when nothing arrived for so long, µs */
         char *proxy;          /* Proxy=; NULL: as the environment says */
@@ -21,10 +22,11 @@ struct fetch_config {
         char *certificate;    /* ClientCertificate=: PEM */
         char *key;            /* ClientKey=: PEM */
         char *header_file;    /* HeaderFile=: further headers, one a line */
+        const volatile bool *cancelled; /* no key: set by a signal handler, everything that fetches is to end; NULL: never */
 };
 #define FETCH_DEFAULTS                                                                                                      \
         {                                                                                                                   \
-                .connections = 4, .retry = UINT64_C(300000000)                                                              \
+                .retry = UINT64_C(300000000)                                                                                \
         }
 
 struct config {

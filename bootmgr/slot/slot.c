@@ -26,7 +26,8 @@ static const struct {
         [REASON_OPERATOR] = { "operator", "marked by an operator" },
         [REASON_BOOT_FILES] = { "boot-files", "its kernel or initrd on the ESP is missing or damaged" },
         [REASON_CORRUPT] = { "corrupt", "its root is not what was installed: dm-verity found a damaged block" },
-        [REASON_NOT_STARTED] = { "not-started", "it was confirmed, but could not be started any more" },
+        [REASON_NOT_STARTED] = { "not-started", "neither the bootloader nor the firmware could start it" },
+        [REASON_NOT_UP] = { "not-up", "it was confirmed, but several boots in a row did not come up" },
 };
 
 static const char *const phases[_SWITCH_PHASE_MAX] = {

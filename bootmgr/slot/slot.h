@@ -39,7 +39,7 @@
 #define SLOT_DEFAULT_TRIES   3
 #define SLOT_MAX_TRIES       9  /* single digits: a counted name never changes its length */
 #define DIGEST_SIZE          32 /* SHA-256 */
-#define BOOT_FILE_ID_SIZE    16 /* first half of the SHA-256 of a kernel or initrd: its name on the ESP */
+#define BOOT_FILE_ID_SIZE    16 /* the name of a kernel or initrd on the ESP (loader/entry.h) */
 #define AUTO_ROLLBACK_MEMORY 4
 
 enum slot_state {
@@ -66,8 +66,9 @@ enum slot_reason {
         REASON_TRIGGER,         /* rollback.target was started on it */
         REASON_OPERATOR,        /* slot mark-bad */
         REASON_BOOT_FILES,      /* its kernel or initrd on the ESP is missing or damaged */
-        REASON_NOT_STARTED,     /* confirmed, but neither the bootloader nor the firmware could start it */
+        REASON_NOT_STARTED,     /* neither the bootloader nor the firmware could start it, on trial or confirmed */
         REASON_CORRUPT,         /* its root is not what was installed any more: dm-verity found it out */
+        REASON_NOT_UP,          /* confirmed, but several boots in a row did not come up */
         _REASON_MAX,
 };
 

@@ -290,6 +290,9 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
                 struct state one;
                 int r = io_pread(place->fd[i], copy, sizeof(copy), place->offset[i]);
 
+                /* Once more: without this copy the machine goes by what the record said before, or by no record at all. */
+                if (r < 0)
+                        r = io_pread(place->fd[i], copy, sizeof(copy), place->offset[i]);
                 if (r >= 0)
                         r = state_decode(copy, &one);
                 if (r == -EBADMSG)
@@ -355,6 +358,8 @@ static int save_copy(const struct state_place *place, struct state *state, int i
         return 0;
 }
 
+/* The older copy, then the other one: a power cut leaves one of them whole, the new record or that before, and once this is
+ * over each of them alone is the new one. The first alone is a success too: what is durable is not taken back. */
 int state_save(const struct state_place *place, struct state *state, struct error *e)
 {
         bool rebuild = state->n_valid == 0;
@@ -364,11 +369,12 @@ int state_save(const struct state_place *place, struct state *state, struct erro
         if (r < 0)
                 return r;
         r = save_copy(place, state, !state->copy);
-        /* What lies in the other place is worth nothing either: so it is replaced at once, and when one of the two places
-         * cannot be written the other one is enough. */
-        if (rebuild) {
+        /* Over the only copy that is whole nothing is written. To rebuild, one of the two places is enough. */
+        if (r >= 0 || rebuild) {
                 second = save_copy(place, state, r < 0 ? state->copy : !state->copy);
-                r = state->n_valid > 0 ? 0 : second;
+                if (r >= 0 && second < 0)
+                        state->n_valid = 1;
+                r = r < 0 ? second : 0;
         }
         return r < 0 ? fail_errno(e, r, "cannot write the state record") : 0;
 }

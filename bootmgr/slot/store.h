@@ -2,7 +2,7 @@
 /* The state record on disk: docs/formats.md gives it byte by byte.
  *
  * Two copies of 4096 bytes, STATE_COPY_DISTANCE apart. A reader takes the valid copy with the
- * highest sequence; a writer writes the other one in place and flushes. No parser, no allocation:
+ * highest sequence; a writer writes the other one in place and flushes, then that one too. No parser, no allocation:
  * bootmgr-recover reads it in the initramfs. Bytes behind what this program knows are kept.
  */
 #pragma once
@@ -32,9 +32,10 @@ struct state {
  * -EPROTONOSUPPORT: the newest is of an incompatible newer format. I/O errors of one copy count as invalid. */
 int state_load(const struct state_place *place, struct state *ret, struct error *e);
 
-/* Writes the older copy with the next sequence, flushes, reads back; both copies, one after the other, when none was valid
- * (one of them is then enough for a success). On success state->sequence and
- * ->copy are the new ones. The set is checked first (slot_set_check): -EINVAL writes nothing. */
+/* Writes the older copy with the next sequence, flushes, reads back; then the other one with the sequence after that, in the
+ * same way. Once the first is durable it is a success (n_valid is 1 then); when it is not, the other one stays as it is,
+ * unless none was valid. On success state->sequence and ->copy are the new ones. The set is checked first
+ * (slot_set_check): -EINVAL writes nothing. */
 int state_save(const struct state_place *place, struct state *state, struct error *e);
 
 /* Makes both copies valid; for init. */

@@ -204,12 +204,16 @@ static const char *below_etc(const char *path, struct error *e)
         return below;
 }
 
+/* With that mode whatever the umask, which is 0077 in bootmgrd.service. */
 static int make_empty(int dir, const char *name, mode_t mode, struct error *e)
 {
+        const struct io_attribute exactly = { .what = IO_MODE, .mode = mode };
         int r = remove_tree(dir, name);
 
         if (r >= 0)
                 r = io_mkdir(dir, name, mode);
+        if (r >= 0)
+                r = io_attribute(dir, name, -1, &exactly);
         return r < 0 ? fail_write(e, r, "cannot make %s anew", name) : 0;
 }
 

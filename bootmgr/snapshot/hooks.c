@@ -2,7 +2,6 @@
 #include "snapshot/hooks.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -62,15 +61,6 @@ static int run_hook(const char *directory, const char *name, const char *const *
         return result.timed_out ? -ETIMEDOUT : -EIO;
 }
 
-/* A file that its author means to be run. */
-static bool is_hook(int dir, const char *name)
-{
-        struct stat st;
-
-        return name[0] != '.' && name[strlen(name) - 1] != '~' && fstatat(dir, name, &st, 0) == 0 && S_ISREG(st.st_mode) &&
-               (st.st_mode & 0111);
-}
-
 int hooks_run(const char *directory, const char *const *env, uint64_t timeout, struct error *e)
 {
         _cleanup_close_ int dir = directory ? dir_open(AT_FDCWD, directory) : -ENOENT;
@@ -83,7 +73,7 @@ int hooks_run(const char *directory, const char *const *env, uint64_t timeout, s
         if (r < 0)
                 return fail(e, r, &kind_hook, "cannot list %s: %s", directory, error_text(r));
         for (char **name = names; r >= 0 && *name; name++)
-                if (is_hook(dir, *name))
+                if (process_is_meant(dir, directory, *name))
                         r = run_hook(directory, *name, env, timeout, e);
         return r;
 }

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-/* Runs every executable file of `directory` in the order of their names, without hidden files and backups ("~"), each
- * with `env` added to its environment and `timeout` µs (0: none). Stops at the first that fails: kind_hook, with
- * the end of its output. No directory (or NULL), no hooks. */
+/* Runs what is meant to be run (base/process.h) of `directory` in the order of the names, each with `env` added to its
+ * environment and `timeout` µs (0: none). Stops at the first that fails: kind_hook, with the end of its output. No directory
+ * (or NULL), no hooks. */
 int hooks_run(const char *directory, const char *const *env, uint64_t timeout, struct error *e);

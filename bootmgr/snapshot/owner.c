@@ -181,15 +181,27 @@ static void note_former(struct change_of_owner *c)
                 memcpy(c->next.from_snapshot, c->set->slots[o->slot].snapshot, DIGEST_SIZE);
 }
 
+/* Nothing was exchanged yet: whose it was, it is still, whole. A marker that cannot be written stays, and what it says is
+ * then true of no more than it had to be. */
+static void take_back(struct change_of_owner *c)
+{
+        if (owner_write(c->place->data, &c->before, NULL) < 0)
+                log_warning("the owner marker says that a restore has begun, and none has");
+}
+
 static int restore(struct change_of_owner *c, const uint8_t digest[static DIGEST_SIZE], struct error *e)
 {
         _cleanup_snapshot_ struct snapshot s = {};
+        bool begun = false;
         int r = snapshot_find(c->place, digest, &s, e);
 
         if (r >= 0)
                 r = mark(c, OWNER_RESTORING, e);
-        if (r >= 0)
-                r = snapshot_restore(c->place, &s, c->next.generation, c->progress, e);
+        if (r < 0)
+                return r;
+        r = snapshot_restore(c->place, &s, c->next.generation, c->progress, &begun, e);
+        if (r < 0 && !begun && c->before.phase == OWNER_OWNED)
+                take_back(c);
         return r;
 }
 

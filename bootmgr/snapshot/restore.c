@@ -327,7 +327,7 @@ static int keep_what_is_there(const struct snapshot_place *place, const struct s
 }
 
 int snapshot_restore(const struct snapshot_place *place, const struct snapshot *s, uint64_t generation,
-                     struct progress *progress, struct error *e)
+                     struct progress *progress, bool *ret_begun, struct error *e)
 {
         _cleanup_(targets_done) struct targets targets = {};
         _cleanup_close_ int archive = seal_open(place, s, e);
@@ -342,6 +342,8 @@ int snapshot_restore(const struct snapshot_place *place, const struct snapshot *
                 r = open_targets(place, s->paths, s->absent, &targets, e);
                 if (r >= 0)
                         r = unpack_beside(s, archive, &targets, progress, e);
+                if (r >= 0 && ret_begun)
+                        *ret_begun = true;
                 if (r >= 0)
                         r = write_journal(place, s, generation, e);
                 if (r >= 0)

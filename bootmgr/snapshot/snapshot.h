@@ -70,9 +70,9 @@ int snapshot_prune(const struct snapshot_place *place, const uint8_t (*keep)[DIG
  * discarded/<generation> (or <generation>-2 … where that holds something else), unpacks every path beside itself,
  * flushes, journals, then exchanges path by path (RENAME_EXCHANGE); resumes an interrupted one. Until
  * the first exchange every failure (kind_no_space, kind_snapshot_altered, kind_config_path) leaves what
- * is there as it was. Idempotent. The caller keeps the owner marker. */
+ * is there as it was, and *ret_begun (may be NULL) unset; else it is set. Idempotent. The caller keeps the owner marker. */
 int snapshot_restore(const struct snapshot_place *place, const struct snapshot *s, uint64_t generation,
-                     struct progress *progress, struct error *e);
+                     struct progress *progress, bool *ret_begun, struct error *e);
 
 /* Copies an archive to a file descriptor after verifying it. */
 int snapshot_export(const struct snapshot_place *place, const struct snapshot *s, int fd, struct error *e);

@@ -89,7 +89,7 @@ static int add_partition(struct disk *disk, blkid_partition part, struct error *
 }
 
 /* 0: the table was read; -ENODATA: there is none (with this sector size). */
-static int probe_table(int fd, struct disk *disk, unsigned sector_size, bool gpt_only, struct error *e)
+static int probe_table(int fd, const struct disk_spec *spec, struct disk *disk, unsigned sector_size, struct error *e)
 {
         static char *const gpt[] = { (char *)"gpt", NULL };
         _cleanup_(probe_free) blkid_probe probe = blkid_new_probe();
@@ -103,7 +103,7 @@ static int probe_table(int fd, struct disk *disk, unsigned sector_size, bool gpt
         blkid_probe_enable_superblocks(probe, 0);
         blkid_probe_enable_partitions(probe, 1);
         blkid_probe_set_partitions_flags(probe, BLKID_PARTS_ENTRY_DETAILS);
-        if (gpt_only)
+        if (spec->gpt_only)
                 blkid_probe_filter_partitions_type(probe, BLKID_FLTR_ONLYIN, (char **)gpt);
         r = blkid_do_safeprobe(probe);
         if (r == -2)
@@ -117,14 +117,18 @@ static int probe_table(int fd, struct disk *disk, unsigned sector_size, bool gpt
                 return -ENODATA;
         disk->sector_size = blkid_probe_get_sectorsize(probe);
         for (int i = 0; i < n; i++) {
-                r = add_partition(disk, blkid_partlist_get_partition(list, i), e);
+                blkid_partition part = blkid_partlist_get_partition(list, i);
+
+                disk->has_root |= spec->root_partuuid &&
+                                  strcasecmp(blkid_partition_get_uuid(part) ?: "", spec->root_partuuid) == 0;
+                r = add_partition(disk, part, e);
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-static int probe_disk(const char *path, bool gpt_only, struct disk *ret, struct error *e)
+static int probe_disk(const char *path, const struct disk_spec *spec, struct disk *ret, struct error *e)
 {
         _cleanup_close_ int fd = -1;
         struct disk disk = {};
@@ -144,10 +148,10 @@ static int probe_disk(const char *path, bool gpt_only, struct disk *ret, struct 
         if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
                 return fail(e, -ENOTBLK, &kind_usage, "%s is neither a block device nor an image file", path);
         disk.image = S_ISREG(st.st_mode);
-        r = probe_table(fd, &disk, 0, gpt_only, e);
+        r = probe_table(fd, spec, &disk, 0, e);
         /* An image does not say its sector size: a table at 4096 shows only when asked for. */
         if (r == -ENODATA && disk.image)
-                r = probe_table(fd, &disk, 4096, gpt_only, e);
+                r = probe_table(fd, spec, &disk, 4096, e);
         if (r >= 0)
                 *ret = disk;
         return r;
@@ -173,51 +177,67 @@ static bool is_empty(const char *name)
         return path && file_read(AT_FDCWD, path, 4096, &size, NULL) >= 0 && streq(size, "0\n");
 }
 
-/* Whole disks: those that sysfs lists in /sys/block, in the order of their names. */
-static int scan(const struct disk_spec *spec, struct disk *ret, struct error *e)
+int disk_choose(const struct disk_spec *spec, char *const *paths, size_t n_paths, struct disk *ret, struct error *e)
 {
-        struct dirent **names;
-        struct disk found = {};
+        struct disk found = {}, other = {}, disk;
         bool closed = false;
-        int n, r = 0;
+        int r;
 
-        n = scandir("/sys/block", &names, NULL, alphasort);
-        if (n < 0)
-                return fail_errno(e, -errno, "cannot list the disks in /sys/block");
-        for (int i = 0; i < n && r >= 0; i++) {
-                struct disk disk;
-                char path[sizeof(disk.path)];
-
-                if (names[i]->d_name[0] == '.' || is_empty(names[i]->d_name) ||
-                    (size_t)snprintf(path, sizeof(path), "/dev/%s", names[i]->d_name) >= sizeof(path))
-                        continue;
-                r = probe_disk(path, spec->gpt_only, &disk, NULL);
+        for (size_t i = 0; i < n_paths; i++) {
+                r = probe_disk(paths[i], spec, &disk, NULL);
                 closed = closed || r == -EACCES || r == -EPERM;
-                if (r < 0 || !is_machine(&disk)) {
-                        r = 0;
+                if (r < 0 || !is_machine(&disk))
                         continue;
+                if (disk.has_root) {
+                        *ret = disk; /* this one runs: whatever others there are */
+                        return 0;
                 }
-                if (spec->root_partuuid && disk_slot_by_partuuid(&disk, spec->root_partuuid) != SLOT_NONE) {
-                        found = disk; /* this one runs: whatever others there are */
-                        break;
-                }
-                if (*found.path)
-                        r = fail(e, -ENOTUNIQ, &kind_no_machine, "both %s and %s look like a bootmgr machine", found.path,
-                                 disk.path);
-                else
-                        found = disk;
+                other = found;
+                found = disk;
         }
-        for (int i = 0; i < n; i++)
-                free(names[i]);
-        free(names);
-        if (r < 0)
+        if (*found.path && spec->root_partuuid && spec->root_only)
+                return fail(e, -ENODEV, &kind_no_machine, "no disk here has the root of this boot, PARTUUID=%s",
+                            spec->root_partuuid);
+        if (*other.path) {
+                fail(e, -ENOTUNIQ, &kind_no_machine, "both %s and %s look like a bootmgr machine", other.path, found.path);
                 return fail_hint(e, "name the one that is meant with '--disk' or Disk=");
+        }
         if (!*found.path && closed)
-                return fail(e, -EACCES, &kind_not_authorized, "the disks of this machine can be read by root only");
+                return geteuid() != 0
+                               ? fail(e, -EACCES, &kind_not_authorized, "the disks of this machine can be read by root only")
+                               : fail_no_machine(e, "no disk can be opened here, and so none is known that has");
         if (!*found.path)
                 return fail_no_machine(e, "no disk here has");
         *ret = found;
         return 0;
+}
+
+/* Whole disks: those that sysfs lists in /sys/block, in the order of their names. */
+static int scan(const struct disk_spec *spec, struct disk *ret, struct error *e)
+{
+        struct dirent **names;
+        char **paths;
+        size_t n_paths = 0;
+        int n, r;
+
+        n = scandir("/sys/block", &names, NULL, alphasort);
+        if (n < 0)
+                return fail_errno(e, -errno, "cannot list the disks in /sys/block");
+        paths = calloc((size_t)n + 1, sizeof(*paths));
+        for (int i = 0; paths && i < n; i++) {
+                if (names[i]->d_name[0] == '.' || is_empty(names[i]->d_name))
+                        continue;
+                paths[n_paths] = xasprintf("/dev/%s", names[i]->d_name);
+                n_paths += paths[n_paths] != NULL;
+        }
+        r = paths ? disk_choose(spec, paths, n_paths, ret, e) : -ENOMEM;
+        for (int i = 0; i < n; i++)
+                free(names[i]);
+        free(names);
+        for (size_t i = 0; i < n_paths; i++)
+                free(paths[i]);
+        free(paths);
+        return r;
 }
 
 /* A slot that the configuration names by device: taken as it is, also from another disk. */
@@ -253,7 +273,7 @@ int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e)
         int r;
 
         if (spec->path) {
-                r = probe_disk(spec->path, spec->gpt_only, &disk, e);
+                r = probe_disk(spec->path, spec, &disk, e);
                 if (r == -ENODATA || (r >= 0 && !is_machine(&disk) && !(spec->slot_device && spec->slot_device[0]))) {
                         char what[sizeof(disk.path) + 16];
 

@@ -24,6 +24,7 @@ struct partition {
 struct disk {
         char path[256]; /* "/dev/vda" or the image file */
         bool image;     /* a regular file: partitions are ranges in it */
+        bool has_root;  /* one of its partitions, labelled or not, is the root_partuuid that was looked for */
         unsigned sector_size;
         struct partition esp, state, data;
         struct partition slots[SLOT_MAX]; /* labels root-a … root-h */
@@ -32,9 +33,11 @@ struct disk {
 
 /* What to look for. All fields may be NULL. */
 struct disk_spec {
-        const char *path;               /* device or image; NULL: the disk that holds root_partuuid, else the only
-                                         * disk with a state partition or with partitions root-a and root-b */
-        const char *root_partuuid;      /* from root=PARTUUID= on the kernel command line */
+        const char *path;          /* device or image; NULL: the disk that holds root_partuuid, else the only
+                                    * disk with a state partition or with partitions root-a and root-b */
+        const char *root_partuuid; /* from root=PARTUUID= on the kernel command line */
+        bool root_only;            /* without a path no other disk will do: for the initramfs, where that of this boot may
+                                    * still be coming and a spare or former one with the same layout is there first */
         const char *const *slot_device; /* SLOT_MAX entries, each NULL or a device named in the configuration */
         bool gpt_only;                  /* looks for no other kind of table, so that an ambivalent disk is not found out:
                                          * for the initramfs, where the kernel has read it already and time counts */
@@ -43,6 +46,8 @@ struct disk_spec {
 /* Probes without any cache (works in an initramfs without udev). kind_no_machine with the way out
  * when nothing fits or two disks do; -EUCLEAN on an ambivalent table. */
 int disk_find(const struct disk_spec *spec, struct disk *ret, struct error *e);
+/* The same among these devices or images, those that cannot be read left out; spec->path and ->slot_device do not count. */
+int disk_choose(const struct disk_spec *spec, char *const *paths, size_t n_paths, struct disk *ret, struct error *e);
 
 /* The type of the filesystem on a device or in an image, e.g. "ext4"; "" when nothing known is on it. -errno when that
  * cannot be told: it cannot be read, or -EUCLEAN: two are on it. */

@@ -57,6 +57,10 @@ static void add_part(struct layout *l, const char *what, const char *label, cons
         l->n_parts++;
 }
 
+/* What there is beside ESP and roots. */
+#define OTHERS  (ALIGNMENT + STATE_SIZE + DATA_MIN + GPT_END)
+#define SUM_MAX (UINT64_C(1) << 56)
+
 static int fail_room(const struct layout *l, uint64_t needed, struct error *e)
 {
         fail(e, -ENOSPC, &kind_usage, "the disk has %llu MiB, the layout needs at least %llu MiB",
@@ -77,14 +81,14 @@ static int plan(const struct layout_spec *spec, struct layout *l, struct error *
                             (unsigned long long)(ESP_MIN >> 20), (unsigned long long)(ROOT_MIN >> 20));
         /* No part is larger than the disk, which has at most 2^63 bytes: so the sums below do not overflow. */
         if (MAX(esp, root) > l->disk_size)
-                return fail_room(l, MAX(esp, root), e);
+                return fail_room(l, MIN(esp, SUM_MAX) + MIN(root ?: ROOT_MIN, SUM_MAX) * (uint64_t)slots + OTHERS, e);
         if (esp > ESP_MAX)
                 return fail(e, -EFBIG, &kind_usage, "the ESP can have at most %llu GiB",
                             (unsigned long long)(ESP_MAX >> 30));
         esp = (esp + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         root = (root + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         if (__builtin_mul_overflow(root ?: ROOT_MIN, (uint64_t)slots, &fixed) ||
-            __builtin_add_overflow(fixed, esp + ALIGNMENT + STATE_SIZE + DATA_MIN + GPT_END, &fixed))
+            __builtin_add_overflow(fixed, esp + OTHERS, &fixed))
                 fixed = UINT64_MAX - MIB(1);
         if (fixed > l->disk_size)
                 return fail_room(l, fixed, e);

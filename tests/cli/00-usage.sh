@@ -63,4 +63,15 @@ echo "${COMPREPLY[*]}"
 END
 is "bash completes with it" "system" "$(bash ./try.sh "$BOOTMGR")"
 
+ok "options before --help" "$BOOTMGR" --disk disk.img status --help
+has "are no words" 'status' "$(cat out)"
+ok "and before --version" "$BOOTMGR" --json --version
+fails 2 usage "an option that is nothing like another" "$BOOTMGR" status --watch
+has_not "is not likened to any" 'did you mean' "$(cat out)"
+fails 2 usage "a level that zstd has, and nobody should want" "$BOOTMGR" bundle create --version 1 --compatible x --level 20 x.bundle
+fails 2 usage "and one that is none" "$BOOTMGR" bundle create --version 1 --compatible x --level 0 x.bundle
+fails 2 usage "a disk that is too small" "$BOOTMGR" init --image-size 100M small.img
+needed=$(json 'j["message"]' <out | sed 's/.* at least \([0-9]*\) MiB.*/\1/')
+ok "needs what it says" "$BOOTMGR" init --image-size "${needed}M" small.img
+
 finish

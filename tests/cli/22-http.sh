@@ -155,6 +155,9 @@ printf '[Fetch]\nCaCertificate=%s/server.pem\n' "$W" >tls.conf
 fails 1 fetch-failed "a machine without a certificate" verify --config tls.conf "$secure/ranges/1.bundle"
 printf 'ClientCertificate=%s/machine.pem\nClientKey=%s/machine.key\n' "$W" "$W" >>tls.conf
 ok "certificates on both sides" verify --config tls.conf "$secure/ranges/1.bundle"
+cp 1.bundle drops.bundle && echo 2 >drop
+ok "connections that break before a word of TLS" verify --config tls.conf "$secure/resumes/drops.bundle"
+is "they did" 0 "$(cat drop)"
 
 # The whole way
 ok "upgrade" m upgrade system "$url/resumes/1.bundle"

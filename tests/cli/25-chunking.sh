@@ -66,6 +66,41 @@ ok "the next one from a server" m upgrade system "http://127.0.0.1:$(cat port)/r
 ok "the other slot holds it" slot_is a root-7
 fetched=$(sent /ranges/7.bundle)
 echo "# sent: $fetched bytes"
+is "which is what is said" "$fetched" "$(moved fetched)"
 has "it sent the head and what is new" '^([1-4][0-9]{5}|[0-9]{5})$' "$fetched"
+
+# The power goes in the middle of that: what the other slot was to hold is known, and none of it came to the disk. The running
+# slot has it still. A third image that nobody signed for a place is not asked for.
+boots || exit 2
+{ head -c 2000001 root-7 && echo "put in between" && tail -c +2000002 root-7; } >root-8
+python3 -c 'import random, sys; sys.stdout.buffer.write(random.Random("firmware").randbytes(600000))' >firmware
+create 8 root-8 --image firmware=firmware || exit 2
+head -c 100000 8.bundle | m upgrade system - >/dev/null 2>&1
+dd if=/dev/zero of=disk.img bs=4096 seek=$(($(offset root-b) / 4096)) count=1024 conv=notrunc status=none
+ok "the next one after a cut" m upgrade system "http://127.0.0.1:$(cat port)/ranges/8.bundle"
+ok "b holds it" slot_is b root-8
+fetched=$(sent /ranges/8.bundle)
+echo "# sent: $fetched bytes"
+has "it sent the head and what is new" '^([1-3][0-9]{5}|[0-9]{5})$' "$fetched"
+
+# Many small parts from a server that is far away: their requests are on their way side by side
+boots || exit 2
+cp root-8 root-9
+for at in $(seq 30000 60000 3900000); do
+        content "far $at" 300 | dd of=root-9 bs=1 seek="$at" conv=notrunc status=none
+done
+create 9 root-9 || exit 2
+most() { grep '^most ' log | awk '{ n = $2 > n ? $2 : n } END { print n + 0 }'; }
+ok "another one, from far away" m upgrade system "http://127.0.0.1:$(cat port)/late/9.bundle"
+ok "a holds it" slot_is a root-9
+has "up to 16 requests at the same time" '^(9|1[0-6])$' "$(most)"
+
+# Rate and time left are of what comes, not of what was there
+boots || exit 2
+{ head -c 1000000 root-9 && content "much that is new" 300000 && tail -c +1300001 root-9; } >root-10
+create 10 root-10 || exit 2
+printf '[Fetch]\nRateLimit=200K\n' >>conf
+ok "a slow link" m upgrade system "http://127.0.0.1:$(cat port)/ranges/10.bundle"
+is "a rate of that order" true "$(python3 -c "print(str(0 < $(moved rate) < 600000).lower())")"
 
 finish

@@ -205,6 +205,24 @@ is "the slot is incomplete, 1 runs on" '["a", "incomplete"]' "$(status '[j["next
 ok "the full bundle over it" m upgrade system 2.bundle
 ok "b is whole" slot_is b root-2
 
+# ---- the URL's server sends a byte now and then ----
+restore && damage
+ok "a server that creeps" delta --from 1.bundle --url "$url/creeps/2.bundle" 2.bundle creeps.delta
+timeout -s KILL 60 "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" upgrade system creeps.delta --json >interrupted 2>err &
+upgrade=$!
+for _ in $(seq 200); do
+        grep -q '^/creeps/2.bundle' log && break
+        sleep 0.05
+done
+ok "it is asked" grep -q '^/creeps/2.bundle' log
+is "while the slot is written with the disk's idle time" idle "$(ionice -p "$(pgrep -P $upgrade)")"
+start=$(date +%s)
+kill -INT $upgrade
+wait $upgrade
+is "an interrupt ends it" 1 $?
+is "soon" true "$(python3 -c "print(str($(date +%s) - $start < 10).lower())")"
+is "and is what did" interrupted "$(json 'j["kind"]' <interrupted)"
+
 # ---- a kernel that is the base's ----
 restore
 ok "a delta whose kernel is the base's" "$BOOTMGR" bundle create -q --version 4 --compatible test-box --root root-2 --kernel kernel-1 \

@@ -6,11 +6,13 @@
 bundle 1 && bundle 2 && bundle 3 || exit 2
 make_machine
 m upgrade system -q 1.bundle && boots || exit 2
+mkdir -p data/etc/a/upper data/etc/b/upper && echo mine >data/etc/a/upper/hostname && echo former >data/etc/b/upper/hostname
 
 ok "prepare an upgrade" m upgrade system --no-reboot 2.bundle
 has "says when it goes on" 'goes on at the next shutdown' "$(cat out)"
 is "it is staged, nothing is switched" '["IN_PROGRESS", true, "a"]' "$(status '[j["operation"]["state"], j["operation"]["staged"], j["next"]]')"
 is "the slot is installed" installed "$(status 'j["slots"][1]["state"]')"
+is "with the /etc of the version that runs: it may be all that can be booted" mine "$(cat data/etc/b/upper/hostname)"
 fails 3 operation-in-progress "a second one meanwhile" m upgrade system 3.bundle
 fails 3 operation-in-progress "finalize meanwhile" m finalize
 ok "abort" m abort

@@ -50,4 +50,33 @@ ok "it boots" boots
 fails 3 too-many-rollbacks "the fourth of a day" m rollback system --automatic --reason again
 ok "an operator's is not counted" m rollback system
 
+# A bootloader that is pinned to the version that runs cannot be told to start another: no machine restarts for that for ever
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
+echo 'default bootmgr-2-b.conf' >>esp/loader/loader.conf
+for n in 1 2 3; do
+        fails 3 loader-would-not-choose "pinned, automatic rollback $n" m rollback system --automatic --reason 'unit app.service failed'
+        is "2 boots on" '["b", "b", "confirmed"]' "$(status '[j["booted"], j["next"], j["slots"][1]["state"]]')"
+done
+fails 3 too-many-rollbacks "the fourth" m rollback system --automatic --reason 'unit app.service failed'
+
+# The deadline strikes while the version is being confirmed: what waits for the lock finds it confirmed
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle || exit 2
+printf '[Health]\nDeadlineSec=1\n' >>conf
+running="bootmgr.slot=b bootmgr.generation=2"
+m boot-config -q && mkdir other && cp -a disk.img esp data conf other || exit 2
+"$BOOTMGR" --disk other/disk.img --esp other/esp --data other/data --config other/conf --cmdline "$running" confirm -q || exit 2
+exec 9<disk.img
+flock 9
+"$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" wait-confirmed >waited 2>&1 9>&- &
+sleep 3
+is "it waits for the lock" "" "$(cat waited)"
+cp other/disk.img confirmed && dd if=confirmed of=disk.img bs=1M conv=notrunc status=none
+exec 9<&-
+wait $!
+is "and goes back from nothing" 0 $?
+is "2 is confirmed" '["b", "confirmed"]' "$(status '[j["next"], j["slots"][1]["state"]]')"
+is "nothing was begun" '["UPGRADE", "UPGRADE"]' "$(m show upgrade history --json | json '[o["operation"] for o in j]')"
+
 finish

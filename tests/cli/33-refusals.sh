@@ -139,4 +139,23 @@ refused operation-in-progress "another process, finalize" m finalize
 ok "status needs no lock" m status
 exec 9<&-
 
+# Nothing is final that the boot menu still offers
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
+mv esp away
+STATUS=3 refused esp-unusable "finalize without the ESP" m finalize
+mv away esp
+is "the way back is still there" '[false, "a"]' "$(status '[j["finalized"], j["previous"]]')"
+
+# What boots if the version on trial does not come up
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle || exit 2
+refused operation-in-progress "mark-good of what does not run yet" m slot mark-good b
+choose_next
+m boot-config -q || exit 2
+refused slot-in-use "mark the only fallback bad" m slot mark-bad a
+m confirm -q && m rollback system -q && choose_next && m boot-config -q || exit 2
+refused operation-in-progress "an upgrade while a rollback is on trial" m upgrade system 2.bundle
+has "the way out is one" 'wait until it is confirmed: a version that does not come up' "$(json 'j["hint"]' <out)"
+
 finish

@@ -42,6 +42,9 @@ m rollback system -q --no-reboot || exit 2
 before=$(fingerprint)
 is "the abort again: it does not touch what was prepared since" "done" "$(m abort --json --id 00112233445566778899aabbccddee00 | json 'j["result"]')"
 fails 3 id-reused "the id of the abort, for a finalize" m finalize --id $second
+fails 3 id-reused "or for a rollback" m rollback system --id $second
+is "the local store remembers it, as a cluster's does" '[["bootmgr/requests/00112233445566778899aabbccddee00", "abort"]]' \
+        "$(json '[[k["key"], json.loads(k["text"])["verb"]] for k in j["keys"]]' <data/cluster/store.json)"
 unchanged "a repeated abort" "$before"
 m abort -q
 is "a finalize" "done" "$(m finalize --json --id $third | json 'j["result"]')"
@@ -56,5 +59,13 @@ before=$(fingerprint)
 is "again, back on the previous version" "[\"$fourth\", \"DONE\"]" \
         "$(m rollback system --json --id $fourth | json '[j["id"], j["state"]]')"
 unchanged "a repeated rollback" "$before"
+
+# A store that a check of the filesystem has emptied refuses nothing, and the next request makes a new one
+: >data/cluster/store.json
+is "a rollback is known by its operation all the same" "$fourth" "$(m rollback system --json --id $fourth | json 'j["id"]')"
+fails 2 usage "an abort is none of those before" m abort --id 00112233445566778899aabbccddee03
+is "a finalize is done" "done" "$(m finalize --json --id 00112233445566778899aabbccddee04 | json 'j["result"]')"
+is "and known again" "done" "$(m finalize --json --id 00112233445566778899aabbccddee04 | json 'j["result"]')"
+is "what was damaged is kept" "store.json store.json.damaged" "$(cd data/cluster && echo store.json*)"
 
 finish

@@ -50,6 +50,37 @@ ok "once there is room it goes on" boot_up
 is "with its configuration" one "$(config)"
 is "what version 2 had is kept" 1 "$(find data/discarded -name '*.tar.zst' | wc -l)"
 is "slot a is confirmed" confirmed "$(status 'j["slots"][0]["state"]')"
+
+# Room for the marker, and not for what is to be kept: as long as nothing was exchanged the configuration stays whose it was
+upgraded 4M 100000 || exit 2
+rm data/*-reserve
+ok "full, and nothing is held" fill
+ok "an automatic rollback" m rollback system --automatic
+rm -f data/more && truncate -s -16K data/fill
+choose_next
+fails 3 no-space "version 1 does not run without its configuration" m boot-config
+has "it is still that of 2" '^phase=owned$' "$(cat data/owner)"
+m slot mark-bad -q a >/dev/null 2>&1
+running="bootmgr.slot=b bootmgr.generation=2"
+ok "2 boots again" m boot-config
+is "with its own" two "$(config)"
+
+# On trial: what is shown is the upgrade that failed, why, and where that was found out
+upgraded || exit 2
+m rollback system -q && boots && m upgrade clear -q && m upgrade system -q 2.bundle || exit 2
+choose_next
+m boot-config -q || exit 2
+rm -f data/*-reserve
+ok "full, on trial" fill
+ok "an automatic rollback" m rollback system --automatic --reason 'unit app.service failed'
+rm -f data/fill data/more
+choose_next
+ok "1 comes up" boot_up
+is "the upgrade failed" '["UPGRADE", "FAILED"]' "$(operation '[j["operation"], j["state"]]')"
+has "why, and where that was found out" 'found out by rollback.target\); superseded by a rollback' "$(operation 'j["reason"]')"
+is "by the rollback" true "$([ "$(operation 'j["superseded_by"]')" = "$(m show upgrade history --json | json 'j[0]["id"]')" ] && echo true)"
+is "which is done" '["ROLLBACK", "DONE"]' "$(m show upgrade history --json | json '[j[0]["operation"], j[0]["state"]]')"
+
 # Steps that cannot be written keep no machine from anything: here those of a preparation whose worker died
 upgraded || exit 2
 python3 -c 'import glob, json

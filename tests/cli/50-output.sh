@@ -94,4 +94,12 @@ has "the prompt: runs them" 'SLOT +VERSION' "$(cat out)"
 has "the prompt: completes options" '"booted"' "$(cat out)"
 has "the prompt: completes words, keeps a history" 'slot.040list' "$(cat .bootmgr_history)"
 
+tty sh -c "stty cols 80 rows 24; exec \"$BOOTMGR\" --disk disk.img --esp esp --data data --config conf --cmdline '$running' show upgrade status" |
+        tr -d '\r' >out
+is "a terminal of 80 columns: no line is longer" "" "$(python3 -c 'print("".join(l for l in open("out", encoding="utf-8") if len(l) > 81), end="")')"
+has "a terminal of 80 columns: steps and what they say" '^WRITE_IMAGE .* MiB written' "$(cat out)"
+"$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" show upgrade status 2>err >/dev/full
+is "output that cannot be written is an error" 1 $?
+has "which is told" 'cannot write the output' "$(cat err)"
+
 finish

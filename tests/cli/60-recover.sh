@@ -150,4 +150,20 @@ chmod -x tree/bin/another
 ok "an init that cannot be run" mounted
 is "1 is switched to" '["trial", "bad"]' "$(states)"
 is "2 says why" "its init is missing or died" "$(reason 1)"
+
+# The same, of a version that is confirmed: nobody asked for the way back, and it is an operation of its own
+rm -rf disk.img* esp data
+make_machine && m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
+running=$b
+ok "the root of 2 cannot be mounted any more" recover failed
+is "1 is switched to" '["trial", "bad"]' "$(states)"
+next_boot
+running="bootmgr.slot=a bootmgr.generation=3"
+ok "the initramfs of 1" recover boot
+ok "1 comes up" m boot-config
+ok "is healthy" m check-health
+ok "is confirmed" m confirm
+is "a rollback that nobody asked for" '["ROLLBACK", true, "2", "1", "DONE"]' \
+        "$(m show upgrade status --json | json '[j["operation"], j["automatic"], j["from_version"], j["to_version"], j["state"]]')"
+has "why, and where" 'version 2 FAILED: its root could not be mounted \(found out in the initramfs\)' "$(m show upgrade status)"
 finish

@@ -76,7 +76,7 @@ ok "whose entry was lost: 2 is started" recover boot
 is "a is bad" '["bad", "bad"]' "$(states)"
 
 # A try that cannot be made: nothing is to follow from it
-kernel=esp/bootmgr/$(sha256sum <kernel-1 | cut -c1-32)
+kernel=esp/bootmgr/$(sha256sum <kernel-1 | cut -c1-30)0a
 generation=$(status 'j["generation"]')
 before=$(entries)
 running=$b
@@ -113,7 +113,17 @@ content "rescue initrd" 30000 >ri && m rescue install -q --kernel kernel-1 --ini
 ok "it is chosen" choose 2 failed
 has "where it is offered" "2  start the rescue system" "$(cat page)"
 has "but the firmware cannot be told here, and there is another way" "It cannot be done: .*The way out: choose 'Rescue' in the boot menu" "$(cat page)"
-rm "esp/bootmgr/$(sha256sum <ri | cut -c1-32)"
+rm "esp/bootmgr/$(sha256sum <ri | cut -c1-30)ff"
 ok "once more" choose "" failed
 has_not "it is not offered without its files" "rescue" "$(cat page)"
+# The root cannot be mounted, and the slot cannot be left: no loop of restarts, but the page
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
+rm esp/bootmgr/* esp/loader/entries/bootmgr-1-a.conf
+next_boot
+fails_to_leave() { choose "" failed; [ $? -eq 1 ]; }
+ok "the other slot has lost its kernel" fails_to_leave
+has "the page says so" "no other can be switched to: the boot file /bootmgr/[0-9a-f]* on esp cannot be opened" "$(cat page)"
+has "and when it tries again" "tries again in 300 seconds" "$(cat page)"
+
 finish

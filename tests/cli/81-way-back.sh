@@ -131,6 +131,12 @@ running=$(foreign)
 ok "its boot" m boot-config
 ok "its next boot" m boot-config
 is "it is slot a, of which nothing is known" '["a", "empty"]' "$(status '[j["booted"], j["slots"][0]["state"]]')"
+mv esp esp.away
+ok "a boot without the ESP is no failure of it" m boot-config
+has "but is told" "ESP.*cannot be opened" "$(cat err)"
+running="$running bootmgr.slot=a"
+fails 3 esp-unusable "of a version of ours it is one" m boot-config
+mv esp.away esp && running=$(foreign)
 ok "prepare the first upgrade" m upgrade system --no-reboot 2.bundle
 has "it is said that there is no way back" "the way back is the bootloader's own entry" "$(cat err)"
 ok "power is cut before the switch" m boot-config
@@ -175,9 +181,13 @@ has "and says where that was found out" 'initramfs' "$(operation 'j["reason"]')"
 record new-boot
 ok "so does the fifth" recover boot
 ok "it comes up" m boot-config
+cp -a esp/bootmgr boot-files
 ok "and is confirmed" m confirm
 is "as good as ever" '["bad", "confirmed"]' "$(states)"
 is "its reason is gone" null "$(status 'j["slots"][1]["reason"]')"
+fails 3 esp-unusable "the other one has no kernel any more" m slot mark-good a
+is "and stays bad" '["bad", "confirmed"]' "$(states)"
+cp -an boot-files/. esp/bootmgr
 ok "marking the other good leaves a record that can be saved" m slot mark-good a
 is "both can boot" '["confirmed", "confirmed"]' "$(states)"
 

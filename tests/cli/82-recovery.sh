@@ -115,7 +115,16 @@ ok "boots" boots
 upgraded || exit 2
 running="$(options_of bootmgr-1-a.conf) bootmgr.fallback=1"
 ok "the firmware starts slot a, and all files are whole" this_boot
-is "that is what is said" "it was confirmed, but could not be started any more" "$(status 'j["slots"][1]["reason"]')"
+is "that is what is said" "neither the bootloader nor the firmware could start it" "$(status 'j["slots"][1]["reason"]')"
+
+# The same on trial, with tries left
+upgraded && m upgrade system -q 3.bundle || exit 2
+running="$(options_of bootmgr-2-b.conf) bootmgr.fallback=1"
+ok "the firmware starts slot b, and not 3 in slot a" this_boot
+is "3 is bad" '["bad", "confirmed"]' "$(states)"
+is "it failed where it was found out, and was never confirmed" \
+        "slot a, version 3: neither the bootloader nor the firmware could start it (found out by the firmware, which started slot b)" \
+        "$(operation 'j["reason"]')"
 
 # The file is gone: systemd-boot hides the entry
 upgraded || exit 2
@@ -193,4 +202,29 @@ echo "of 1" >data/root/cfg/app.conf
 running=$(options_of bootmgr-2-b.conf)
 ok "2 boots instead" this_boot
 is "with what it had" two "$(config)"
+
+# There is no switch after all: what 2 has never counts as that of 1
+upgraded && m rollback system --without-snapshot --no-reboot -q || exit 2
+echo 'default bootmgr-2-b.conf' >>esp/loader/loader.conf
+fails 3 loader-would-not-choose "the bootloader is pinned at the shutdown" m switch-at-shutdown
+sed -i '/^default /d' esp/loader/loader.conf
+ok "2 boots" this_boot
+is "with what it had" two "$(config)"
+fails 3 snapshot-missing "nothing is there that could be restored for 1" m rollback system
+
+# The record is lost between the boot and the confirmation: nothing is confirmed, and nothing says so; the boot makes it again
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && choose_next && m boot-config -q && m check-health -q || exit 2
+python3 "$top/tests/cli/record.py" lose disk.img
+before=$(entries)
+fails 1 state-unreadable "a confirmation without a record" m confirm
+is "the entry keeps its tries" "$before" "$(entries)"
+ok "the record is made again" m boot-config
+ok "and the version confirmed" m confirm
+is "with it" '"confirmed"' "$(status '[s["state"] for s in j["slots"]][1:]' | tr -d '[]')"
+m rollback system -q --no-reboot || exit 2
+python3 "$top/tests/cli/record.py" lose disk.img
+before=$(entries)
+fails 1 state-unreadable "a shutdown without a record" m switch-at-shutdown
+is "switches nothing" "$before" "$(entries)"
 finish

@@ -38,4 +38,17 @@ is "2 has what it had last" "two, later" "$(config)"
 ok "a rollback is as it was" m rollback system -q
 boots
 is "and 1 has its configuration" "one, changed on the detour" "$(config)"
+
+# While the other one is on trial: the seal that the shutdown took is not what it had last
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && mkdir -p data/root/cfg && echo one >data/root/cfg/app.conf
+m upgrade system -q 2.bundle || exit 2
+ok "before 2 has run, 1 is picked" picks bootmgr-1-a.conf
+echo "one, changed before the trial" >data/root/cfg/app.conf
+ok "then 2 runs" picks bootmgr-2-b+3-0.conf
+is "which took over what was there" "one, changed before the trial" "$(config)"
+echo two >data/root/cfg/app.conf
+ok "a rollback" m rollback system -q
+boots
+is "1 has what it had last" "one, changed before the trial" "$(config)"
 finish

@@ -57,6 +57,15 @@ ok "and one that had said something" c node delete e1
 is "what it said is gone, too" "" "$(store_get c1 bootmgr/status/engine/e1)"
 has "those who counted it see that" '"name":"e1"' "$(store_get c1 bootmgr/nodes/.deleted)"
 fails 2 not-found "a second time" c node delete e1
+store_put c1 bootmgr/nodes/e7 '{"format":1,"minor":0,"name":"e7","role":"engine","joined":1}'
+once=$(printf %032d 7)
+ok "one by an id" c node delete e7 --id "$once"
+store_put c1 bootmgr/nodes/e7 '{"format":1,"minor":0,"name":"e7","role":"engine","joined":1}' # it has joined anew
+ok "the answer was lost: the same again" c node delete e7 --id "$once"
+has "deletes nobody who has joined since" '"e7"' "$(store_get c1 bootmgr/nodes/e7)"
+fails 3 id-reused "another node with that id" c node delete e2 --id "$once"
+ok "by another id it is another request" c node delete e7 --id "$(printf %032d 8)"
+is "and done" "" "$(store_get c1 bootmgr/nodes/e7)"
 
 # ---- a machine that is no controller ----
 
@@ -187,6 +196,11 @@ is "it is shown as that" "true" "$(on e1 show nodes --json | json '[n["fenced"] 
 is "deleted over the interface" '200 {"result": "done"}' "$(curl -s -o out -w '%{http_code} ' --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key -X DELETE "$url/api/cluster/nodes/e1"; json j <out)"
 ok "it joins anew" joins e1 "$url" "$(new_token)"
 is "and is not fenced" "False 4" "$(c show nodes --json | json '["%s %d" % (n["fenced"], n["joined"]) for n in j["nodes"] if n["name"] == "e1"][0]')"
+is "a key that is none" 400 "$(curl -s -o out -w '%{http_code}' --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key -H 'Idempotency-Key: x' -X DELETE "$url/api/cluster/nodes/e1")"
+store_put c1 bootmgr/nodes/e7 '{"format":1,"minor":0,"name":"e7","role":"engine","joined":1}'
+for again in 1 2; do
+        is "deleted by a key, $again" '200 {"result": "done"}' "$(curl -s -o out -w '%{http_code} ' --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key -H "Idempotency-Key: $(printf %032d 9)" -X DELETE "$url/api/cluster/nodes/e7"; json j <out)"
+done
 is "an engine may not delete" 403 "$(curl -s -o out -w '%{http_code}' --cacert ca --cert e1/cluster/node.pem --key e1/cluster/node.key -X DELETE "$url/api/cluster/nodes/e2")"
 ok "the token that was refused so often" joins e3 "https://127.0.0.1:1" "$url" "$good"
 is "is good still; and a controller that is away does not matter" "c1 e1 e2 e3" "$(members)"

@@ -38,6 +38,8 @@ done
 told 1 "$(record 1 "$one")" null >peace
 fails 2 usage "an offset that is none" m cluster step --offset far
 fails 2 usage "one that is too large" m cluster step --offset 99999999999999999999
+fails 2 usage "a clock error that is none" m cluster step --clock-error -1
+fails 2 usage "one that is too large" m cluster step --clock-error 9223372036854775808
 
 # Peace
 told 1 "$(record 1 "$one")" null false | step
@@ -57,6 +59,7 @@ has "and told why" 'joined after the snapshot' "$(json 'j["status"]["message"]' 
 told 3 "$(record 1 "$one")" "$(operation ROLLBACK PREPARE "$one" 0)" | step
 is "a rollback without a way back" "in-place open prepare False no-previous-version" "$(says) $(json '"%s %s" % (j["vote"]["yes"], j["vote"]["kind"])' <answer)"
 is "promises nothing" "None 0 1" "$(journal)"
+is "nor does it say how far its clock is off, which nobody has measured" 9223372036854775807 "$(json 'j["vote"]["clock_error_usec"]' <answer)"
 told 3 "$(record 1 "$one")" "$(operation UPGRADE PREPARE "$other" 0)" | step
 is "an upgrade that no controller has: it is tried again" "in-place open prepare None True" "$(says) $(json '"%s %s" % (j["vote"], j["again"])' <answer)"
 two=$("$BOOTMGR" bundle inspect --json 2.bundle | json 'j["digest"]')
@@ -69,6 +72,8 @@ is "no shutdown goes on with it" "UPGRADE DONE False" "$(m show upgrade history 
 is "it has promised" "$id 0 1" "$(journal)"
 m switch-at-shutdown -q
 is "and a shutdown changes nothing" "1" "$(boots && status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
+told 4 "$(record 1 "$one")" "$open" | m --json cluster step --offset 7 --clock-error 1234 >answer
+is "a vote names by how much its clock may be off" 1234 "$(json 'j["vote"]["clock_error_usec"]' <answer)"
 told 4 "$(record 1 "$one")" "$open" | step
 is "asked again it says the same" "in-place prepared vote True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
 ok "cut off for ever" m abort --local
@@ -88,12 +93,28 @@ told 9 "$(record 2 "{\"version\":\"2\",\"digest\":\"$two\"}" ",\"previous\":$one
 step <decided
 is "it goes where the record says" "behind peace switch" "$(says)"
 is "the attempt was first" "None 2 1" "$(journal)"
+is "and the name of the operation that it is" "$(json 'j["staged"]' <data/cluster/journal)" "$(m show upgrade history --json | json 'j[0]["id"]')"
 ok "it boots" boots
 is "2 runs" 2 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
 step <decided
 is "it has arrived" "arrived peace reach" "$(says)"
 step <peace
 is "what is older is nothing any more" "in-place old nothing None" "$(says | sed 's/^[a-z-]* old/in-place old/') $(json 'str(j["status"])' <answer)"
+
+# What waits for the shutdown, when the record wants another version: a power cut took the place of that shutdown
+staged() { m show upgrade history --json | json '"%s %s %s" % (j[0]["operation"], j[0]["state"], j[0]["reason"])'; }
+mine=$(printf %032d 6)
+mv data/cluster away # as a machine that stands alone
+ok "an operator prepares a rollback" m rollback system -q --no-reboot --id "$mine"
+mv away data/cluster
+step <decided
+is "that is left alone" "in-place peace nothing ROLLBACK IN_PROGRESS asked for by an operator" "$(says) $(staged)"
+sed -i "s/\"staged\":\"[0-9a-f]*\"/\"staged\":\"$mine\"/" data/cluster/journal
+told 12 "$(record 2 "{\"version\":\"2\",\"digest\":\"$two\"}" ",\"previous\":$one")" null | step
+is "what the cluster has staged is given up" "in-place peace nothing False" "$(says) $(json 'str(j["again"])' <answer)"
+is "and says why" "ROLLBACK ABORTED the cluster has decided otherwise since" "$(staged)"
+m switch-at-shutdown -q
+is "the next shutdown changes nothing" 2 "$(boots && status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
 
 # The controllers were taken back by hand: an engine follows to a version that its own gate keeps it from asking for
 id=$(printf %032d 8)
@@ -105,10 +126,26 @@ is "what is decided does not" "behind peace switch False" "$(says) $(json 'str(j
 is "it goes there as the controllers did" "ROLLBACK 1 True" "$(m show upgrade history --json | json '"%s %s %s" % (j[0]["operation"], j[0]["to_version"], j[0]["local"])')"
 ok "it boots" boots
 is "1 runs" 1 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
-told 14 "$(record 3 "$one")" null >last
-step <last
+told 14 "$(record 3 "$one")" null | step
 is "it has arrived" "arrived peace reach" "$(says)"
 mv plain conf
+
+# That rollback is taken back: the cluster can be rolled back again, and so can each of its nodes
+id=$(printf %032d 9)
+back=$(record 4 "{\"version\":\"2\",\"digest\":\"$two\"}" ",\"previous\":$one")
+told 16 "$back" "$(operation ROLLBACK TAKE_BACK "$one" 2)" | step
+is "it goes back to where it was" "behind turn switch ROLLBACK 2 True" "$(says) $(m show upgrade history --json | json '"%s %s %s" % (j[0]["operation"], j[0]["to_version"], j[0]["way_back"])')"
+ok "it boots" boots
+is "2 runs" 2 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
+is "what it left is the previous version" 1 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["previous"]][0]')"
+told 17 "$back" null >last
+step <last
+is "it has arrived there" "arrived peace reach" "$(says)"
+id=$(printf %032d 10)
+told 18 "$back" "$(operation ROLLBACK PREPARE "$one" 0)" | step
+is "and can be rolled back once more" "in-place open prepare True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
+ok "it is let go" m abort --local
+told 19 "$back" null >last
 
 # The instant at which machines that go together are reset
 late=$top/units/system-shutdown/bootmgr-instant
@@ -145,7 +182,7 @@ feeder=$!
 m upgrade system - <pipe >/dev/null 2>&1 &
 worker=$!
 for _ in $(seq 200); do
-        [ "$(status 'j["slots"][1]["state"]')" = incomplete ] && break
+        [ "$(status 'j["slots"][0]["state"]')" = incomplete ] && break
         sleep 0.05
 done
 step <last

@@ -39,7 +39,7 @@ member() {
 }
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout foreign.key -out foreign.pem -subj /CN=foreign -days 30 2>/dev/null &&
         member e1 e1 0 && member e2 e2 0 && member late late 3 &&
-        certificate nobody e9 engine && certificate same-name e1 engine && certificate person ann operator &&
+        certificate nobody e9 engine && certificate gone c9 controller && certificate same-name e1 engine && certificate person ann operator &&
         certificate stranger e1 engine foreign -days 30 || exit 2
 mkdir old && touch old/index && echo 01 >old/serial
 printf '[ca]\ndefault_ca=d\n[d]\ndatabase=old/index\nserial=old/serial\nnew_certs_dir=old\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\norganizationalUnitName=supplied\n' >old.cnf
@@ -58,9 +58,41 @@ passed=$((passed + $(grep -c '^ok' out)))
 failed=$((failed + $(grep -c '^NOT OK' out)))
 cat out
 if [ -s why ]; then flunk "hostile.py" why; else pass "hostile.py came to its end"; fi
-kill $daemon
-wait $daemon
-is "it ends cleanly" 0 $?
-daemon=
-has_not "nothing was wrong with its memory" 'Sanitizer|runtime error' "$(cat bootmgrd.err)"
+# ---- who listens, and is a member no more ----
+
+curl -sN --cacert c1/cluster/ca.pem --cert e2.pem --key e2.key -m 60 "https://127.0.0.1:$port/api/events" >events 2>curl.err &
+listener=$!
+for _ in $(seq 100); do
+        [ -s events ] && break
+        sleep 0.1
+done
+is "it listens" "yes" "$([ -s events ] && kill -0 $listener && echo yes)"
+store_put c1 bootmgr/nodes/e2 "$(store_get c1 bootmgr/nodes/e2 | sed "s/$(key_of e2)/$(key_of e1)/")"
+wait $listener
+is "its stream ends" 0 $?
+is "and is refused" 403 "$(curl -s -o answer -w '%{http_code}' --cacert c1/cluster/ca.pem --cert e2.pem --key e2.key "https://127.0.0.1:$port/api/events")"
+
+# ---- a controller without its store ----
+
+view() { curl -sN --cacert c1/cluster/ca.pem --cert e1.pem --key e1.key -m "$1" "https://127.0.0.1:$port/api/cluster/node/view"; }
+view 60 >lines &
+listener=$!
+for _ in $(seq 100); do
+        [ -s lines ] && break
+        sleep 0.1
+done
+kill -STOP "$etcd" # as a machine that hangs
+wait $listener
+is "who listens to it is sent away" "0 yes" "$? $([ -s lines ] && echo yes)"
+has "who asks it, too" '"store-failed"' "$(view 5)"
+kill -CONT "$etcd"
+# a refusal comes at once: without the pause, a quick machine asks sixty times before the store has answered once
+for _ in $(seq 60); do
+        view 1 >lines
+        grep -q '^data: ' lines && break
+        sleep 0.5
+done
+has "when it is there again, it tells again" '^data: ' "$(head -n 1 lines)"
+
+ends_cleanly
 finish

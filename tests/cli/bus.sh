@@ -5,6 +5,7 @@
 #   daemon_machine          make_machine, with its image where the daemon watches: in run/, its RUNTIME_DIRECTORY
 #   bootmgr-image           made by it: the program that the daemon runs; what runs there is in the file `running`
 #   start_bus XML           the bus of $DBUS_SYSTEM_BUS_ADDRESS, its process in $bus; XML goes into its configuration
+#   ends_cleanly            ends the daemon $daemon, and looks at how it went
 #   stop_all PIDS           ends the bus and these, and removes $W: for the trap
 
 # Used by those who source this.
@@ -27,6 +28,14 @@ case "\$*" in *status) while [ -e "$W/blind" ]; do sleep 0.02; done ;; esac
 cd "$W" && exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "\$(cat running)" "\$@"
 END
         chmod +x bootmgr-image
+}
+
+ends_cleanly() {
+        kill "$daemon"
+        wait "$daemon"
+        is "it ends cleanly" 0 $?
+        daemon=
+        has_not "nothing was wrong with its memory" 'Sanitizer|runtime error' "$(cat bootmgrd.err)"
 }
 
 start_bus() {

@@ -57,6 +57,15 @@ def ask(certificate, method, path, body=None, headers=None, source="127.0.0.1"):
     return answer.status, json.loads(text) if text else None
 
 
+def ask_status(certificate, path):
+    """Of what may be no JSON, or not end."""
+    c = connect(certificate)
+    c.request("GET", path)
+    answer = c.getresponse()
+    c.close()
+    return answer.status
+
+
 def refused(what, status, kind, answer):
     same(f"{what}: {kind}", (status, kind, True), (answer[0], (answer[1] or {}).get("kind"), bool((answer[1] or {}).get("message"))))
 
@@ -90,6 +99,18 @@ def part_who():
             refused(f"{who}: {path}", 403, "not-authorized", ask(certificate, method, path, body))
     for method, path, body in ALL:
         refused(f"who joined after the snapshot: {path}", 409, "joined-after-snapshot", ask("late", method, path, body))
+    for path in ("/api/events", "/metrics", "/api/cluster/upgrade/status", "/api/cluster/upgrade/history", "/api/cluster/runtime",
+                 "/api/cluster/version", "/api/cluster/bundles/" + "0" * 64):
+        refused(f"who joined after the snapshot: {path}", 409, "joined-after-snapshot", ask("late", "GET", path))
+        for who in ("nobody", "same-name", "gone"):
+            refused(f"{who}: {path}", 403, "not-authorized", ask(who, "GET", path))
+    for path, expected in (("/api/events", 200), ("/metrics", 200), ("/api/cluster/bundles/" + "0" * 64, 404)):
+        same(f"who is a member: {path}", expected, ask_status("e1", path))
+    for who in ("late", "nobody", "gone"):
+        same(f"{who} sees why", "fenced", {n["name"]: n["state"] for n in ask(who, "GET", "/api/cluster/nodes")[1]["nodes"]}["late"])
+    for method, path, body in (("POST", "abort", {"id": OPERATION}), ("POST", "finalize", {"id": OPERATION}), ("DELETE", "nodes/e2", None),
+                               ("POST", "renew", {"csr": "x"}), ("POST", "upgrade", {"id": OPERATION, "source": "/x"})):
+        refused(f"a controller that was deleted: {path}", 403, "not-authorized", ask("gone", method, "/api/cluster/" + path, body))
     for method, path in (("POST", VIEW), ("GET", VOTE), ("DELETE", STATUS), ("PUT", TIME)):
         refused(f"{method} {path}", 405, "method-not-allowed", ask("e1", method, path))
     for path, body in (("upgrade", {"id": OPERATION, "source": "/x"}), ("rollback", {"id": OPERATION}), ("abort", {"id": OPERATION}),
@@ -122,6 +143,27 @@ def part_malformed():
     same("nothing of that is in the store", before, stored())
 
 
+def part_too_much():
+    """What the store keeps of a node is little, and it does not change at any pace."""
+    long = {"x": "y" * 60000}
+    before = stored()
+    refused("a status of 60 KB", 413, "too-large", ask("e1", "POST", STATUS, status(**long)))
+    body = vote(True)
+    body["vote"].update(long)
+    refused("a vote of 60 KB", 413, "too-large", ask("e1", "POST", VOTE, body))
+    same("nothing of that is in the store", before, stored())
+    same("what is not known and short", 200, ask("e2", "POST", STATUS, status(x="y" * 3000))[0])
+    same("is kept", "y" * 3000, stored()["bootmgr/status/engine/e2"].get("x"))
+    answers = [ask("e2", "POST", STATUS, status(x=i))[0] for i in range(100)]
+    check("a hundred changes one after the other: most are refused", 20 <= answers.count(200) <= 60 and set(answers) == {200, 429}, answers)
+    refused("by name", 429, "too-many-requests", ask("e2", "POST", STATUS, status(x="another")))
+    same("another node is heard all the same", 200, ask("e1", "POST", STATUS, status(message="here"))[0])
+    same("and takes it back", 200, ask("e1", "POST", STATUS, status())[0])
+    kept = stored()["bootmgr/status/engine/e2"]["x"]
+    time.sleep(0.5)     # until the watch has told it
+    same("who says what is so already, too", 200, ask("e2", "POST", STATUS, status(x=kept))[0])
+
+
 def part_no_http():
     before = stored()
     post = b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" % STATUS.encode()
@@ -146,8 +188,9 @@ def part_lies():
     """A node can say what it likes of itself; of anything else it says nothing."""
     before = stored()
     same("of another epoch: taken, and left out", 200, ask("e1", "POST", STATUS, status(epoch=2))[0])
-    same("of an epoch to come", 200, ask("e1", "POST", STATUS, status(epoch=4))[0])
-    same("a vote in another operation", 200, ask("e1", "POST", VOTE, vote(True, f"{6:032d}"))[0])
+    again = "has not heard of that"
+    check("of an epoch to come: to be said again", again in str(ask("e1", "POST", STATUS, status(epoch=4))))
+    check("a vote in another operation: the same", again in str(ask("e1", "POST", VOTE, vote(True, f"{6:032d}"))))
     same("nothing of that is in the store", before, stored())
     lie = {"version": "9", "digest": f"{9:064d}"}
     same("another version than it runs", 200, ask("e1", "POST", STATUS, status(lie, name="e2", role="controller"))[0])
@@ -257,7 +300,7 @@ def part_many():
     same("it lives", 200, ask("e1", "GET", TIME)[0])
 
 
-for part in (part_who, part_malformed, part_no_http, part_lies, part_replayed, part_slow, part_many):
+for part in (part_who, part_malformed, part_no_http, part_lies, part_replayed, part_slow, part_many, part_too_much):
     try:
         part()
     except Exception as e:  # the other parts tell more

@@ -19,17 +19,22 @@ one that CA has signed. It is a proxy too, for what it would serve itself.
   /chunked/F   without a length                    /long/F       promises the length, sends more without one
   /dies/F      the first 131072 bytes, then 503   /longer/F     knows ranges, and has one byte more
   /crawls/F    knows ranges, sends 4 KiB a second  /token/F      knows ranges, for those who send X-Token: secret
+  /creeps/F    knows ranges, a byte every 2 s of what lies behind the first 262144
+  /late/F      knows ranges, thinks for 200 ms before each answer
   /outage/F    knows ranges; after the second request nobody answers for 3 seconds
   /away        redirects to file:///etc/passwd     /loop         redirects to itself
 """
 import http.server
 import os
 import re
+import socket
 import ssl
+import struct
 import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 PIECE = 400000
 
@@ -49,6 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.seen[self.path] += 1
             count = self.seen[self.path]
             self.note(self.path, self.headers.get("Range", "-"), self.headers.get("If-Range", "-"))
+            self.waits = True
             Handler.at_work += 1
             if Handler.at_work > Handler.most:
                 Handler.most = Handler.at_work
@@ -56,8 +62,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             self.behave(count)
         finally:
-            with self.lock:
-                Handler.at_work -= 1
+            self.answered()
+
+    def answered(self):
+        """At the first byte: whoever has the last one may ask again before this thread knows that it was sent."""
+        with self.lock:
+            Handler.at_work -= self.waits
+            self.waits = False
+
+    def send_response(self, *arguments):
+        self.answered()
+        super().send_response(*arguments)
 
     @staticmethod
     def note(*words):
@@ -179,20 +194,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_longer(self, parts, _):
         self.ranged(self.content(parts[0]) + b".", '"longer"')
 
-    def do_crawls(self, parts, _):
+    def in_pieces(self, parts, piece):
+        """piece(where in the file): how many bytes at once from there, and the seconds until the next ones."""
         data = self.content(parts[0])
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
-        start, end = int(match[1]), min(int(match[2]) + 1, len(data))
-        self.head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(data)}")
-        for at in range(start, end, 4096):
-            self.wfile.write(data[at:min(at + 4096, end)])
+        at, end = int(match[1]), min(int(match[2]) + 1, len(data))
+        self.head(206, end - at, Content_Range=f"bytes {at}-{end - 1}/{len(data)}")
+        while at < end:
+            length, pause = piece(at)
+            self.wfile.write(data[at:min(at + length, end)])
             self.wfile.flush()
-            time.sleep(1)
+            at += length
+            time.sleep(pause)
+
+    def do_crawls(self, parts, _):
+        self.in_pieces(parts, lambda at: (4096, 1))
+
+    def do_creeps(self, parts, _):
+        self.in_pieces(parts, lambda at: (1, 2) if at >= 262144 else (262144 - at, 0))
 
     def do_token(self, parts, _):
         if self.headers.get("X-Token") != "secret":
             return self.answer(403, b"")
         return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_late(self, parts, _):
+        time.sleep(0.2)
+        self.ranged(self.content(parts[0]), '"one"')
 
     def do_outage(self, parts, count):
         if count == 2:
@@ -208,13 +236,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(302, b"", Location="/loop")
 
 
+class Server(http.server.ThreadingHTTPServer):
+    context = None
+
+    def get_request(self):
+        """The first connections, as many as the file `drop` says, are reset before TLS begins."""
+        connection, address = super().get_request()
+        if not self.context:
+            return connection, address
+        if os.path.exists("drop") and (left := int(Path("drop").read_text(encoding="ascii"))) > 0:
+            Path("drop").write_text(f"{left - 1}\n", encoding="ascii")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            raise OSError("dropped")
+        return self.context.wrap_socket(connection, server_side=True), address
+
+
 def main():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     if len(sys.argv) > 3:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=sys.argv[5])
         context.load_cert_chain(sys.argv[3], sys.argv[4])
         context.verify_mode = ssl.CERT_REQUIRED
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.context = context
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # who goes away in the middle is no news
     with open(sys.argv[1] + ".part", "w", encoding="ascii") as f:

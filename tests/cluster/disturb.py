@@ -3,6 +3,7 @@
 them: those of the cluster's operation, and those of the node's own. Each disturbance is made at each moment once, before any comes
 again; which belong together in one schedule comes from the seed."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -20,6 +21,7 @@ OWN = {'upgrade': ('CHECK_BUNDLE', 'WRITE_IMAGE', 'VERIFY_IMAGE', 'INSTALL_BOOT_
                    'SNAPSHOT_CONFIG', 'RECORD_PREVIOUS', 'SWITCH_ENTRY', 'REBOOT', 'MIGRATE_CONFIG', 'CHECK_HEALTH', 'CONFIRM'),
        'rollback': ('CHECK_PREVIOUS', 'STOP_SERVICES', 'SNAPSHOT_CONFIG', 'SWITCH_ENTRY', 'REBOOT', 'RESTORE_CONFIG', 'CHECK_HEALTH',
                     'CONFIRM')}
+ALIASES = {'READ_BACK': 'VERIFY_IMAGE', 'PROBE_HEALTH': 'CHECK_HEALTH'}        # as the next version names them
 
 
 def moments(operation, names):
@@ -38,7 +40,7 @@ class Disturber:
 
     def __init__(self, w, plan_, chance, note):
         self.world, self.random, self.note = w, chance, note
-        self.waiting, self.done, self.off = list(plan_), [], []
+        self.waiting, self.done, self.off = list(plan_), {}, []         # done: moment -> whether its step was still at work
         self.threads, self.lock = [], threading.Lock()
         self.over, self.ended = threading.Event(), threading.Event()    # the operation, as the cluster says; the disturbing
         self.newest = {n: self.newest_file(n) for n in w.nodes.values()}
@@ -46,8 +48,7 @@ class Disturber:
 
     def start(self):
         for watch in (self.watch_own, self.watch_shared):
-            self.threads.append(threading.Thread(target=watch, daemon=True))
-            self.threads[-1].start()
+            self.run(watch)
         if self.random.random() < 0.5:
             self.run(self.extra, self.random.uniform(0, 6))
 
@@ -72,7 +73,7 @@ class Disturber:
             now = [m for m in self.waiting if m[1] in steps and (m[1] in SHARED if name is None else m[1] not in SHARED and m[2] == name)]
             self.waiting = [m for m in self.waiting if m not in now]
         for moment in now:
-            self.done.append(moment)
+            self.done[moment] = steps[moment[1]]
             self.run(self.act, moment)
 
     def run(self, function, *words):
@@ -82,8 +83,8 @@ class Disturber:
     def guarded(self, function, *words):
         try:
             function(*words)
-        except (world.Failure, OSError) as e:
-            self.world.troubles.append('%s %s: %s' % (function.__name__, words, e))
+        except Exception as e:          # whatever it is, it must be told: nothing would be disturbed any more
+            self.world.trouble('%s %s' % (function.__name__, words), e)
 
     @staticmethod
     def newest_file(node):
@@ -94,10 +95,12 @@ class Disturber:
 
     @staticmethod
     def begun(operation):
-        return {s['name'] for s in operation.get('steps', []) if s['state'] not in ('WAITING', 'SKIPPED') or s['start']}
+        """{step: whether it is still at work}; one of a few milliseconds is mostly over when it is seen."""
+        return {ALIASES.get(s['name'], s['name']): s['state'] == 'RUNNING' for s in operation.get('steps', [])
+                if s['state'] not in ('WAITING', 'SKIPPED') or s['start']}
 
     def watch_own(self):
-        while not self.ended.wait(0.04):
+        while not self.ended.wait(0.01):
             for node in {self.world.nodes[m[2]] for m in self.waiting if m[1] not in SHARED}:
                 name = self.newest_file(node)
                 if name <= self.newest[node]:
@@ -150,16 +153,21 @@ class Disturber:
             node.reset()
 
     def cut_off(self, node):
-        self.on_cable(node, self.random.choice((node.cable.unplug, node.cable.shut)), self.random.uniform(1, 10))
+        self.on_cables([node], self.random.choice((node.cable.unplug, node.cable.shut)), self.random.uniform(1, 10))
 
     def delay(self, node):
-        self.on_cable(node, lambda: node.cable.hold_back(self.random.uniform(0.1, 1)), self.random.uniform(2, 10))
+        self.on_cables([node], lambda: node.cable.hold_back(self.random.uniform(0.1, 1)), self.random.uniform(2, 10))
 
-    def on_cable(self, node, how, seconds):
-        with node.cable.lock:           # one after the other
+    @staticmethod
+    def on_cables(nodes, how, seconds):
+        """One after the other: a cable that is held back, for one, is not at the bridge. The locks of several are taken in one order."""
+        with contextlib.ExitStack() as locks:
+            for node in sorted(nodes, key=lambda n: n.name):
+                locks.enter_context(node.cable.lock)
             how()
             time.sleep(seconds)
-            node.cable.repair()
+            for node in nodes:
+                node.cable.repair()
 
     def extra(self, after):
         """What belongs to no step: a node that is off until the end, a store that is lost, two nodes that do not reach each other."""
@@ -178,11 +186,7 @@ class Disturber:
         elif how == 'lose the store of':
             node.end(node.etcd, signal.SIGKILL)
             time.sleep(self.random.uniform(0, 3))
-            if node.daemon:
-                node.start_etcd()
+            node.start_etcd()           # whatever else has ended on it: its unit has Restart=always
         else:
-            others = [n.cable for n in self.random.sample(nodes, min(2, len(nodes))) if n is not node]
-            self.on_cable(node, lambda: node.cable.keep_from(others), self.random.uniform(2, 10))
-            for cable in others:
-                with cable.lock:
-                    cable.repair()
+            others = [n for n in self.random.sample(nodes, min(2, len(nodes))) if n is not node]
+            self.on_cables([node, *others], lambda: node.cable.keep_from([n.cable for n in others]), self.random.uniform(2, 10))

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import network
@@ -50,6 +51,13 @@ def run(*words, check=True, timeout=120):
     if check and p.returncode != 0:
         raise Failure('%s: %d\n%s%s' % (' '.join(words), p.returncode, p.stdout.decode(), p.stderr.decode()))
     return p
+
+
+def send(pid, how):
+    try:
+        os.kill(pid, how)
+    except ProcessLookupError:
+        pass                            # it has ended
 
 
 class Factory:
@@ -93,7 +101,8 @@ class Node:
         self.running = ''
         self.sick = None                # the version that does not become healthy on it
         self.daemon = self.etcd = self.promotion = self.bus = None
-        self.boots, self.was_reset = 0, False
+        self.boots, self.was_reset, self.log_from = 0, False, 0
+        self.away = []                  # from when to when, each time that it has rebooted because it wanted to
         self.coming_up = None           # the command of its boot that is at work
         self.lock = threading.RLock()
         self.directory.mkdir()
@@ -130,12 +139,20 @@ class Node:
     def json(self, *words):
         return json.loads(self.bootmgr('--json', *words).stdout)
 
-    def newest_entry(self):
-        """What the boot menu would choose: the version in its title, and its command line."""
-        ours = re.compile(r'bootmgr-\d+-[a-h](\+[1-9].*)?\.conf')
+    def entries(self):
+        """Those that the boot menu would start, the newest last. A list that was read while one was renamed may lack it: read it twice."""
+        ours, last = re.compile(r'bootmgr-\d+-[a-h](\+[1-9].*)?\.conf'), None
         while True:
             entries = [p for p in (self.directory / 'esp/loader/entries').iterdir() if ours.fullmatch(p.name)]
             entries.sort(key=lambda p: int(p.name.split('-')[1]))
+            if entries and entries == last:
+                return entries
+            last = entries
+
+    def newest_entry(self):
+        """What the boot menu would choose: the version in its title, and its command line."""
+        while True:
+            entries = self.entries()
             try:
                 lines = dict(line.split(None, 1) for line in entries[-1].read_text().splitlines() if ' ' in line)
                 return lines['title'].split(' (slot ')[0], lines['options']
@@ -147,7 +164,7 @@ class Node:
 
     def boot(self):
         """What happens between the reset and the login; and again, if it is reset meanwhile."""
-        while True:
+        for _ in range(20):
             version, self.running = self.newest_entry()
             self.use(version)
             (self.directory / 'running').write_text(self.running)
@@ -156,10 +173,12 @@ class Node:
             if self.comes_up():
                 return
             self.end_processes(signal.SIGKILL)
+        raise Failure('%s does not come up' % self.name)
 
     def comes_up(self):
         sick = self.sick and self.version() == self.sick
-        self.step('boot-config')
+        if not self.step('boot-config'):
+            return False
         if self.data.joinpath('cluster/etcd.env').exists() and not self.was_reset:
             self.start_etcd()
         if sick:
@@ -170,10 +189,10 @@ class Node:
         return not self.was_reset
 
     def step(self, *words):
+        """False: it was reset meanwhile, or boot-config has given this slot up, and asks for the reboot into another one."""
         if self.was_reset:
-            return
-        with open(self.directory / 'boot.log', 'ab') as f:
-            p = subprocess.Popen(self.cable.inside(self.directory / 'bootmgr', *words, '-q'), stdin=subprocess.DEVNULL, stdout=f, stderr=f)
+            return False
+        p = self.spawn('boot.log', self.directory / 'bootmgr', *words, '-q')
         self.coming_up = p
         try:
             p.wait(120)
@@ -181,8 +200,9 @@ class Node:
             raise Failure('%s of %s does not end' % (words[0], self.name)) from e
         finally:
             self.coming_up = None
-        if p.returncode != 0 and not self.was_reset:
+        if p.returncode != 0 and not self.was_reset and not (words[0] == 'boot-config' and self.wants_reboot()):
             raise Failure('%s: %d\n%s' % (' '.join(words), p.returncode, (self.directory / 'boot.log').read_text()))
+        return p.returncode == 0 and not self.was_reset
 
     def install(self, version):
         """As in the factory: an empty disk, and its first version."""
@@ -215,12 +235,14 @@ class Node:
                 self.world.wait('the bus of ' + self.name, lambda: accepts(socket_path))
             env = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS='unix:path=%s' % socket_path, BOOTMGR_PROGRAM=str(self.directory / 'bootmgr'),
                        BOOTMGR_CONFIG=str(self.directory / 'conf'), RUNTIME_DIRECTORY=str(self.directory / 'run'))
+            log = self.directory / 'daemon.log'
+            self.log_from = log.stat().st_size if log.exists() else 0
             self.daemon = self.spawn('daemon.log', self.program.parent / 'bootmgrd', env=env)
 
     def was_beaten(self):
         """By one that was killed while it forked: until the child is another program it has the name on the bus, and the port. systemd
         starts bootmgrd again then (Restart=on-failure)."""
-        return self.daemon.returncode == 1 and (self.directory / 'daemon.log').read_bytes().endswith(b'bootmgrd: File exists\n')
+        return self.daemon.returncode == 1 and b'bootmgrd: File exists\n' in (self.directory / 'daemon.log').read_bytes()[self.log_from:]
 
     def start_etcd(self):
         with self.lock:
@@ -233,11 +255,13 @@ class Node:
                     env[key] = value
             self.etcd = self.spawn('etcd.log', 'etcd', env=env)
             # bootmgr-promote.service, which every start of etcd starts
-            self.promotion = self.spawn('promote.log', 'sh', '-c', 'until ./bootmgr cluster promote; do sleep 3; done', cwd=self.directory)
+            self.promotion = self.spawn('promote.log', 'sh', '-c', 'until ./bootmgr cluster promote; do sleep 3; done')
 
     def spawn(self, log, *words, **more):
+        """In its directory: by that workers() knows it, and what it starts, from the fork on."""
         with open(self.directory / log, 'ab') as f:
-            return subprocess.Popen(self.cable.inside(*words), stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True, **more)
+            return subprocess.Popen(self.cable.inside(*words), stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True,
+                                    cwd=self.directory, **more)
 
     @staticmethod
     def end(process, how=signal.SIGTERM):
@@ -251,13 +275,9 @@ class Node:
                 process.wait()
 
     def workers(self):
-        """What works for the daemon, or for its boot: each runs in its directory."""
-        for process in Path('/proc').iterdir():
-            try:
-                if process.name.isdigit() and os.readlink(process / 'cwd') == str(self.directory):
-                    yield int(process.name)
-            except OSError:
-                pass                    # it has ended
+        """The daemon, etcd, and what works for them or for a boot: each runs in its directory. Not the bus, which outlives a reset."""
+        return [int(p.name) for p in Path('/proc').iterdir() if p.name.isdigit() and int(p.name) != (self.bus.pid if self.bus else 0) and
+                self.is_worker(int(p.name))]
 
     def is_worker(self, pid):
         try:
@@ -267,11 +287,8 @@ class Node:
 
     def freeze(self, how):
         """SIGSTOP: all of it stands still, as a machine that hangs; SIGCONT: it goes on."""
-        for pid in [p.pid for p in (self.daemon, self.etcd, self.coming_up) if p and p.poll() is None] + list(self.workers()):
-            try:
-                os.kill(pid, how)
-            except OSError:
-                pass
+        for pid in self.workers():
+            send(pid, how)
 
     def stop(self, how=signal.SIGTERM):
         with self.lock:
@@ -283,13 +300,17 @@ class Node:
         self.stop(signal.SIGKILL)
         self.end(self.etcd, how)
         self.etcd = None
-        for pid in self.workers():
-            try:
-                os.kill(pid, signal.SIGKILL)
-                while self.is_worker(pid):
-                    time.sleep(0.01)
-            except OSError:
-                pass
+        self.kill_workers()
+
+    def kill_workers(self):
+        """Until there are none: one may fork while they are listed."""
+        end = time.monotonic() + 30
+        while pids := self.workers():
+            for pid in pids:
+                send(pid, signal.SIGKILL)
+            if time.monotonic() > end:
+                raise Failure('these of %s cannot be killed: %s' % (self.name, pids))
+            time.sleep(0.01)
 
     def cut(self, how=signal.SIGKILL):
         with self.lock:
@@ -300,9 +321,8 @@ class Node:
         self.was_reset = True
         coming_up = self.coming_up
         if coming_up:
-            for pid in self.workers():
-                os.kill(pid, signal.SIGKILL)
-            coming_up.kill()
+            for pid in self.workers():  # whoever boots it ends the rest
+                send(pid, signal.SIGKILL)
             return
         with self.lock:
             if not self.daemon:
@@ -330,18 +350,23 @@ class Node:
             if self.daemon and self.daemon.poll() is not None:
                 raise Failure('bootmgrd has ended by itself: %d' % self.daemon.returncode)
             if self.daemon and self.wants_reboot():
+                begin = time.monotonic()
                 self.cut(signal.SIGTERM)
                 self.boot()
                 self.start()
+                self.away.append((begin, time.monotonic()))
 
     # --- the API ---
 
-    def request(self, method, path, body=None, headers=None, certificate=None, timeout=20):
+    def request(self, method, path, body=None, headers=None, certificate=None, timeout=20, sent=None):
+        """`sent`: an event, set as soon as the daemon can read all of it."""
         home = (certificate or self).data / 'cluster'
         context = ssl.create_default_context(cafile=home / 'ca.pem')
         context.load_cert_chain(home / 'node.pem', home / 'node.key')
         c = http.client.HTTPSConnection(self.address, self.PORT, context=context, timeout=timeout)
         c.request(method, path, body, headers or {})
+        if sent:
+            sent.set()
         answer = c.getresponse()
         content = answer.read()
         c.close()
@@ -396,11 +421,11 @@ class World:
         self.stopping, self.rebooters = threading.Event(), []
         self.troubles = []
 
-    def wait(self, what, condition, seconds=60):
+    def wait(self, what, condition, seconds=180):
+        """So long: several schedules go side by side on a small machine."""
         end = time.monotonic() + seconds
         while not condition():
-            if self.troubles:
-                raise Failure(self.troubles[0])
+            self.check()
             if time.monotonic() > end:
                 raise Failure('not within %d s: %s' % (seconds, what))
             time.sleep(0.2)
@@ -409,8 +434,17 @@ class World:
         while not self.stopping.wait(0.1):
             try:
                 node.reboot_if_wanted()
-            except (Failure, OSError, IndexError) as e:
-                self.troubles.append('%s: %s' % (node.name, e))
+            except Exception as e:      # whatever it is, it must be told: this node would never boot again
+                self.trouble(node.name, e)
+
+    def trouble(self, where, e):
+        """What went wrong in a thread, and would be heard of nowhere else."""
+        told = isinstance(e, (Failure, OSError))
+        self.troubles.append('%s: %s' % (where, e if told else ''.join(traceback.format_exception(type(e), e, e.__traceback__))))
+
+    def check(self):
+        if self.troubles:
+            raise Failure(self.troubles[0])
 
     def cable(self, name):
         self.n_cables += 1
@@ -462,6 +496,18 @@ class World:
         token = controller.bootmgr('cluster', 'token', '--role', role).stdout.decode().strip()
         node.bootmgr('node', 'join', 'https://%s:%d' % (controller.address, controller.PORT), token, '--name', node.name, *words)
 
+    def write_down(self):
+        """Into its directory: what can be found out only while all of it runs."""
+        (self.directory / 'processes').write_bytes(run('ps', '-eo', 'pid,ppid,stat,etimes,wchan:20,args', check=False).stdout)
+        for node in self.made:
+            status = node.directory / 'status.json'
+            try:
+                if not (self.directory / 'store.json').exists() and (node.data / 'cluster/etcd.env').exists():
+                    (self.directory / 'store.json').write_text(json.dumps(node.stored('bootmgr/'), indent=1))
+                status.write_bytes(run(node.directory / 'bootmgr', '--json', 'status', check=False, timeout=20).stdout)
+            except Exception as e:      # whatever it is: this only explains another failure
+                print('# of %s nothing can be written down: %s' % (node.name, e), file=sys.stderr)
+
     def __enter__(self):
         return self
 
@@ -469,7 +515,12 @@ class World:
         self.stopping.set()
         for rebooter in self.rebooters:
             rebooter.join()
+        if kind:
+            self.write_down()
         for node in self.made:
-            node.stop_all()
+            try:
+                node.stop_all()
+            except (Failure, OSError) as e:
+                print('# %s: %s' % (node.name, e), file=sys.stderr)
         if kind and issubclass(kind, Failure):
             print('NOT OK: %s' % value, file=sys.stderr)

@@ -11,14 +11,18 @@
 #include "loader/sdboot.h"
 #include "operation/boot.h"
 #include "operation/steps.h"
+#include "recover/console.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
 static uint8_t present_boot[16];
 static struct boot_decision decision;
 static bool decided;
+static bool initramfs_failed;
 static char running;           /* version that came up last */
 static char booted_with[4096]; /* its kernel command line */
+int page_key;
+static bool pressed;
 
 /* Linked in place of the real ones (--wrap): every boot has its own id, and the decision is looked at. */
 int __wrap_boot_id(uint8_t id[static 16]);
@@ -29,6 +33,8 @@ int __wrap_boot_carry_out(const struct boot_decision *d, const struct disk *disk
                           struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
                           struct error *e);
 int recover_main(int argc, char **argv);
+int __real_consoles_key(struct consoles *c, unsigned seconds);
+int __wrap_consoles_key(struct consoles *c, unsigned seconds);
 
 int __wrap_boot_id(uint8_t id[static 16])
 {
@@ -43,6 +49,14 @@ int __wrap_boot_carry_out(const struct boot_decision *d, const struct disk *disk
         decision = *d;
         decided = true;
         return __real_boot_carry_out(d, disk, place, state, loader, extra_cmdline, writable_root, e);
+}
+
+int __wrap_consoles_key(struct consoles *c, unsigned seconds)
+{
+        int key = pressed ? 0 : page_key;
+
+        pressed = true; /* once in a boot: what cannot be done is not asked for again */
+        return key ?: __real_consoles_key(c, seconds);
 }
 
 char running_version(void)
@@ -211,7 +225,9 @@ static int initramfs(char *cmdline, char *verb)
                          NULL };
 
         decided = false;
-        return recover_main(8, argv);
+        pressed = false;
+        initramfs_failed = recover_main(8, argv) != 0;
+        return initramfs_failed;
 }
 
 static int start_system(char *cmdline, const struct disk *disk, int slot, struct error *e)
@@ -238,11 +254,33 @@ static int start_system(char *cmdline, const struct disk *disk, int slot, struct
         return r < 0 ? r : 1;
 }
 
+/* What starts it has read the entry; `word` comes with it, where that is not the loader as always. */
+static int start_entry(const struct loader_entry *entry, const char *name, const char *word, const struct disk *disk,
+                       struct error *e)
+{
+        _cleanup_free_ char *options = entry_value(name, "options"), *kernel = entry_value(name, "linux");
+        char path[PATH_MAX + 64], version;
+        int r;
+
+        if (!options || !kernel)
+                return fail(e, -EIO, NULL, "the entry %s is not whole", name);
+        snprintf(path, sizeof(path), "%s%s", volume_path(ESP), kernel);
+        snprintf(booted_with, sizeof(booted_with), "%s%s%s", options, word ? " " : "", word ?: "");
+        version = version_of_kernel(path);
+        if (!version && entry->tries_left < 0)
+                return fail(e, -EIO, NULL, "the kernel of the confirmed entry %s is damaged", name);
+        if (!version)
+                return 0; /* firmware goes on to the next boot option: a try is gone */
+        r = start_system(booted_with, disk, entry->slot, e);
+        if (r > 0 && version != running)
+                return fail(e, -EIO, NULL, "a kernel of version %c runs with the root of version %c", version, running);
+        return r;
+}
+
 int boot_once(struct error *e)
 {
-        _cleanup_free_ char *options = NULL, *kernel = NULL;
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        char name[ENTRY_NAME_MAX], path[PATH_MAX + 64], version;
+        char name[ENTRY_NAME_MAX];
         struct loader_entry entry;
         int r;
 
@@ -255,19 +293,33 @@ int boot_once(struct error *e)
                 return r;
         if (count_try(&entry, name) < 0)
                 return fail(e, -EIO, NULL, "systemd-boot cannot count");
-        options = entry_value(name, "options");
-        kernel = entry_value(name, "linux");
-        if (!options || !kernel)
-                return fail(e, -EIO, NULL, "the entry %s is not whole", name);
-        snprintf(path, sizeof(path), "%s%s", volume_path(ESP), kernel);
-        snprintf(booted_with, sizeof(booted_with), "%s", options);
-        version = version_of_kernel(path);
-        if (!version && entry.tries_left < 0)
-                return fail(e, -EIO, NULL, "the kernel of the confirmed entry %s is damaged", name);
-        if (!version)
-                return 0; /* firmware goes on to the next boot option: a try is gone */
-        r = start_system(options, &m.disk, entry.slot, e);
-        if (r > 0 && version != running)
-                return fail(e, -EIO, NULL, "a kernel of version %c runs with the root of version %c", version, running);
-        return r;
+        return start_entry(&entry, name, NULL, &m.disk, e);
+}
+
+int boot_slot(int slot, const char *word, struct error *e)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        char name[ENTRY_NAME_MAX];
+        struct loader l;
+        size_t n = 0, i;
+        int r;
+
+        if (getrandom(present_boot, sizeof(present_boot), 0) != sizeof(present_boot))
+                return -EIO;
+        r = open_machine(&m, "", e);
+        if (r >= 0)
+                r = machine_open_loader(&m, true, &l, e);
+        if (r < 0)
+                return r;
+        r = l.ops->list(&l, &entries, &n, e);
+        loader_close(&l);
+        for (i = 0; r >= 0 && i < n && entries[i].slot != slot;)
+                i++;
+        if (r < 0 || i == n)
+                return r < 0 ? r : fail(e, -ENOENT, NULL, "slot %c has no entry", slot_name(slot));
+        entry_name_format(entries[i].generation, slot, entries[i].tries_left, entries[i].tries_done, name);
+        r = start_entry(&entries[i], name, word, &m.disk, e);
+        /* What it could not make durable the system finds in the cache, and goes by: a cut may take it back. */
+        return r > 0 && initramfs_failed ? fail(e, -EIO, NULL, "the initramfs could not do its work") : r;
 }

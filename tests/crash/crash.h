@@ -70,6 +70,10 @@ struct trace {
         int fail_with;       /* negative errno */
         const char *fail_in; /* the first event whose story begins so fails, and no other; NULL: none */
         bool fail_on;        /* all later ones too */
+        bool fail_gone;      /* with what fails first, event or call, the disk is gone: all later calls fail, reads too */
+        bool gone;           /* it is */
+        unsigned n_quiet;    /* calls that can fail and change nothing that lies there: they are no events */
+        unsigned quiet_at;   /* which of these fails; 0: none */
 };
 
 struct barrier {
@@ -161,6 +165,9 @@ struct expectation {
 /* boot.c */
 /* One attempt to boot. 1: up; 0: it starts again; negative: not as it should be, with `e`. */
 int boot_once(struct error *e);
+/* The same by something else than the loader's choice: the newest entry of that slot, with a word on its command line. */
+int boot_slot(int slot, const char *word, struct error *e);
+extern int page_key; /* that a person presses on the recovery page, whenever it is shown; 0: nobody is there */
 int open_machine(struct machine *m, const char *cmdline, struct error *e);
 char *running_cmdline(void);    /* of the entry that boots next; malloc'ed */
 char running_version(void);     /* that came up last */
@@ -211,6 +218,10 @@ struct operation_test {
 extern const struct operation_test operation_tests[];
 extern const size_t n_operation_tests;
 void stages_make(void);
+
+/* stage.c */
+void sh(const char *fmt, ...) _printf_(1, 2); /* beside the machine's directory; must succeed */
+void versions_make(void);
 void stage_enter(const char *name);
 const char *content_of(char version, bool kernel, size_t *ret_size);
 void bundle_of(char version, char path[static PATH_MAX + 32]);
@@ -220,7 +231,7 @@ struct limits {
         unsigned bits;    /* exhaustive up to 2^bits combinations at a cut */
         unsigned samples; /* seeded ones beyond that */
         unsigned nested;  /* every n-th state: cuts inside its recovery too; 0: none */
-        unsigned errors;  /* every n-th event fails; 0: none */
+        unsigned errors;  /* every n-th event fails, and some of the reads; 0: none */
         unsigned seed;
         const char *only; /* run this state alone, as a failure printed it */
         bool stop;        /* at the first failure */

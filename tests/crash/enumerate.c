@@ -5,7 +5,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define SEEN (1u << 20)
+#define SEEN         (1u << 20)
+#define QUIET_ERRORS 24 /* of an operation's reads fail, in turn */
 
 static unsigned next_random(struct enumeration *n)
 {
@@ -374,9 +375,18 @@ void enter(const struct operation_test *op, struct expectation *x)
         }
 }
 
-/* The operation with one event that fails: it ends in whatever way, and the machine goes on or is cut then. */
-static bool with_error(const struct operation_test *op, const struct limits *limits, struct figures *f, unsigned event,
-                       int code, bool on)
+/* What fails in a run of the operation: an event, or a call that changes nothing (`quiet`). */
+struct failure {
+        unsigned at;
+        bool quiet;
+        bool on;   /* all later events, too */
+        bool gone; /* all later calls, too */
+        int code;  /* of an event */
+};
+
+/* The operation with that: it ends in whatever way, and the machine goes on or is cut then. */
+static bool with_error(const struct operation_test *op, const struct limits *limits, struct figures *f,
+                       const struct failure *failure)
 {
         _cleanup_error_ struct error e = {};
         char label[64];
@@ -385,15 +395,24 @@ static bool with_error(const struct operation_test *op, const struct limits *lim
         bool reached;
         int r;
 
-        snprintf(label, sizeof(label), "%s at %u%s", code == -EIO ? "EIO" : "ENOSPC", event, on ? " on" : "");
+        snprintf(label, sizeof(label), "%s at %u%s",
+                 failure->quiet          ? "failed read"
+                 : failure->code == -EIO ? "EIO"
+                                         : "ENOSPC",
+                 failure->at,
+                 failure->gone ? " gone"
+                 : failure->on ? " on"
+                               : "");
         enter(op, &n.expected);
         trace_init(&t);
-        t.fail_at = event;
-        t.fail_with = code;
-        t.fail_on = on;
+        t.fail_at = failure->quiet ? 0 : failure->at;
+        t.quiet_at = failure->quiet ? failure->at : 0;
+        t.fail_with = failure->code;
+        t.fail_on = failure->on;
+        t.fail_gone = failure->gone;
         n.t = &t;
         r = record_operation_test(op, &t, &e);
-        reached = t.n_events >= event;
+        reached = (failure->quiet ? t.n_quiet : t.n_events) >= failure->at;
         n.succeeded = r >= 0;
         enumeration_begin(&n);
         if (reached)
@@ -404,24 +423,48 @@ static bool with_error(const struct operation_test *op, const struct limits *lim
         return reached;
 }
 
-static void errors(const struct operation_test *op, const struct limits *limits, struct figures *f)
+static void event_errors(const struct operation_test *op, const struct limits *limits, struct figures *f)
 {
         static const int codes[] = { -EIO, -ENOSPC };
+
+        for (unsigned event = 1 + limits->seed % limits->errors;; event += limits->errors)
+                for (unsigned i = 0; i < 5; i++) {
+                        struct failure failure = { .at = event, .on = i / 2 == 1, .gone = i == 4, .code = codes[i % 2] };
+
+                        if ((limits->stop && f->failures) || !with_error(op, limits, f, &failure))
+                                return;
+                }
+}
+
+/* Of an operation's many reads, and room that is kept: each once, and with it the whole disk. Not all later reads alone: of
+ * a disk of which nothing can be read any more both copies of the record are lost, and one that can be written all the same
+ * has it made anew from the entries (design section 4), so that what it knew beyond these is gone when the disk is read
+ * again. And not where the record is lost before: what is made from what can be read then is all there is. */
+static void quiet_errors(const struct operation_test *op, const struct limits *limits, struct figures *f, unsigned n_quiet)
+{
+        unsigned step = MAX(limits->errors, n_quiet / QUIET_ERRORS + 1);
+
+        for (unsigned at = 1 + limits->seed % step; at <= n_quiet && !op->expected.record_lost; at += step) {
+                for (unsigned i = 0; i < 2; i++) {
+                        struct failure failure = { .at = at, .quiet = true, .gone = i == 1 };
+
+                        if ((limits->stop && f->failures) || !with_error(op, limits, f, &failure))
+                                return;
+                }
+        }
+}
+
+static void errors(const struct operation_test *op, const struct limits *limits, struct figures *f, unsigned n_quiet)
+{
         struct limits few = *limits;
         unsigned long before = f->states;
 
         few.bits = MIN(few.bits, 2u);
         few.samples = 2;
         few.nested = 0;
-        for (unsigned event = 1 + limits->seed % limits->errors;; event += limits->errors)
-                for (unsigned i = 0; i < 4; i++) {
-                        if (limits->stop && f->failures)
-                                return;
-                        if (!with_error(op, &few, f, event, codes[i % 2], i >= 2)) {
-                                f->errors += f->states - before;
-                                return;
-                        }
-                }
+        event_errors(op, &few, f);
+        quiet_errors(op, &few, f, n_quiet);
+        f->errors += f->states - before;
 }
 
 int enumerate(const struct operation_test *op, const struct limits *limits, struct figures *f)
@@ -429,6 +472,7 @@ int enumerate(const struct operation_test *op, const struct limits *limits, stru
         _cleanup_error_ struct error e = {};
         struct enumeration n = { .op = op, .limits = limits, .f = f, .label = "", .random = limits->seed };
         struct trace t;
+        unsigned n_quiet;
         int r;
 
         enter(op, &n.expected);
@@ -443,9 +487,10 @@ int enumerate(const struct operation_test *op, const struct limits *limits, stru
         }
         n.succeeded = true;
         cuts_of(&n, 0, t.n_events);
+        n_quiet = t.n_quiet;
         raw_restore(&t);
         trace_done(&t);
         if (limits->errors)
-                errors(op, limits, f);
+                errors(op, limits, f, n_quiet);
         return 0;
 }

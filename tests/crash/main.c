@@ -68,7 +68,8 @@ static void run_one(const struct operation_test *op, const struct limits *limits
         struct figures f = {};
 
         enumerate(op, limits, &f);
-        printf("{\"operation\": \"%s\", \"states\": %lu, \"failures\": %lu, \"cuts\": %lu, \"nested\": %lu, \"errors\": "
+        printf("{\"operation\": \"%s\", \"states\": %lu, \"failures\": %lu, \"cut_points\": %lu, \"nested\": %lu, "
+               "\"errors\": "
                "%lu}\n",
                op->name, f.states, f.failures, f.cuts, f.nested, f.errors);
         fflush(stdout);

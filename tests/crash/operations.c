@@ -6,43 +6,11 @@
 #include <sys/stat.h>
 
 #include "cluster/bundles.h"
+#include "loader/entry.h"
 #include "loader/rescue.h"
 #include "operation/boot.h"
 #include "operation/steps.h"
 #include "storage/table.h"
-
-#define ROOT_SIZE   (3 * 4096 + 100)
-#define KERNEL_SIZE 1100
-
-const char *content_of(char version, bool kernel, size_t *ret_size)
-{
-        static char contents[LAST_VERSION - '0'][2][ROOT_SIZE];
-        char *content = contents[version - '1'][kernel];
-        uint32_t x = (uint32_t)version * 7919 + kernel;
-
-        *ret_size = kernel ? KERNEL_SIZE : ROOT_SIZE;
-        if (content[0])
-                return content;
-        for (size_t i = 0; i < *ret_size; i++)
-                content[i] = (char)((x = x * 1103515245 + 12345) >> 16 | 1);
-        return content;
-}
-
-static void sh(const char *fmt, ...) _printf_(1, 2);
-static void sh(const char *fmt, ...)
-{
-        char command[8192], *text;
-        va_list ap;
-
-        va_start(ap, fmt);
-        if (vasprintf(&text, fmt, ap) < 0)
-                die("no memory");
-        va_end(ap);
-        snprintf(command, sizeof(command), "set -e; cd '%.*s'; %s", (int)(strlen(work) - strlen("/work")), work, text);
-        if (system(command) != 0)
-                die("failed: %s", text);
-        free(text);
-}
 
 /* ---- the steps of a machine's life ---- */
 
@@ -53,11 +21,6 @@ static int with_machine(int (*run)(struct machine *m, struct error *e), struct e
         int r = open_machine(&m, cmdline ?: "", e);
 
         return r < 0 ? r : run(&m, e);
-}
-
-void bundle_of(char version, char path[static PATH_MAX + 32])
-{
-        snprintf(path, PATH_MAX + 32, "%.*s/%c.bundle", (int)(strlen(work) - strlen("/work")), work, version);
 }
 
 static int install_version(struct machine *m, char version, struct error *e)
@@ -123,7 +86,7 @@ static int run_automatic(struct machine *m, struct error *e)
 }
 static int run_activate(struct machine *m, struct error *e)
 {
-        int r = activate_prepare(m, 0, NULL, e);
+        int r = activate_prepare(m, 0, NULL, NULL, e);
 
         return r < 0 ? r : operation_switch(m, NULL, e);
 }
@@ -142,6 +105,8 @@ static int run_record_killed(struct machine *m, struct error *e)
         uint8_t copy[STATE_COPY_SIZE];
         int r = machine_lock(m, e), to = !m->state.copy;
 
+        if (r >= 0 && m->state_lost)
+                r = fail(e, -ENODATA, NULL, "there is no record");
         if (r >= 0)
                 r = machine_open_for_writing(m, e);
         m->state.set.generation++;
@@ -217,6 +182,8 @@ static int run_record(struct machine *m, struct error *e)
 {
         int r = machine_lock(m, e);
 
+        if (r >= 0 && m->state_lost)
+                r = fail(e, -ENODATA, NULL, "there is no record");
         for (int i = 0; r >= 0 && i < 4; i++) {
                 m->state.set.generation++;
                 m->state.set.slots[1].last_boot[15]++; /* in another sector */
@@ -272,6 +239,22 @@ static int do_clear(struct error *e)
 static int do_boot(struct error *e)
 {
         int r = boot_once(e);
+
+        return MIN(r, 0);
+}
+
+/* By the firmware's last boot option: what is newer was not started. */
+static int do_fallback(struct error *e)
+{
+        int r = boot_slot(0, FALLBACK_WORD, e);
+
+        return MIN(r, 0);
+}
+
+/* By the menu's entry for the previous version. */
+static int do_chosen(struct error *e)
+{
+        int r = boot_slot(0, ROLLBACK_WORD, e);
 
         return MIN(r, 0);
 }
@@ -339,6 +322,14 @@ static int exhaust(struct error *e)
         return 0;
 }
 
+/* As if nothing had been carried while the upgrade was prepared. */
+static int have_former_etc(struct error *e)
+{
+        sh("rm -rf work/data/etc/b && mkdir -p work/data/etc/b/upper && echo a >work/data/etc/b/upper/marker && "
+           "echo stale >work/data/etc/b/upper/stale");
+        return 0;
+}
+
 static int lose_entry(struct error *e)
 {
         sh("rm work/esp/loader/entries/*+*.conf");
@@ -364,6 +355,13 @@ static int leave_bad(struct error *e)
                 return r;
         slot_set_mark_bad(&m.state.set, 1, REASON_HEALTH);
         return machine_save(&m, e);
+}
+
+/* No slot can boot, and a person tries the first one on the recovery page. */
+static int have_page(struct error *e)
+{
+        page_key = '2'; /* behind "again" */
+        return leave_bad(e);
 }
 
 static int boot_first(struct error *e)
@@ -406,6 +404,25 @@ static int check_first(const struct expectation *x, bool completed, struct error
         return boot_and_check(x, completed || !cmdline, false, e);
 }
 
+/* Both copies of the record are lost with the cut: what is there is all that there is, and the owner marker says whose the
+ * configuration is. */
+static int check_without_record(const struct expectation *x, bool completed, struct error *e)
+{
+        _cleanup_close_ int fd = io_open(AT_FDCWD, volume_path(RAW), O_RDWR, 0);
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        struct expectation without = *x;
+        char noise[SECTOR];
+        int r = open_machine(&m, "", e);
+
+        memset(noise, 0xa5, sizeof(noise));
+        for (int i = 0; i < 2 && r >= 0; i++)
+                r = io_pwrite(fd, noise, sizeof(noise), m.place.offset[i]);
+        if (r < 0)
+                return r;
+        without.generation = 0; /* nobody knows any more */
+        return boot_and_check(&without, completed, false, e);
+}
+
 /* ---- machines ---- */
 
 struct stage {
@@ -429,28 +446,6 @@ static const struct stage stages[] = {
         { "over-staged", "two", { do_install_3 } },
 };
 
-static int no_flush(int fd)
-{
-        return 0;
-}
-
-static int no_write_back(int fd)
-{
-        return 0;
-}
-
-void stage_enter(const char *name)
-{
-        static struct io_ops ops;
-
-        ops = io_system_ops;
-        ops.fsync = no_flush;
-        ops.write_back = no_write_back;
-        io_set_ops(&ops);
-        sh("rm -rf work; cp -a --sparse=always stages/%s work", name);
-        raw_open();
-}
-
 static void stage_make(const struct stage *s, uint64_t stream)
 {
         _cleanup_error_ struct error e = {};
@@ -470,30 +465,7 @@ static void stage_make(const struct stage *s, uint64_t stream)
 
 void stages_make(void)
 {
-        static const char versions[] = { '1', '2', '3', LAST_VERSION, '\0' };
-
-        sh("mkdir -p stages trust; \"$BOOTMGR\" bundle keygen release -q; cp release.pem trust/; printf "
-           "'[System]\\nCompatible=box\\n[Configuration]\\nSharedPaths=/cfg /single "
-           "/late /early\\n[Trust]\\nDirectory=%%s/trust\\n' "
-           "\"$PWD\" >conf");
-        for (const char *v = versions; *v; v++) {
-                for (int kernel = 0; kernel < 2; kernel++) {
-                        char path[PATH_MAX + 32];
-                        size_t size;
-                        const char *content = content_of(*v, kernel, &size);
-                        FILE *f;
-
-                        snprintf(path, sizeof(path), "%.*s/%s-%c", (int)(strlen(work) - strlen("/work")), work,
-                                 kernel ? "kernel" : "root", *v);
-                        f = fopen(path, "w");
-                        if (!f || fwrite(content, 1, size, f) != size || fclose(f) != 0)
-                                die("cannot write %s", path);
-                }
-                sh("\"$BOOTMGR\" bundle create -q --version %c --security-version 1 --compatible box --root root-%c "
-                   "--kernel "
-                   "kernel-%c --chunk-size 4096 --key release.key %c.bundle",
-                   *v, *v, *v, *v);
-        }
+        versions_make();
         for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
                 stage_make(&stages[i], i + 1);
 }
@@ -510,7 +482,11 @@ const struct operation_test operation_tests[] = {
           .expected = { "1", '1' },
           .check = check_first },
         { .name = "record-killed", .stage = "one", .run = do_record_twice, .expected = { "1", '1' } },
-        { .name = "carry", .stage = "staged", .run = do_carry, .expected = { "1", '1', .after = after_carry } },
+        { .name = "carry",
+          .stage = "staged",
+          .prepare = have_former_etc,
+          .run = do_carry,
+          .expected = { "1", '1', .after = after_carry } },
         { .name = "confirm-again",
           .stage = "trial",
           .run = do_confirm_again,
@@ -557,6 +533,10 @@ const struct operation_test operation_tests[] = {
         { .name = "activate", .stage = "two", .run = do_activate, .expected = { "12", '1' } },
         { .name = "automatic", .stage = "trial", .run = do_automatic, .expected = { "12", '1', .after = after_refused } },
         { .name = "exhausted", .stage = "trial", .prepare = exhaust, .run = do_boot, .expected = { "1", '1' } },
+        { .name = "passed", .stage = "two", .run = do_fallback, .expected = { "12", '1', .after = after_refused } },
+        { .name = "passed-trial", .stage = "trial", .run = do_fallback, .expected = { "12", '1', .after = after_refused } },
+        { .name = "chosen", .stage = "two", .run = do_chosen, .expected = { "12", '1', .after = after_refused } },
+        { .name = "page-try", .stage = "marked", .prepare = have_page, .run = do_boot, .expected = { "1", '1' } },
         { .name = "root-damaged",
           .stage = "trial",
           .prepare = damage_root_b,
@@ -579,5 +559,10 @@ const struct operation_test operation_tests[] = {
           .run = do_boot,
           /* Counting a try may lose the entry (design section 8), and no record tells of it. */
           .expected = { "12", '1', .record_lost = true, .after = after_rebuild } },
+        { .name = "restore-record-lost",
+          .stage = "back-switched",
+          .run = do_boot,
+          .expected = { "12", '1', .record_lost = true },
+          .check = check_without_record },
 };
 const size_t n_operation_tests = ARRAY_SIZE(operation_tests);

@@ -106,8 +106,22 @@ static int event(const struct place *p, const char *what, const char *more)
                 now->fail_in = NULL;
                 return -EIO;
         }
+        if (now->gone)
+                return -EIO;
         fails = now->fail_at && (now->n_events == now->fail_at || (now->fail_on && now->n_events > now->fail_at));
+        now->gone = fails && now->fail_gone;
         return fails ? now->fail_with : 0;
+}
+
+/* One more call that changes nothing: no cut lies behind it that did not lie before. Whether it fails. */
+static bool quiet_fails(const struct place *p)
+{
+        if (!recorded(p))
+                return false;
+        now->n_quiet++;
+        if (now->n_quiet == now->quiet_at)
+                now->gone = now->fail_gone;
+        return now->gone || now->n_quiet == now->quiet_at;
 }
 
 static int record_open(int dirfd, const char *path, int flags, mode_t mode)
@@ -147,6 +161,7 @@ static void model_write(const struct place *p, const void *data, size_t n, uint6
 static ssize_t record_pwrite(int fd, const void *data, size_t n, uint64_t offset)
 {
         struct place p = place_of_fd(fd);
+        bool gone = now->gone;
         char more[48];
         ssize_t done;
         int r;
@@ -154,6 +169,8 @@ static ssize_t record_pwrite(int fd, const void *data, size_t n, uint64_t offset
         settle(&p);
         snprintf(more, sizeof(more), "%zu bytes at %llu", n, (unsigned long long)offset);
         r = event(&p, "write", more);
+        if (r < 0 && gone)
+                return r;
         if (r < 0) { /* half of it may have arrived */
                 if (n > 1 && p.volume == RAW)
                         raw_write(now, data, n / 2, offset);
@@ -168,6 +185,14 @@ static ssize_t record_pwrite(int fd, const void *data, size_t n, uint64_t offset
         if (recorded(&p) && p.volume != RAW && done > 0)
                 model_write(&p, data, (size_t)done, offset);
         return done;
+}
+
+static ssize_t record_pread(int fd, void *data, size_t n, uint64_t offset)
+{
+        struct place p = place_of_fd(fd);
+
+        settle(&p);
+        return quiet_fails(&p) ? -EIO : io_system_ops.pread(fd, data, n, offset);
 }
 
 static int record_zero(int fd, uint64_t offset, uint64_t length)
@@ -363,15 +388,24 @@ static int record_attribute(int dirfd, const char *path, int fd, const struct io
         return r;
 }
 
-static int record_write_back(int fd)
+/* A hint, whose failure is nobody's business. */
+static int no_write_back(int fd)
 {
         return 0;
 }
 
 /* Room that is kept holds no content. */
-static int record_allocate(int fd, uint64_t size)
+static int no_allocate(int fd, uint64_t size)
 {
         return 0;
+}
+
+static int record_allocate(int fd, uint64_t size)
+{
+        struct place p = place_of_fd(fd);
+
+        settle(&p);
+        return quiet_fails(&p) ? -ENOSPC : 0;
 }
 
 static void record_written(int fd)
@@ -413,8 +447,8 @@ static void begin(struct trace *t)
 {
         ops = io_system_ops;
         ops.fsync = no_fsync;
-        ops.write_back = record_write_back;
-        ops.allocate = record_allocate;
+        ops.write_back = no_write_back;
+        ops.allocate = no_allocate;
         now = t;
         io_set_ops(&ops);
 }
@@ -431,6 +465,8 @@ void record_begin(struct trace *t)
         begin(t);
         ops.open = record_open;
         ops.pwrite = record_pwrite;
+        ops.pread = record_pread;
+        ops.allocate = record_allocate;
         ops.fsync = record_fsync;
         ops.truncate = record_truncate;
         ops.rename = record_rename;

@@ -15,6 +15,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "loader/vfat.h"
+
 #define END   0x0fffffff
 #define NODES 256
 
@@ -403,6 +405,23 @@ void vfat_flush(struct trace *t, const char *path)
                 }
 }
 
+/* What loader/vfat.c sees to before anybody mounts it: no link of the FAT is made while these directories are in use. */
+static void make_room(struct trace *t, const char *path)
+{
+        static const uint8_t zeros[SECTOR];
+        int i = find(t, path);
+        uint32_t last = i < 0 ? END : t->vfat->nodes[i].first;
+
+        if (i < 0)
+                return;
+        while (t->vfat->fat[last] != END)
+                last = t->vfat->fat[last];
+        for (int n = 0; n < VFAT_ROOM / PER_DIR; n++) {
+                last = take_cluster(t, last);
+                put_bytes(t, last, 0, zeros, SECTOR);
+        }
+}
+
 /* Everything below the real directory, in the order of names so that the same tree gives the same sectors. */
 static void import_directory(struct trace *t, const char *path)
 {
@@ -449,6 +468,8 @@ void vfat_import(struct trace *t)
         for (int i = 0; i < NODES; i++)
                 if (t->vfat->nodes[i].used && t->vfat->nodes[i].directory)
                         pad_directory(t, t->vfat->nodes[i].first, places_left(t, t->vfat->nodes[i].path));
+        make_room(t, "loader/entries");
+        make_room(t, "bootmgr");
         for (size_t i = 0; i < t->n_cells; i++) /* what is there is what there was */
                 if (t->cells[i]->volume == ESP) {
                         struct cell *c = t->cells[i];

@@ -58,17 +58,35 @@ static void put_variable(const char *name, const void *data, size_t size)
         put_file(efivars, full, data, size);
 }
 
+/* bootmgr-previous-SLOT-GENERATION.conf: no entry that is started by itself, and gone with its slot. */
+static bool is_menu_entry(const char *name)
+{
+        unsigned long long generation;
+        char slot, exact[64];
+
+        if (sscanf(name, "bootmgr-previous-%c-%llu.conf", &slot, &generation) != 2 || slot < 'a' || slot >= 'a' + SLOT_MAX)
+                return false;
+        snprintf(exact, sizeof(exact), "bootmgr-previous-%c-%llu.conf", slot, generation);
+        return streq(name, exact);
+}
+
+static bool is_foreign(const char *name)
+{
+        struct entry_name parsed;
+
+        return (entry_name_parse(name, &parsed) < 0 || !parsed.ours) && !is_menu_entry(name);
+}
+
 static void put_one(uint8_t kind, struct input *in, size_t *n_foreign)
 {
         if (kind == 'e') {
                 _cleanup_free_ char *name = take_until(in, '\n');
-                struct entry_name parsed;
                 struct stat st;
 
                 if (!is_name(name))
                         return;
                 if (fstatat(entries, name, &st, 0) < 0)
-                        *n_foreign += entry_name_parse(name, &parsed) < 0 || !parsed.ours;
+                        *n_foreign += is_foreign(name);
                 put_file(entries, name, in->data, in->size);
         } else if (kind == 'u') {
                 static const char *const names[] = { "a.efi", "b+3-0.efi", "c+0-3.EFI" };
@@ -96,13 +114,12 @@ static size_t count(int dir, bool foreign_only)
 {
         _cleanup_closedir_ DIR *d = fdopendir(dir_open(dir, "."));
         struct dirent *e;
-        struct entry_name name;
         size_t n = 0;
 
         must(d);
         while ((e = readdir(d)))
                 if (e->d_name[0] != '.' || (!streq(e->d_name, ".") && !streq(e->d_name, "..")))
-                        n += !foreign_only || entry_name_parse(e->d_name, &name) < 0 || !name.ours;
+                        n += !foreign_only || is_foreign(e->d_name);
         return n;
 }
 

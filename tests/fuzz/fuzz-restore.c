@@ -93,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         describe(&s, tar, tar_size, raw);
         before = tree_digest(place.root, 0);
         rest = rest_digest();
-        r = snapshot_restore(&place, &s, 8, NULL, NULL);
+        r = snapshot_restore(&place, &s, 8, NULL, NULL, NULL);
         if (r < 0) {
                 must(tree_digest(place.root, 0) == before);
         } else {
@@ -105,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 measure(srv, &bytes, &nodes);
                 must(bytes <= s.bytes + 5 && nodes <= s.nodes + 1);
                 before = tree_digest(place.root, 0);
-                must(snapshot_restore(&place, &s, 8, NULL, NULL) >= 0 && tree_digest(place.root, 0) == before);
+                must(snapshot_restore(&place, &s, 8, NULL, NULL, NULL) >= 0 && tree_digest(place.root, 0) == before);
         }
         must(rest_digest() == rest);
         fd_close(place.root);

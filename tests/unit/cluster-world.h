@@ -31,6 +31,7 @@ struct machine {
         struct journal journal; /* as it was written and read again */
         int going;              /* memory: about to switch to; SLOT_NONE */
         uint64_t epoch;         /* memory: … for this one */
+        bool way_back;          /* memory: … and what it leaves is the cluster's previous version */
         bool by_hand;
         uint64_t came_back;  /* the epoch whose trial did not come up */
         struct plan pending; /* a controller's: read, not written yet */
@@ -52,7 +53,8 @@ static struct {
         unsigned opened, manual;
         uint8_t committed[EPOCHS]; /* the version of each epoch, as the first byte of its digest */
         uint8_t decided[OPERATIONS + 1];
-        unsigned long commits, aborts, backs, follows, fences; /* of all schedules: it has to happen what is looked for */
+        unsigned long commits, aborts, backs, follows, fences,
+                ways_back; /* of all schedules: it has to happen what is looked for */
 } w;
 
 #define hold(condition, ...)                                                                                                \

@@ -5,6 +5,7 @@
 #include <check.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 
 #include "base/file.h"
 
@@ -22,4 +23,17 @@ static void scratch_end(void)
 {
         ck_assert_int_eq(chdir("/"), 0);
         ck_assert_int_eq(remove_tree(AT_FDCWD, scratch_path), 0);
+}
+
+/* A command of the shell that succeeds. */
+static inline void must(const char *format, ...) _printf_(1, 2);
+static inline void must(const char *format, ...)
+{
+        char command[1024];
+        va_list ap;
+
+        va_start(ap, format);
+        vsnprintf(command, sizeof(command), format, ap);
+        va_end(ap);
+        ck_assert_msg(system(command) == 0, "%s", command);
 }

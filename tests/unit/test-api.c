@@ -234,6 +234,9 @@ START_TEST(coming_back_gives_no_new_share)
         for (n = 0; http_peers_take(&p, c.connection, START + USEC_PER_SEC); n++)
                 ;
         ck_assert_uint_eq(n, PEER_RATE);
+        http_peers_give(c.connection); /* it was known after all */
+        ck_assert(http_peers_take(&p, c.connection, START + USEC_PER_SEC));
+        ck_assert(!http_peers_take(&p, c.connection, START + USEC_PER_SEC));
         leave(&p, &c);
         leave(&p, &other);
         http_peers_sweep(&p, START + 60 * USEC_PER_SEC);
@@ -267,6 +270,14 @@ static const struct {
         { "{\"id\":17}", NULL, API_ID, false },
         { "{\"id\":\"" ID "\",\"source\":\"/b\",\"no_reboot\":\"yes\"}", NULL, ALL, false },
         { "[]", ID, API_ID, false },
+        { "{\"strict\":true,\"engines\":\"rolling\",\"max_unavailable\":3}", ID, API_ID | API_CLUSTER, true },
+        { "{\"engines\":\"together\"}", ID, API_ID | API_CLUSTER, true },
+        { "{\"engines\":\"none\"}", ID, API_ID | API_CLUSTER, false },
+        { "{\"engines\":7}", ID, API_ID | API_CLUSTER, false },
+        { "{\"max_unavailable\":-1}", ID, API_ID | API_CLUSTER, false },
+        { "{\"max_unavailable\":\"3\"}", ID, API_ID | API_CLUSTER, false },
+        { "{\"strict\":\"yes\"}", ID, API_ID | API_CLUSTER, false },
+        { "{\"strict\":true}", ID, API_ID, false },
 };
 
 START_TEST(a_body)

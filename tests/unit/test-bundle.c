@@ -10,7 +10,7 @@ struct watch_sink {
 };
 
 /* What comes is right and in order: of a bad bundle too, as far as it comes. */
-static int watch(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
+static int watch(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue, struct error *e)
 {
         struct watch_sink *s = (struct watch_sink *)sink;
 

@@ -125,7 +125,8 @@ START_TEST(over_something_else)
         ck_assert_uint_eq(report.written + report.zeroed, size - MIN(size, (size_t)4096));
         report = install(1); /* the same again */
         ck_assert_uint_eq(report.kept, size);
-        ck_assert_uint_eq(report.written + report.zeroed + report.fetched, 0);
+        ck_assert_uint_eq(report.written + report.zeroed, 0);
+        ck_assert_uint_le(report.fetched, 30000); /* head and index */
 }
 END_TEST
 

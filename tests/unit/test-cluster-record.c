@@ -39,8 +39,9 @@ static const struct sample {
         { RECORD_STATUS,
           "{\"format\":1,\"minor\":0,\"epoch\":3,\"settled\":true,\"confirmed\":true,\"running\":{\"version\":\"1\","
           "\"digest\":\"" D1 "\"},\"generation\":8,\"message\":\"\"}" },
-        { RECORD_JOURNAL, "{\"format\":1,\"minor\":0,\"prepared\":\"" ID "\",\"prepared_revision\":4,\"over\":null,"
-                          "\"over_revision\":0,\"attempted\":2,\"attempted_generation\":7,\"reached\":2}" },
+        { RECORD_JOURNAL,
+          "{\"format\":1,\"minor\":0,\"prepared\":\"" ID "\",\"prepared_revision\":4,\"over\":null,"
+          "\"over_revision\":0,\"attempted\":2,\"attempted_generation\":7,\"reached\":2,\"staged\":\"" ID "\"}" },
 };
 
 static char *again(enum record_type type, const char *text)
@@ -137,7 +138,7 @@ START_TEST(every_member_is_checked)
         static const char *const may_miss[] = { "previous",   "operation", "fences",  "reason",  "requested_by",
                                                 "stragglers", "kind",      "message", "running", "id",
                                                 "prepared",   "over",      "address", "key",     "stragglers_more",
-                                                NULL };
+                                                "staged",     NULL };
         static const char *const never[] = { "-1", "1.5", "[[]]", "{\"version\":\"1\"}", "\"\\u0000\"", "\"\\u001b\"" };
         const struct sample *s = &samples[_i];
         json_t *o = json_loads(s->text, 0, NULL), *v;

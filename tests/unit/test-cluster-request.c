@@ -95,6 +95,11 @@ START_TEST(a_name_belongs_to_a_key)
         ck_assert_int_eq(request_join(&view, &who, 1, &p, NULL), -EEXIST); /* with another role */
         ck_assert_uint_eq(p.n_writes, 0);
         who = (struct member){ .name = "c9", .role = ROLE_CONTROLLER, .address = "https://c9:1", .key = { 7 } };
+        error_done(&e);
+        ck_assert_int_eq(request_join(&view, &who, 1, &p, &e), -E2BIG); /* there are three */
+        ck_assert_ptr_eq(e.kind, &kind_usage);
+        ck_assert_uint_eq(p.n_writes, 0);
+        view.nodes[2].member.role = ROLE_ENGINE;
         ck_assert_int_eq(request_join(&view, &who, 1, &p, NULL), 0);
         ck_assert_ptr_nonnull(strstr(write_of(&p, KEY_NODES "c9")->value, "\"address\":\"https://c9:1\""));
         ck_assert_ptr_nonnull(strstr(write_of(&p, KEY_NODES "c9")->value, "\"key\":\"0700"));
@@ -134,21 +139,44 @@ START_TEST(a_fenced_node_is_told_so)
 }
 END_TEST
 
+START_TEST(a_status_is_of_the_epoch_or_comes_again)
+{
+        struct member_status status = view.nodes[3].status;
+        _cleanup_plan_ struct plan p = {}, q = {};
+        _cleanup_error_ struct error e = {};
+
+        status.epoch = view.record.epoch - 1;
+        ck_assert_int_eq(request_status(&view, "e3", &status, &q, NULL), 0);
+        status.epoch = view.record.epoch + 1;
+        ck_assert_int_eq(request_status(&view, "e3", &status, &q, &e), -EAGAIN);
+        ck_assert_ptr_eq(e.kind, &kind_store);
+        ck_assert_uint_eq(q.n_writes, 0);
+        status.epoch = view.record.epoch;
+        ck_assert_int_eq(request_status(&view, "e3", &status, &p, NULL), 0);
+        ck_assert_uint_eq(p.n_writes, 1);
+}
+END_TEST
+
 START_TEST(a_vote_is_written_once_and_only_in_time)
 {
         const struct vote yes = { .yes = true };
         const uint8_t other[CLUSTER_ID_SIZE] = { 1 };
         _cleanup_plan_ struct plan p = {}, q = {};
+        _cleanup_error_ struct error e = {};
 
         open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
         ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &p, NULL), 0);
         ck_assert(compares(&p, STORE_REVISION, KEY_OPERATION, 45) && compares(&p, STORE_ABSENT, VOTES_9 "e3", 0));
-        ck_assert_int_eq(request_vote(&view, "e3", other, &yes, &q, NULL), 0);
+        /* An operation that another controller has opened, as far as can be told here. */
+        ck_assert_int_eq(request_vote(&view, "e3", other, &yes, &q, &e), -EAGAIN);
+        ck_assert_ptr_eq(e.kind, &kind_store);
         vote(3, false);
         ck_assert_int_eq(request_vote(&view, "e3", view.operation.id, &yes, &q, NULL), 0);
         view.operation.phase = PHASE_CONTROLLERS;
         ck_assert_int_eq(request_vote(&view, "e4", view.operation.id, &yes, &q, NULL), 0);
         ck_assert_int_eq(request_abort(&view, "ann", 1, &q, NULL), -EBUSY); /* the way is forward */
+        memcpy(view.record.operation, other, sizeof(other));
+        ck_assert_int_eq(request_vote(&view, "e4", other, &yes, &q, NULL), 0); /* decided */
         ck_assert_uint_eq(q.n_writes, 0);
 }
 END_TEST
@@ -165,6 +193,7 @@ int main(void)
         tcase_add_test(t, a_name_belongs_to_a_key);
         tcase_add_test(t, a_node_is_let_in_by_its_key);
         tcase_add_test(t, a_fenced_node_is_told_so);
+        tcase_add_test(t, a_status_is_of_the_epoch_or_comes_again);
         tcase_add_test(t, a_vote_is_written_once_and_only_in_time);
         suite_add_tcase(s, t);
         return suite_run(s);

@@ -53,8 +53,20 @@ static void crash(struct machine *m)
         }
 }
 
-static void boot(struct machine *m, int slot)
+/* As operation/switch.c does: an upgrade leaves a way back, a rollback and what is booted by name do not, but for a rollback
+ * that the cluster has taken back. */
+static int previous_of(const struct machine *m, int slot, bool way_back)
 {
+        bool upgrade = m->set.slots[slot].state == SLOT_INSTALLED;
+
+        if (!way_back && (slot == m->set.previous || !upgrade))
+                return SLOT_NONE;
+        return m->set.slots[m->slot].state == SLOT_CONFIRMED ? m->slot : SLOT_NONE;
+}
+
+static void boot(struct machine *m, int slot, bool way_back)
+{
+        int previous = previous_of(m, slot, way_back);
         bool fails = !w.calm && dice(16) == 0;
 
         w.changes++;
@@ -66,10 +78,11 @@ static void boot(struct machine *m, int slot)
         slot_set_end_switch(&m->set, SLOT_DEFAULT_TRIES);
         if (fails) {
                 slot_set_mark_bad(&m->set, slot, REASON_HEALTH);
+                m->set.previous = SLOT_NONE;
                 m->came_back = m->epoch;
                 return;
         }
-        m->set.previous = m->set.slots[m->slot].state == SLOT_CONFIRMED ? m->slot : SLOT_NONE;
+        m->set.previous = previous;
         m->slot = slot;
 }
 
@@ -85,7 +98,7 @@ static void step_machine(struct machine *m)
                 return;
         hold(m->set.slots[m->going].digest[0] == w.committed[m->epoch], "%s switches to %s in epoch %lu", m->name,
              m->set.slots[m->going].version, (unsigned long)m->epoch);
-        boot(m, TAKE(m->going, SLOT_NONE));
+        boot(m, TAKE(m->going, SLOT_NONE), m->way_back);
 }
 
 static void send(const struct message *message)
@@ -105,6 +118,17 @@ static void send_vote(const struct machine *m, const struct cluster_view *view, 
         send(&message);
 }
 
+static bool holds(const struct machine *m, int slot, const struct version_id *v)
+{
+        return slot != SLOT_NONE && version_id_is(v) && m->set.slots[slot].digest[0] == v->digest[0];
+}
+
+/* A rollback goes to the previous slot, as node.c checks. */
+static bool can_go(const struct machine *m, const struct cluster_operation *op)
+{
+        return op->kind != OPERATION_ROLLBACK || holds(m, m->set.previous, &op->to);
+}
+
 static void act(struct machine *m, const struct participant_input *in, const struct participant_decision *d,
                 const struct cluster_view *view)
 {
@@ -112,7 +136,7 @@ static void act(struct machine *m, const struct participant_input *in, const str
 
         switch (d->action) {
         case PARTICIPANT_PREPARE:
-                if (!w.calm && dice(8) == 0) {
+                if ((!w.calm && dice(8) == 0) || !can_go(m, &view->operation)) {
                         send_vote(m, view, false);
                         return;
                 }
@@ -128,6 +152,7 @@ static void act(struct machine *m, const struct participant_input *in, const str
                 return;
         case PARTICIPANT_SWITCH:
                 m->going = d->slot;
+                m->way_back = d->way_back;
                 m->epoch = view->record.epoch;
                 return;
         case PARTICIPANT_FETCH:
@@ -232,7 +257,8 @@ static void step_coordinator(struct machine *m)
                 m->has_pending = false;
                 return;
         }
-        hold(coordinator_decide(&w.views[w.calm ? 0 : dice(2)], w.now, &action, &m->pending, &e) >= 0, "%s", e.message);
+        hold(coordinator_decide(&w.views[w.calm ? 0 : dice(2)], w.now, UINT64_MAX, &action, &m->pending, &e) >= 0, "%s",
+             e.message);
         m->has_pending = action != COORDINATOR_NOTHING;
 }
 
@@ -269,7 +295,7 @@ static void by_hand(void)
             runs(m) != w.views[0].record.running.digest[0])
                 return;
         m->by_hand = true;
-        boot(m, !m->slot);
+        boot(m, !m->slot, false);
 }
 
 /* It, as a member that joins. */
@@ -455,6 +481,18 @@ static void step(void)
         }
 }
 
+/* Who holds what the cluster would go back to can go back there; but who was taken elsewhere by hand. */
+static void check_way_back(const struct machine *m, const struct cluster_record *record)
+{
+        int other = !m->slot;
+
+        if (m->by_hand || !holds(m, m->slot, &record->running) || !holds(m, other, &record->previous) ||
+            m->set.slots[other].state != SLOT_CONFIRMED)
+                return;
+        w.ways_back += m->set.previous == other;
+        hold(m->set.previous == other, "%s cannot go back to version %s", m->name, record->previous.version);
+}
+
 static void check_rest(void)
 {
         const struct cluster_view *view = &w.views[0];
@@ -473,12 +511,14 @@ static void check_rest(void)
                         hold(d.stand == STANDS_FENCED, "%s stands %s", m->name, participant_stand_to_string(d.stand));
                 else if (d.stand == STANDS_FAILED || d.stand == STANDS_LEFT)
                         /* Its one time was tried, or somebody took it away: and the majority is not there. */
-                        hold(coordinator_event(view, w.now) == EVENT_WAITING, "%s stays where the majority is", m->name);
+                        hold(coordinator_event(view, w.now, UINT64_MAX) == EVENT_WAITING, "%s stays where the majority is",
+                             m->name);
                 else
                         hold(d.stand == STANDS_IN_PLACE && runs(m) == view->record.running.digest[0] &&
                                      is_all_zero(m->journal.prepared, CLUSTER_ID_SIZE),
                              "%s stands %s with version %u, the cluster has %s", m->name,
                              participant_stand_to_string(d.stand), runs(m), view->record.running.version);
+                check_way_back(m, &view->record);
                 hold(d.stand != STANDS_LEFT || m->by_hand, "%s left by itself", m->name);
                 hold(d.stand != STANDS_FAILED || m->by_hand || m->came_back == view->record.epoch, "%s never tried",
                      m->name);

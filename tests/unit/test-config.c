@@ -81,7 +81,7 @@ static void check_defaults(const struct config *c)
         ck_assert_ptr_null(c->shared[0]);
         ck_assert_uint_eq(c->hook_timeout, 60 * USEC_PER_SEC);
         ck_assert_ptr_null(c->fetch.mirrors);
-        ck_assert_uint_eq(c->fetch.connections, 4);
+        ck_assert_uint_eq(c->fetch.connections, 0);
         ck_assert_uint_eq(c->fetch.rate_limit, 0);
         ck_assert_uint_eq(c->fetch.retry, 300 * USEC_PER_SEC);
         ck_assert_ptr_null(c->fetch.proxy);

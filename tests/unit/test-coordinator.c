@@ -65,7 +65,7 @@ START_TEST(every_combination_of_votes)
                                         n_no[i >= 3] += rest % 3 == 1;
                                         n_silent[i >= 3] += rest % 3 == 0;
                                 }
-                                event = coordinator_event(&view, late ? 1000 : 999);
+                                event = coordinator_event(&view, late ? 1000 : 999, UINT64_MAX);
                                 if (n_no[0] || (strict && n_no[1]))
                                         expected = EVENT_REFUSED;
                                 else if (!n_silent[0] && !n_silent[1])
@@ -106,7 +106,7 @@ START_TEST(every_combination_of_controllers)
                                         }
                                         for (int i = 3; engines && i < N; i++)
                                                 settle(i, view.record.running.digest[0]);
-                                        event = coordinator_event(&view, late ? 1000 : 999);
+                                        event = coordinator_event(&view, late ? 1000 : 999, UINT64_MAX);
                                         expected = late ? EVENT_LATE : EVENT_WAITING;
                                         if (phase == PHASE_CONTROLLERS)
                                                 expected = left ? EVENT_REFUSED : all ? EVENT_COMPLETE : expected;
@@ -136,13 +136,13 @@ START_TEST(only_a_majority_is_followed)
         settle(3, 1); /* engines are not asked */
         settle(4, 1);
         settle(5, 1);
-        ck_assert_int_eq(coordinator_event(&view, 1) == EVENT_MAJORITY_LEFT, rows[_i].majority);
+        ck_assert_int_eq(coordinator_event(&view, 1, UINT64_MAX) == EVENT_MAJORITY_LEFT, rows[_i].majority);
         /* What was said in an earlier epoch says nothing now. */
         view.record.epoch = 6;
-        ck_assert_int_eq(coordinator_event(&view, 1), EVENT_WAITING);
+        ck_assert_int_eq(coordinator_event(&view, 1, UINT64_MAX), EVENT_WAITING);
         view.record.epoch = 5;
         open_in(OPERATION_UPGRADE, PHASE_PREPARE);
-        ck_assert_int_ne(coordinator_event(&view, 1), EVENT_MAJORITY_LEFT);
+        ck_assert_int_ne(coordinator_event(&view, 1, UINT64_MAX), EVENT_MAJORITY_LEFT);
 }
 END_TEST
 
@@ -152,7 +152,7 @@ static void decide(uint64_t now, enum coordinator_action expected, struct plan *
 {
         enum coordinator_action action;
 
-        ck_assert_int_eq(coordinator_decide(&view, now, &action, plan, NULL), 0);
+        ck_assert_int_eq(coordinator_decide(&view, now, UINT64_MAX, &action, plan, NULL), 0);
         ck_assert_str_eq(coordinator_action_to_string(action), coordinator_action_to_string(expected));
 }
 
@@ -193,6 +193,23 @@ START_TEST(a_commit_is_decision_epoch_and_log_at_once)
         ck_assert(!version_id_is(&r.previous) && r.n_fences == 1 && r.fences[0].from == 4 && r.fences[0].to == 5);
         ck_assert(op.phase == PHASE_CONTROLLERS && op.epoch == 6 && op.controllers_at == 1010 && op.engines_at == 0);
         ck_assert(op.n_stragglers == 1 && streq(op.stragglers[0].name, "e4"));
+}
+END_TEST
+
+START_TEST(the_log_does_not_grow_for_ever)
+{
+        _cleanup_plan_ struct plan p = {}, q = {};
+
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        for (int i = 0; i < 4; i++)
+                vote(i, true);
+        view.record.epoch = view.operation.before.epoch = 999;
+        decide(1000, COORDINATOR_COMMIT, &p);
+        for (size_t i = 0; i < p.n_writes; i++)
+                ck_assert(!p.writes[i].delete);
+        view.record.epoch = view.operation.before.epoch = 1000;
+        decide(1000, COORDINATOR_COMMIT, &q);
+        ck_assert(write_of(&q, KEY_LOG "00000000000000001001") && write_of(&q, KEY_LOG "00000000000000000001")->delete);
 }
 END_TEST
 
@@ -237,9 +254,9 @@ START_TEST(no_list_is_too_long_for_the_store)
         view.record.running = view.operation.to;
         for (int i = 0; i < 4; i++)
                 settle(i, 1);
-        ck_assert_int_eq(coordinator_event(&view, 100), EVENT_COMPLETE);
+        ck_assert_int_eq(coordinator_event(&view, 100, UINT64_MAX), EVENT_COMPLETE);
         view.nodes[3].has_status = false;
-        ck_assert_int_eq(coordinator_event(&view, 100), EVENT_WAITING);
+        ck_assert_int_eq(coordinator_event(&view, 100, UINT64_MAX), EVENT_WAITING);
 }
 END_TEST
 
@@ -365,18 +382,75 @@ START_TEST(rolling_orders_no_more_than_may_be_away)
         ck_assert_uint_eq(p.n_writes, 2);
         ck_assert(compares(&p, STORE_QUIET, KEY_ORDERS "09000000000000000000000000000000/", 50));
         view.nodes[3].order = view.nodes[4].order = 100;
-        ck_assert_int_eq(coordinator_event(&view, 200), EVENT_WAITING);
+        ck_assert_int_eq(coordinator_event(&view, 200, UINT64_MAX), EVENT_WAITING);
         settle(3, 3);
         decide(200, COORDINATOR_ORDER, &q);
         ck_assert_uint_eq(q.n_writes, 1);
         /* One that is lost does not stop the others for ever. */
         view.nodes[5].order = 200;
         settle(5, 3);
-        ck_assert_int_eq(coordinator_event(&view, 599), EVENT_WAITING);
-        ck_assert_uint_eq(coordinator_deadline(&view, 500), 600);
-        ck_assert_uint_eq(coordinator_deadline(&view, 600), 1000);
-        ck_assert_uint_eq(coordinator_deadline(&view, 1000), UINT64_MAX);
+        ck_assert_int_eq(coordinator_event(&view, 599, UINT64_MAX), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 500, UINT64_MAX), 600);
+        ck_assert_uint_eq(coordinator_deadline(&view, 600, UINT64_MAX), 1000);
+        ck_assert_uint_eq(coordinator_deadline(&view, 1000, UINT64_MAX), UINT64_MAX);
         decide(600, COORDINATOR_FINISH, &s);
+}
+END_TEST
+
+/* The deadline is 1000 on the clock of who opened it; this controller's is far ahead. */
+START_TEST(a_clock_that_is_ahead_makes_nothing_late)
+{
+        open_in(OPERATION_ROLLBACK, (enum cluster_phase)_i);
+        if (_i == PHASE_PREPARE)
+                vote(0, true);
+        else
+                for (int i = 0; i < N; i++)
+                        view.nodes[i].has_status = false;
+        ck_assert_int_eq(coordinator_event(&view, 9000, 0), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 9000, 0), _i == PHASE_PREPARE ? 9500 : 9510);
+        ck_assert_int_eq(coordinator_event(&view, 9000, _i == PHASE_PREPARE ? 499 : 509), EVENT_WAITING);
+        ck_assert_int_eq(coordinator_event(&view, 9000, _i == PHASE_PREPARE ? 500 : 510), EVENT_LATE);
+        /* Nor does it make another one's later. */
+        ck_assert_int_eq(coordinator_event(&view, 999, 9000), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 999, 9000), 1000);
+        ck_assert_uint_eq(coordinator_deadline(&view, 999, 100), _i == PHASE_PREPARE ? 1399 : 1409);
+}
+END_TEST
+
+START_TEST(nor_an_engine_overdue)
+{
+        open_in(OPERATION_UPGRADE, PHASE_ENGINES);
+        view.operation.engines = ENGINES_ROLLING;
+        view.operation.max_unavailable = 1;
+        for (int i = 0; i < 3; i++)
+                settle(i, 3);
+        view.nodes[3].order = 100;
+        ck_assert_int_eq(coordinator_event(&view, 9000, 499), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 9000, 499), 9001);
+        ck_assert_int_eq(coordinator_event(&view, 9000, 500), EVENT_ROOM);
+}
+END_TEST
+
+START_TEST(a_phase_is_seen_from_its_first_view_on)
+{
+        struct phase_watch watch = {};
+
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 70), 0);
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 100), 0);
+        view.revision++;
+        view.operation_revision++; /* of another minor: it is the same phase */
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 160), 60);
+        view.operation.phase = PHASE_CONTROLLERS;
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 170), 0);
+        view.operation.id[0]++;
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 180), 0);
+        view.operation.deadline++;
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 190), 0);
+        view.operation_revision = 0;
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 200), 0);
+        view.operation_revision = 60;
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 210), 0);
 }
 END_TEST
 
@@ -407,6 +481,7 @@ int main(void)
         tcase_add_test(t, every_combination_of_controllers);
         tcase_add_loop_test(t, only_a_majority_is_followed, 0, 6);
         tcase_add_test(t, a_commit_is_decision_epoch_and_log_at_once);
+        tcase_add_test(t, the_log_does_not_grow_for_ever);
         tcase_add_test(t, no_list_is_too_long_for_the_store);
         tcase_add_test(t, an_upgrade_keeps_the_way_back);
         tcase_add_test(t, an_abort_changes_no_record);
@@ -415,6 +490,9 @@ int main(void)
         tcase_add_loop_test(t, a_take_back_is_a_new_epoch, 0, 2);
         tcase_add_loop_test(t, the_end_names_who_lags, 0, 2);
         tcase_add_test(t, rolling_orders_no_more_than_may_be_away);
+        tcase_add_loop_test(t, a_clock_that_is_ahead_makes_nothing_late, PHASE_PREPARE, _PHASE_MAX);
+        tcase_add_test(t, nor_an_engine_overdue);
+        tcase_add_test(t, a_phase_is_seen_from_its_first_view_on);
         tcase_add_test(t, a_manual_rollback_is_followed);
         suite_add_tcase(s, t);
         return suite_run(s);

@@ -64,7 +64,8 @@ struct check {
         uint64_t taken;
 };
 
-static int compare(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
+static int compare(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue,
+                   struct error *e)
 {
         struct check *c = (struct check *)sink;
 

@@ -94,7 +94,7 @@ START_TEST(test_change)
         else if (strstr(now, "content /data/app/f"))
                 ck_assert_ptr_null(text_of(&with, "/data/app/f"));
         /* What is listed is what a restore changes. */
-        ck_ok(snapshot_restore(&place, &s, 2, NULL, e));
+        ck_ok(snapshot_restore(&place, &s, 2, NULL, NULL, e));
         difference_list_done(&with);
         ck_ok(snapshot_diff(&place, &s, true, &with, e));
         ck_assert_uint_eq(with.n, 0);

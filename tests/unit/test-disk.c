@@ -274,6 +274,55 @@ START_TEST(named_slots)
 }
 END_TEST
 
+/* A spare disk with the same layout may be there before the one that this boot comes from. */
+START_TEST(the_disk_of_this_boot)
+{
+        struct layout_spec layout = spec_for(512);
+        char *paths[] = { (char *)"former", (char *)"gone", (char *)"spare", (char *)"ours" };
+        struct disk_spec spec = { .gpt_only = true, .root_only = true };
+        struct disk ours, disk = {};
+        struct error e = {};
+
+        make("former", &layout);
+        make("spare", &layout);
+        make("ours", &layout);
+        find("ours", &ours);
+        spec.root_partuuid = ours.slots[1].uuid;
+        ck_assert_int_eq(disk_choose(&spec, paths, 2, &disk, &e), -ENODEV); /* it is waited for */
+        ck_assert_ptr_nonnull(strstr(e.message, ours.slots[1].uuid));
+        ck_assert_str_eq(disk.path, "");
+        error_done(&e);
+        ck_assert_int_eq(disk_choose(&spec, paths, 4, &disk, NULL), 0);
+        ck_assert_str_eq(disk.path, "ours");
+
+        spec.root_only = false; /* the time is over */
+        ck_assert_int_eq(disk_choose(&spec, paths, 2, &disk, NULL), 0);
+        ck_assert_str_eq(disk.path, "former");
+        ck_assert_int_eq(disk_choose(&spec, paths, 3, &disk, &e), -ENOTUNIQ);
+        ck_assert_ptr_nonnull(strstr(e.message, "both former and spare"));
+        error_done(&e);
+        ck_assert_int_eq(disk_choose(&spec, paths, 4, &disk, NULL), 0);
+        ck_assert_str_eq(disk.path, "ours");
+
+        /* The root need not be labelled as a slot. */
+        make_file("plain", MIB(64));
+        ck_assert_int_eq(system("printf 'label: gpt\\ntype=" TYPE_UUID_STATE ", size=1M\\n"
+                                "uuid=11111111-2222-4333-8444-00000000000A\\n' | sfdisk -q plain"),
+                         0);
+        paths[1] = (char *)"plain";
+        spec.root_only = true;
+        spec.root_partuuid = "11111111-2222-4333-8444-00000000000a";
+        ck_assert_int_eq(disk_choose(&spec, paths, 4, &disk, NULL), 0);
+        ck_assert_str_eq(disk.path, "plain");
+
+        spec = (struct disk_spec){ .root_only = true }; /* a root of another name says nothing */
+        ck_assert_int_eq(disk_choose(&spec, paths, 1, &disk, NULL), 0);
+        ck_assert_str_eq(disk.path, "former");
+        paths[1] = (char *)"gone";
+        ck_assert_int_eq(disk_choose(&spec, paths + 1, 1, &disk, NULL), -ENODEV);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("disk");
@@ -290,6 +339,7 @@ int main(void)
         tcase_add_test(t, the_record_in_files);
         tcase_add_test(t, one_writer_at_a_time);
         tcase_add_test(t, named_slots);
+        tcase_add_test(t, the_disk_of_this_boot);
         suite_add_tcase(s, t);
         return suite_run(s);
 }

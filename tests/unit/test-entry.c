@@ -307,6 +307,27 @@ START_TEST(boot_file_ids)
 }
 END_TEST
 
+START_TEST(whose_boot_file)
+{
+        uint8_t digest[DIGEST_SIZE] = { 1, 2, 3, [14] = 15, 16, 17 }, id[BOOT_FILE_ID_SIZE];
+        char path[BOOT_FILE_PATH_SIZE];
+
+        boot_file_make_id(digest, 0, id);
+        boot_file_path(id, path);
+        ck_assert_str_eq(path, "bootmgr/01020300000000000000000000000f0a");
+        boot_file_make_id(digest, 1, id);
+        boot_file_path(id, path);
+        ck_assert_str_eq(path, "bootmgr/01020300000000000000000000000f0b");
+        boot_file_make_id(digest, BOOT_FILE_OF_RESCUE, id);
+        boot_file_path(id, path);
+        ck_assert_str_eq(path, "bootmgr/01020300000000000000000000000fff");
+        ck_assert(boot_file_has_digest(id, digest));
+        ck_assert(boot_file_has_digest(digest, digest));
+        digest[14] = 14;
+        ck_assert(!boot_file_has_digest(id, digest));
+}
+END_TEST
+
 /* ---- unified kernels ---- */
 
 #ifdef __x86_64__
@@ -444,6 +465,7 @@ int main(void)
         tcase_add_test(t, golden_text);
         tcase_add_test(t, an_entry_fits_one_sector);
         tcase_add_test(t, boot_file_ids);
+        tcase_add_test(t, whose_boot_file);
         tcase_add_loop_test(t, unified_kernels, 0, 5);
         tcase_add_loop_test(t, what_is_no_unified_kernel, 0, 13);
         tcase_add_test(t, cut_images);

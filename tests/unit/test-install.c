@@ -66,18 +66,21 @@ static int record_rename(int olddir, const char *old, int newdir, const char *ne
 
 static uint8_t boot_file[KERNEL_SIZE];
 
-static int take_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
-                          const uint8_t digest[DIGEST_SIZE], struct error *e)
+static int take_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
 {
+        uint8_t digest[DIGEST_SIZE], own[BOOT_FILE_ID_SIZE];
+
         note(BOOT_FILE, OFFSET, size);
         ck_assert_uint_eq(size, KERNEL_SIZE);
-        ck_assert_mem_eq(id, digest, BOOT_FILE_ID_SIZE);
+        ck_assert_int_eq(sha256_fd(fd, 0, UINT64_MAX, digest), 0);
+        boot_file_make_id(digest, 1, own);
+        ck_assert_mem_eq(id, own, BOOT_FILE_ID_SIZE);
         return io_pread(fd, boot_file, KERNEL_SIZE, 0);
 }
 
-static const struct loader_ops loader_ops = { .name = "test",
-                                              .add_boot_file = take_boot_file,
-                                              .check_boot_file = no_boot_file };
+static const struct loader_ops loader_ops = {
+        .name = "test", .add_boot_file = take_boot_file, .check_boot_file = no_boot_file, .find_boot_file = find_no_boot_file
+};
 static struct loader loader = { .ops = &loader_ops };
 static struct range root = RANGE_CLOSED;
 
@@ -214,6 +217,16 @@ START_TEST(a_bad_chunk_stops_it)
 }
 END_TEST
 
+/* The chunk of the kernel in "broken" is bad. */
+static void break_kernel(void)
+{
+        _cleanup_free_ char *data = NULL;
+        size_t size;
+
+        data = get("bundle", &size);
+        break_chunk(size - parts_of(data).chunks - 20);
+}
+
 static int has_boot_file(struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
 {
         return 0;
@@ -224,12 +237,9 @@ START_TEST(a_kernel_that_is_there_is_left_there)
 {
         static const struct loader_ops has = { .add_boot_file = take_boot_file, .check_boot_file = has_boot_file };
         _cleanup_bundle_ struct bundle *b = NULL;
-        char content[ROOT_SIZE], *data;
-        size_t size;
+        char content[ROOT_SIZE];
 
-        data = get("bundle", &size);
-        break_chunk(size - parts_of(data).chunks - 20);
-        free(data);
+        break_kernel();
         loader.ops = &has;
         open_slot();
         ck_ok(install_recorded("broken", &b, e));
@@ -238,6 +248,33 @@ START_TEST(a_kernel_that_is_there_is_left_there)
         ck_assert_mem_eq(content, root_content, ROOT_SIZE);
         for (size_t i = 0; i < n_events; i++)
                 ck_assert(events[i].what != BOOT_FILE);
+        range_close(&root);
+}
+END_TEST
+
+static int find_boot_file(struct loader *l, const uint8_t digest[DIGEST_SIZE], int slot)
+{
+        _cleanup_close_ int fd = open(in_dir("kernel.img"), O_RDONLY | O_CLOEXEC);
+        uint8_t found[DIGEST_SIZE];
+
+        ck_assert_int_eq(sha256_fd(fd, 0, UINT64_MAX, found), 0);
+        return memcmp(found, digest, DIGEST_SIZE) == 0 ? TAKE_FD(fd) : -ENOENT;
+}
+
+/* Each slot has a file of its own; what is in another's need not come. */
+START_TEST(the_kernel_of_another_slot_is_copied)
+{
+        static const struct loader_ops others = { .add_boot_file = take_boot_file,
+                                                  .check_boot_file = no_boot_file,
+                                                  .find_boot_file = find_boot_file };
+        _cleanup_bundle_ struct bundle *b = NULL;
+
+        break_kernel();
+        loader.ops = &others;
+        open_slot();
+        ck_ok(install_recorded("broken", &b, e));
+        loader.ops = &loader_ops;
+        ck_assert_mem_eq(boot_file, kernel_content, KERNEL_SIZE);
         range_close(&root);
 }
 END_TEST
@@ -478,6 +515,7 @@ int main(void)
         tcase_add_test(t, the_order_of_writes);
         tcase_add_test(t, a_bad_chunk_stops_it);
         tcase_add_test(t, a_kernel_that_is_there_is_left_there);
+        tcase_add_test(t, the_kernel_of_another_slot_is_copied);
         tcase_add_test(t, the_first_bad_chunk_too);
         tcase_add_test(t, what_was_kept_goes_first);
         tcase_add_loop_test(t, every_cut, 0, 2);

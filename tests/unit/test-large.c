@@ -9,15 +9,14 @@
 #define OFFSET 8192 /* of the slot in its image */
 #define FIRST  4096 /* the block that is written last */
 
-static int take_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE],
-                          const uint8_t digest[DIGEST_SIZE], struct error *e)
+static int take_boot_file(struct loader *l, int fd, uint64_t size, const uint8_t id[BOOT_FILE_ID_SIZE], struct error *e)
 {
         return 0;
 }
 
-static const struct loader_ops loader_ops = { .name = "test",
-                                              .add_boot_file = take_boot_file,
-                                              .check_boot_file = no_boot_file };
+static const struct loader_ops loader_ops = {
+        .name = "test", .add_boot_file = take_boot_file, .check_boot_file = no_boot_file, .find_boot_file = find_no_boot_file
+};
 static struct loader loader = { .ops = &loader_ops };
 
 /* Content of every kind, an end that is no whole block. */
@@ -190,7 +189,7 @@ START_TEST(what_is_there_is_not_fetched)
         ck_assert_int_eq(io_pwrite(slot.fd, "X", 1, OFFSET + 50 * CHUNK), 0);
         ck_assert_int_eq(io_pwrite(slot.fd, "X", 1, OFFSET), 0);
         install_into(&slot, 1, &other, &report);
-        ck_assert_uint_eq(report.copied, 3 * CHUNK);
+        ck_assert_uint_eq(report.copied, (3 + 2) * CHUNK); /* those that are not in their place after all, too */
         ck_assert_uint_eq(report.kept, LARGE_SIZE - 6 * CHUNK);
         range_close(&other);
         range_close(&slot);

@@ -301,12 +301,64 @@ START_TEST(output_of_checks_is_text_with_a_bound)
 }
 END_TEST
 
+START_TEST(what_is_no_check_is_passed_over)
+{
+        struct health_result result = {};
+
+        write_check("required", "10-first", "exit 0");
+        write_check("required", "20-edited~", "exit 1");
+        write_check("required", ".30-hidden", "exit 1");
+        ck_assert_int_eq(symlink("10-first", "required/70-link"), 0);
+        write_check("wanted", "20-edited~", "exit 1");
+        write_check("wanted", "40-README", "exit 1");
+        ck_assert_int_eq(chmod("wanted/40-README", 0644), 0);
+        ck_assert_int_eq(mkdir("wanted/50-directory", 0755), 0);
+        ck_assert_int_eq(symlink("nowhere", "wanted/60-dangling"), 0);
+        ck_assert_int_eq(health_run(".", 5000000, NULL, &result, NULL), 0);
+        ck_assert_uint_eq(result.passed, 2);
+        ck_assert_uint_eq(result.warned, 0);
+}
+END_TEST
+
+/* One that has lost its mode has not passed: a version without it is not healthy. */
+START_TEST(a_required_check_that_cannot_be_run_fails)
+{
+        struct health_result result = {};
+        struct error e = {};
+
+        write_check("required", "10-first", "exit 0");
+        if (_i == 0) {
+                write_check("required", "40-check", "exit 0");
+                ck_assert_int_eq(chmod("required/40-check", 0644), 0);
+        } else if (_i == 1) {
+                ck_assert_int_eq(mkdir("required/40-check", 0755), 0);
+        } else {
+                ck_assert_int_eq(symlink("nowhere", "required/40-check"), 0);
+        }
+        ck_assert_int_eq(health_run(".", 5000000, NULL, &result, &e), -EBADMSG);
+        ck_assert_msg(strstr(e.message, "40-check") != NULL, "%s", e.message);
+        error_done(&e);
+}
+END_TEST
+
 START_TEST(no_health_directory_means_no_checks)
 {
         struct health_result result = { .passed = 9 };
 
         ck_assert_int_eq(health_run("no/such/directory", 1000000, NULL, &result, NULL), 0);
         ck_assert_uint_eq(result.passed, 0);
+}
+END_TEST
+
+START_TEST(somebody_waits_for_the_shutdown)
+{
+        static const char *const says[] = { "exit 0", "exit 3", "exit 1" /* no systemd */ };
+        _cleanup_free_ char *script = xasprintf("[ \"$*\" = 'is-active --quiet bootmgr-switch.service' ] || exit 3; %s",
+                                                says[_i]);
+
+        write_check("bin", "systemctl", script);
+        setenv("PATH", "bin", 1);
+        ck_assert_int_eq(switch_is_awaited(), _i != 1);
 }
 END_TEST
 
@@ -327,7 +379,10 @@ int main(void)
         tcase_add_test(t, automatic_target_needs_only_a_bootable_slot);
         tcase_add_loop_test(t, health_checks_decide, 0, 4);
         tcase_add_loop_test(t, output_of_checks_is_text_with_a_bound, 0, 4);
+        tcase_add_test(t, what_is_no_check_is_passed_over);
+        tcase_add_loop_test(t, a_required_check_that_cannot_be_run_fails, 0, 3);
         tcase_add_test(t, no_health_directory_means_no_checks);
+        tcase_add_loop_test(t, somebody_waits_for_the_shutdown, 0, 3);
         suite_add_tcase(s, t);
         return suite_run(s);
 }

@@ -239,6 +239,63 @@ START_TEST(a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not)
 }
 END_TEST
 
+static void stage(int slot)
+{
+        memset(journal.staged, 4, sizeof(journal.staged));
+        memset(set.operation_id, 4, sizeof(set.operation_id));
+        set.operation_state = OPERATION_STAGED;
+        set.operation = OPERATION_ROLLBACK;
+        set.operation_from = in.slot;
+        set.operation_to = slot;
+}
+
+/* A power cut between the attempt and the shutdown that was to go on with it; the others went on meanwhile. */
+START_TEST(what_was_staged_does_not_outlive_its_epoch)
+{
+        commit(PHASE_CONTROLLERS);
+        in.role = ROLE_CONTROLLER;
+        journal = decide().journal;
+        stage(0);
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
+        ck_assert(!decide().abandon);
+        record.epoch = 7; /* taken back: it is in place, and its next reboot is an ordinary one */
+        record.running = version(2);
+        operation.phase = PHASE_TAKE_BACK;
+        expect(STANDS_ARRIVED, HEARS_TURN, PARTICIPANT_REACH);
+        ck_assert(decide().abandon);
+        in.fenced = true;
+        ck_assert(decide().abandon);
+        in.fenced = false;
+        record.running = version(3); /* or gone on to another version, which needs the slot */
+        in.operation = NULL;
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        ck_assert(decide().abandon);
+        record.running = version(1); /* a new epoch that goes there all the same */
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        ck_assert(!decide().abandon);
+        set.slots[0].state = SLOT_BAD;
+        ck_assert(decide().abandon);
+}
+END_TEST
+
+START_TEST(only_what_the_cluster_has_staged_is_given_up)
+{
+        stage(0);
+        ck_assert(decide().abandon);
+        set.operation_id[0]++; /* an operator's */
+        ck_assert(!decide().abandon);
+        memset(journal.staged, 0, sizeof(journal.staged));
+        memset(set.operation_id, 0, sizeof(set.operation_id));
+        ck_assert(!decide().abandon);
+        stage(0);
+        set.operation_state = OPERATION_RUNNING;
+        ck_assert(!decide().abandon);
+        set.operation_state = OPERATION_STAGED;
+        record.epoch = 4; /* an old view teaches nothing */
+        ck_assert(decide().hears == HEARS_OLD && !decide().abandon);
+}
+END_TEST
+
 START_TEST(who_is_taken_off_by_hand_stays_so)
 {
         slot_set_begin_switch(&set, 0, 0);
@@ -377,6 +434,8 @@ int main(void)
         tcase_add_loop_test(t, turns, 0, 8);
         tcase_add_test(t, who_was_away_follows_at_once);
         tcase_add_test(t, a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not);
+        tcase_add_test(t, what_was_staged_does_not_outlive_its_epoch);
+        tcase_add_test(t, only_what_the_cluster_has_staged_is_given_up);
         tcase_add_test(t, who_is_taken_off_by_hand_stays_so);
         tcase_add_test(t, old_views_teach_nothing);
         tcase_add_test(t, abort_local_frees_it_for_good);

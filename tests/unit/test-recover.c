@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What of bootmgr-recover needs no machine: its page, and whether a root could be started. Its sources are no part of the
  * library. */
+#include "recover/coming_up.c"
 #include "recover/mount.c"
 #include "recover/page.c"
 
@@ -137,14 +138,53 @@ START_TEST(a_root_has_an_init)
 }
 END_TEST
 
+/* How many boots of the same slot came before, until it is up; another slot's are not its own. */
+static void shell(const char *script)
+{
+        ck_assert_int_eq(system(script), 0);
+}
+
+START_TEST(boots_that_do_not_come_up_are_counted)
+{
+        _cleanup_close_ int root = -1;
+
+        shell("mkdir -p marked");
+        root = open("marked", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        ck_assert_uint_eq(coming_up_mark(root, 1), 0); /* no data */
+        ck_assert_uint_eq(coming_up_mark(root, 1), 0);
+        shell("mkdir -p marked/data/bootmgr");
+        for (unsigned i = 0; i < 12; i++)
+                ck_assert_uint_eq(coming_up_mark(root, 1), MIN(i, 9U));
+        ck_assert_uint_eq(coming_up_mark(root, 0), 0);
+        ck_assert_uint_eq(coming_up_mark(root, 0), 1);
+        ck_assert_uint_eq(coming_up_mark(root, 1), 0);
+        coming_up_forget(root);
+        ck_assert_uint_eq(coming_up_mark(root, 1), 0);
+        shell("printf 'b\\n' >marked/data/bootmgr/coming-up"); /* as it was written before boots were counted */
+        ck_assert_uint_eq(coming_up_mark(root, 1), 1);
+        ck_assert_uint_eq(coming_up_mark(root, 1), 2);
+        for (const char *const *s = (const char *const[]){ "", "b", "b 0", "b x", "zz", NULL }; *s; s++) {
+                ck_assert_int_ge(file_replace(root, MARK, *s, strlen(*s), 0644), 0);
+                ck_assert_uint_le(coming_up_mark(root, 1), 1);
+        }
+        ck_assert(coming_up_root_is_whole(1)); /* none that is verified */
+}
+END_TEST
+
 START_TEST(what_is_no_filesystem_cannot_be_mounted)
 {
         struct error e = {};
 
-        ck_assert_int_eq(system("truncate -s 1M zeros"), 0);
+        shell("truncate -s 1M zeros");
         ck_assert(!root_can_be_mounted("zeros", "zeros", &e));
         ck_assert_str_eq(e.message, "there is no filesystem on zeros");
         error_done(&e);
+        ck_assert(!root_has_filesystem("zeros", &e)); /* not one that a check could mend either */
+        ck_assert_str_eq(e.message, "there is no filesystem on zeros");
+        error_done(&e);
+        ck_assert_int_eq(system("mkfs.ext4 -q -F -O ^has_journal zeros && truncate -s 100K zeros"), 0);
+        ck_assert(root_has_filesystem("zeros", NULL)); /* however damaged */
+        ck_assert(root_has_filesystem("no-such-device", NULL));
         ck_assert(root_can_be_mounted("no-such-device", "no-such-device", NULL)); /* it cannot be looked at: no verdict */
         ck_assert(is_mount_point("/proc"));
         ck_assert(!is_mount_point("/proc/self"));
@@ -163,6 +203,7 @@ int main(void)
         tcase_add_checked_fixture(r, scratch_begin, scratch_end);
         tcase_add_loop_test(r, a_root_has_an_init, 0, (int)ARRAY_SIZE(roots));
         tcase_add_test(r, what_is_no_filesystem_cannot_be_mounted);
+        tcase_add_test(r, boots_that_do_not_come_up_are_counted);
         suite_add_tcase(s, r);
         return suite_run(s);
 }

@@ -214,6 +214,13 @@ START_TEST(the_order_of_the_removals)
 
         two_entries();
         spy(0, 0);
+        ck_assert_int_eq(loader.ops->drop(&loader, 8, NULL), 0);
+        check_story("unlink(bootmgr-8-b+3-0.conf) fsync-dir ");
+        spy(0, 0);
+        ck_assert_int_eq(loader.ops->drop(&loader, 8, NULL), 0); /* there is none */
+        check_story("");
+        ck_assert_int_eq(switch_to(8, 1, 3, NULL), 0);
+        spy(0, 0);
         ck_assert_int_eq(loader.ops->prune(&loader, keep, 1, NULL), 0);
         check_story("unlink(bootmgr-8-b+3-0.conf) fsync-dir ");
         ck_assert_int_eq(unlink("esp/loader/entries/bootmgr-7-a.conf"), 0);

@@ -64,7 +64,12 @@ START_TEST(the_menu_offers_the_previous_version)
         check_entries("bootmgr-8-b.conf bootmgr-previous-b-7.conf");
         ck_assert_int_eq(loader.ops->remove_slot(&loader, 0, NULL), 0);
         check_entries("bootmgr-8-b.conf bootmgr-previous-b-7.conf");
+        put("esp/loader/entries/bootmgr-previous-b-07.conf", "title x\n"); /* somebody else's */
+        put("esp/loader/entries/bootmgr-previous-b-b.conf", "title x\n");
         ck_assert_int_eq(loader.ops->remove_slot(&loader, 1, NULL), 0);
+        check_entries("bootmgr-previous-b-07.conf bootmgr-previous-b-b.conf");
+        ck_assert_int_eq(unlink("esp/loader/entries/bootmgr-previous-b-07.conf"), 0);
+        ck_assert_int_eq(unlink("esp/loader/entries/bootmgr-previous-b-b.conf"), 0);
         check_entries("");
         ck_assert_int_eq(loader.ops->offer(&loader, &spec, NULL), 0);
         ck_assert_int_eq(loader.ops->offer(&loader, NULL, NULL), 0);
@@ -285,9 +290,50 @@ START_TEST(boot_files_are_checked)
         error_done(&e);
         /* What does not become what its name says is found out. */
         memset(digest, 0x55, sizeof(digest));
-        ck_assert_int_eq(loader.ops->add_boot_file(&loader, open("/dev/null", O_RDONLY | O_CLOEXEC), 0, digest, digest, &e),
+        ck_assert_int_eq(loader.ops->add_boot_file(&loader, open("/dev/null", O_RDONLY | O_CLOEXEC), 0, digest, &e),
                          -EBADMSG);
         error_done(&e);
+}
+END_TEST
+
+/* Two slots and the rescue system with the same kernel: what happens to one file says nothing of the others, and one that is
+ * whole is found. */
+START_TEST(each_has_a_file_of_its_own)
+{
+        static const int whose[] = { 0, 1, BOOT_FILE_OF_RESCUE };
+        uint8_t ids[3][BOOT_FILE_ID_SIZE];
+        char paths[3][BOOT_FILE_PATH_SIZE + 8], file[BOOT_FILE_PATH_SIZE], content[7] = "";
+        int fd;
+
+        strcpy(paths[0], "esp/");
+        boot_file_path(digest_of_kernel, paths[0] + 4); /* by a bootmgr that names them by their content alone */
+        ck_assert_int_eq(unlink(paths[0]), 0);
+        ck_assert_int_eq(loader.ops->find_boot_file(&loader, digest_of_kernel, SLOT_NONE), -ENOENT);
+        for (size_t i = 0; i < 3; i++) {
+                fd = file_with("kernel");
+                boot_file_make_id(digest_of_kernel, whose[i], ids[i]);
+                ck_assert_int_eq(loader.ops->add_boot_file(&loader, fd, 6, ids[i], NULL), 0);
+                boot_file_path(ids[i], file);
+                snprintf(paths[i], sizeof(paths[i]), "esp/%s", file);
+                fd_close(fd);
+        }
+        for (size_t i = 0; i < 3; i++) {
+                for (size_t k = 0; k < 3; k++)
+                        if (k != i)
+                                put(paths[k], k < i ? "kernal" : "");
+                ck_assert_int_eq(loader.ops->check_boot_file(&loader, ids[i], NULL), 0);
+                ck_assert_int_eq(loader.ops->check_boot_file(&loader, ids[(i + 1) % 3], NULL), -EBADMSG);
+                fd = loader.ops->find_boot_file(&loader, digest_of_kernel, SLOT_NONE);
+                ck_assert_int_ge(fd, 0);
+                ck_assert_int_eq(io_pread(fd, content, 6, 0), 0);
+                ck_assert_str_eq(content, "kernel");
+                fd_close(fd);
+                ck_assert_int_eq(loader.ops->find_boot_file(&loader, digest_of_kernel, whose[i]), -ENOENT);
+                put(paths[i], "kernal");
+                ck_assert_int_eq(loader.ops->find_boot_file(&loader, digest_of_kernel, SLOT_NONE), -ENOENT);
+                for (size_t k = 0; k < 3; k++)
+                        put(paths[k], "kernel");
+        }
 }
 END_TEST
 
@@ -458,7 +504,7 @@ START_TEST(no_loader_at_all)
         size_t n = 9;
 
         ck_assert_int_eq(loader_open(&l, "none", &disk, NULL, NULL, true, NULL), 0);
-        ck_assert_int_eq(l.ops->add_boot_file(&l, -1, 0, digest_of_kernel, digest_of_kernel, NULL), 0);
+        ck_assert_int_eq(l.ops->add_boot_file(&l, -1, 0, digest_of_kernel, NULL), 0);
         ck_assert_int_eq(l.ops->check_boot_file(&l, digest_of_kernel, NULL), 0);
         ck_assert_int_eq(l.ops->would_choose(&l, &spec, 3, NULL), 0);
         ck_assert_int_eq(l.ops->switch_to(&l, &spec, 3, NULL), 0);
@@ -495,6 +541,7 @@ int main(void)
         tcase_add_loop_test(t, pins_and_foreign_entries_refuse_a_switch, 0, 5);
         tcase_add_loop_test(t, what_does_not_matter_to_the_choice, 0, 9);
         tcase_add_test(t, too_many_entries_are_an_error);
+        tcase_add_test(t, each_has_a_file_of_its_own);
         tcase_add_loop_test(t, a_slot_needs_both_of_its_boot_files, 0, 2);
         tcase_add_test(t, an_esp_that_cannot_be_used);
         tcase_add_test(t, an_entries_directory_that_is_none);

@@ -149,9 +149,9 @@ START_TEST(test_swapped_under_a_restore)
         attack.reads = -1;
         io_set_ops(&ops);
         if (_i == 0)
-                ck_ok(snapshot_restore(&place, &s, 2, NULL, e));
+                ck_ok(snapshot_restore(&place, &s, 2, NULL, NULL, e));
         else
-                ck_refused(snapshot_restore(&place, &s, 2, NULL, e), kind_snapshot_altered);
+                ck_refused(snapshot_restore(&place, &s, 2, NULL, NULL, e), kind_snapshot_altered);
         io_set_ops(NULL);
         ck_assert_ptr_null(attack.s); /* it happened */
         ck_same_tree("root/data/app", _i == 0 ? sealed : before);

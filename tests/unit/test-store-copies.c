@@ -60,30 +60,57 @@ START_TEST(a_new_record_has_two_copies)
 }
 END_TEST
 
-START_TEST(the_older_copy_is_written)
+START_TEST(both_copies_are_written)
 {
         struct state s = formatted(), again;
-        uint8_t before[2][STATE_COPY_SIZE], after[2][STATE_COPY_SIZE];
+        uint8_t before[STATE_COPY_SIZE], after[STATE_COPY_SIZE];
 
         for (int i = 0; i < 6; i++) {
-                int older = !s.copy;
-
-                get_copy(0, before[0]);
-                get_copy(1, before[1]);
                 s.set.floor = (uint64_t)i;
-                ck_assert_int_eq(state_save(&place, &s, NULL), 0);
-                ck_assert_int_eq(s.copy, older);
-                ck_assert_uint_eq(s.sequence, 3 + (uint64_t)i);
-                get_copy(0, after[0]);
-                get_copy(1, after[1]);
-                ck_assert_mem_eq(before[!older], after[!older], STATE_COPY_SIZE);
-                ck_assert_mem_ne(before[older], after[older], STATE_COPY_SIZE);
+                for (int copy = 0; copy < 2; copy++) {
+                        struct state t = s;
+
+                        get_copy(copy, before);
+                        ck_assert_int_eq(state_save(&place, &t, NULL), 0);
+                        get_copy(copy, after);
+                        ck_assert_mem_ne(before, after, STATE_COPY_SIZE);
+                        ck_assert_int_eq(t.copy, s.copy); /* the older one first, so this is the last again */
+                        ck_assert_uint_eq(t.sequence, s.sequence + 2);
+                        s = t;
+                }
                 ck_assert_int_eq(state_load(&place, &again, NULL), 0);
                 ck_assert_uint_eq(again.set.floor, (uint64_t)i);
                 ck_assert_uint_eq(again.sequence, s.sequence);
-                ck_assert_int_eq(again.copy, older);
+                ck_assert_int_eq(again.copy, s.copy);
                 ck_assert_int_eq(again.n_valid, 2);
         }
+}
+END_TEST
+
+/* Whatever the save found there, the same record can be read without either copy. */
+START_TEST(one_copy_destroyed_is_no_difference)
+{
+        static const uint8_t zeros[STATE_COPY_SIZE];
+        int lost = _i % 2, before = _i / 2; /* the copy destroyed before the save; 2: none, 3: both */
+        struct state s = formatted(), again;
+
+        for (int i = 0; i < 2; i++)
+                if (before == i || before == 3)
+                        put_copy(i, zeros);
+        ck_assert_int_eq(state_load(&place, &s, NULL), before == 3 ? -ENODATA : 0);
+        for (uint64_t floor = 70; floor < 73; floor++) {
+                s.set.floor = floor;
+                ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        }
+        put_copy(lost, zeros);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_int_eq(again.n_valid, 1);
+        ck_assert_int_eq(memcmp(&again.set, &s.set, sizeof(s.set)), 0);
+        again.set.floor = 80;
+        ck_assert_int_eq(state_save(&place, &again, NULL), 0);
+        put_copy(!lost, zeros);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_uint_eq(again.set.floor, 80);
 }
 END_TEST
 
@@ -100,11 +127,11 @@ START_TEST(one_copy_is_enough_and_is_made_two_again)
         ck_assert_int_eq(s.copy, !_i);
         ck_assert_uint_eq(s.sequence, _i ? 1 : 2);
         ck_assert_int_eq(state_save(&place, &s, NULL), 0);
-        ck_assert_int_eq(s.copy, _i); /* over the damaged one */
+        ck_assert_int_eq(s.copy, !_i); /* over the damaged one first */
         ck_assert_int_eq(s.n_valid, 2);
         ck_assert_int_eq(state_load(&place, &s, NULL), 0);
         ck_assert_int_eq(s.n_valid, 2);
-        ck_assert_int_eq(s.copy, _i);
+        ck_assert_int_eq(s.copy, !_i);
 }
 END_TEST
 
@@ -228,7 +255,8 @@ START_TEST(unknown_trailing_bytes_are_kept)
         ck_assert_uint_eq(s.n_extra, n);
         s.set.floor = 5;
         ck_assert_int_eq(state_save(&place, &s, NULL), 0);
-        ck_assert_int_eq(s.copy, 1);
+        memset(copy, 0, sizeof(copy));
+        put_copy(0, copy);
         ck_assert_int_eq(state_load(&place, &s, NULL), 0);
         ck_assert_int_eq(s.copy, 1);
         ck_assert_uint_eq(s.n_extra, n);
@@ -271,8 +299,8 @@ END_TEST
 
 /* An I/O layer whose call number `fault.at` fails, and that lists what was called. */
 static struct {
-        int at, calls, error;
-        ssize_t half; /* > 0: the write tears after so many bytes */
+        int at, calls, error, again; /* again: so many after it, too */
+        ssize_t half;                /* > 0: the write tears after so many bytes */
         char log[16];
 } fault;
 
@@ -280,7 +308,8 @@ static bool fails(char what)
 {
         if (fault.calls < (int)sizeof(fault.log) - 1)
                 fault.log[fault.calls] = what;
-        return fault.calls++ == fault.at;
+        fault.calls++;
+        return fault.calls > fault.at && fault.calls <= fault.at + 1 + fault.again && fault.at >= 0;
 }
 
 static ssize_t faulty_pwrite(int fd, const void *data, size_t n, uint64_t offset)
@@ -321,10 +350,42 @@ START_TEST(saving_is_write_flush_read_back)
 
         break_call(-1, 0, 0);
         ck_assert_int_eq(state_save(&place, &s, NULL), 0);
-        ck_assert_str_eq(fault.log, "fwfr");
+        ck_assert_str_eq(fault.log, "fwfrwfr");
         break_call(-1, 0, 0);
         ck_assert_int_eq(state_save(&place, &s, NULL), 0);
-        ck_assert_str_eq(fault.log, "wfr");
+        ck_assert_str_eq(fault.log, "wfrwfr");
+}
+END_TEST
+
+/* The write, the flush, the read-back of the second copy fail: the record is the new one. Where its place stays broken the
+ * next save fails, and the copy that is whole is not written over. */
+START_TEST(a_second_copy_that_cannot_be_written)
+{
+        struct state s = formatted(), again;
+        uint8_t whole[STATE_COPY_SIZE], after[STATE_COPY_SIZE];
+
+        s.set.floor = 99;
+        break_call(4 + _i, -EIO, 512);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(fault.calls, 5 + _i);
+        ck_assert_int_eq(s.copy, 0);
+        ck_assert_int_eq(s.n_valid, 1);
+        io_set_ops(NULL);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_uint_eq(again.set.floor, 99);
+        get_copy(0, whole);
+        s.set.floor = 100;
+        break_call(0, -EIO, 512);
+        ck_assert_int_eq(state_save(&place, &s, NULL), -EIO);
+        ck_assert_str_eq(fault.log, "w");
+        io_set_ops(NULL);
+        get_copy(0, after);
+        ck_assert_mem_eq(whole, after, STATE_COPY_SIZE);
+        ck_assert_int_eq(state_save(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_int_eq(state_load(&place, &again, NULL), 0);
+        ck_assert_uint_eq(again.set.floor, 100);
+        ck_assert_int_eq(again.n_valid, 2);
 }
 END_TEST
 
@@ -430,9 +491,15 @@ START_TEST(an_unreadable_copy_counts_as_invalid)
         struct state s = formatted();
 
         break_call(_i, -EIO, 0);
+        fault.again = 1;
         ck_assert_int_eq(state_load(&place, &s, NULL), 0);
         ck_assert_int_eq(s.n_valid, 1);
         ck_assert_int_eq(s.copy, !_i);
+        /* Read at the second try: it is not gone back to the older one. */
+        break_call(_i, -EIO, 0);
+        ck_assert_int_eq(state_load(&place, &s, NULL), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        ck_assert_int_eq(s.copy, 1);
 }
 END_TEST
 
@@ -459,7 +526,9 @@ int main(void)
         tcase_set_timeout(t, 60);
         tcase_add_checked_fixture(t, set_up, tear_down);
         tcase_add_test(t, a_new_record_has_two_copies);
-        tcase_add_test(t, the_older_copy_is_written);
+        tcase_add_test(t, both_copies_are_written);
+        tcase_add_loop_test(t, one_copy_destroyed_is_no_difference, 0, 8);
+        tcase_add_loop_test(t, a_second_copy_that_cannot_be_written, 0, 3);
         tcase_add_loop_test(t, one_copy_is_enough_and_is_made_two_again, 0, 2);
         tcase_add_loop_test(t, both_lost, 0, 4);
         tcase_add_loop_test(t, what_was_rebuilt_wins_over_what_comes_back, 0, 3);

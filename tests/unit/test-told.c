@@ -345,6 +345,37 @@ START_TEST(the_rows_of_one_that_was_aborted)
 }
 END_TEST
 
+START_TEST(the_rows_of_one_that_is_taken_back)
+{
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        _cleanup_operation_ struct operation o = {}, over = {};
+
+        put_status("c1", "controller", 2, "", 12);
+        put_status("e1", "engine", 1, "it is about to switch", 13);
+        view = view_now();
+        view.operation.phase = PHASE_TAKE_BACK;
+        view.operation.epoch = 4;
+        view.operation.lead = 10;
+        view.operation.engines_at = 2010;
+        strcpy(view.operation.reason, "c2 did not come up with version 2");
+        ck_assert_int_eq(progress_of(&view, &view.operation, &o), 0);
+        ck_assert_str_eq(states(&o), "DONE DONE DONE FAILED SKIPPED RUNNING");
+        ck_assert_str_eq(message_of(&o, "SWITCH_CONTROLLERS"), "c2 did not come up with version 2");
+        ck_assert_uint_eq(o.steps[3].end, 2000);
+        ck_assert_str_eq(message_of(&o, "SWITCH_ENGINES"), "");
+        ck_assert_str_eq(message_of(&o, "FINISH"), "1 of 3 nodes");
+        ck_assert_uint_eq(o.steps[5].start, 2000);
+
+        view.operation.phase = PHASE_IDLE;
+        view.operation.result = CLUSTER_FAILED;
+        view.operation.ended = 3000;
+        ck_assert_int_eq(progress_of(&view, &view.operation, &over), 0);
+        ck_assert_str_eq(states(&over), "DONE DONE DONE FAILED SKIPPED DONE");
+        ck_assert_uint_eq(over.steps[5].end, 3000);
+        ck_assert_int_eq(over.result, RESULT_FAILED);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("told");
@@ -361,6 +392,7 @@ int main(void)
         tcase_add_test(t, the_rows_of_an_operation);
         tcase_add_test(t, the_rows_of_one_that_is_committed);
         tcase_add_test(t, the_rows_of_one_that_was_aborted);
+        tcase_add_test(t, the_rows_of_one_that_is_taken_back);
         suite_add_tcase(s, t);
         return suite_run(s);
 }

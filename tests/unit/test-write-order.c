@@ -272,6 +272,32 @@ START_TEST(a_refusal_writes_nothing)
 }
 END_TEST
 
+static char *replaced(char *old, const char *text)
+{
+        free(old);
+        return strdup(text);
+}
+
+/* Of a machine that runs: where the initramfs would not look for it, no version gets an /etc. */
+START_TEST(an_etc_that_the_initramfs_would_not_find)
+{
+        struct upgrade_options options = { .source = in_dir("no-such-bundle") };
+        _cleanup_machine_ struct machine m;
+
+        restart();
+        open_machine(&m, RUNS_B);
+        m.offline = false;
+        m.options.data = NULL;
+        m.config.data = replaced(m.config.data, "/srv/bootmgr");
+        ck_refused_saying(upgrade_prepare(&m, &options, NULL, e), kind_config_invalid, "DataDirectory= is /srv/bootmgr");
+        m.config.etc_overlay = false;
+        ck_refused_saying(upgrade_prepare(&m, &options, NULL, e), kind_fetch, "no-such-bundle");
+        m.config.etc_overlay = true;
+        m.config.data = replaced(m.config.data, CONFIG_DATA);
+        ck_refused_saying(upgrade_prepare(&m, &options, NULL, e), kind_fetch, "no-such-bundle");
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("write-order");
@@ -282,6 +308,7 @@ int main(void)
         tcase_add_test(t, announced_before_the_first_byte);
         tcase_add_test(t, incomplete_after_a_bad_chunk);
         tcase_add_test(t, a_refusal_writes_nothing);
+        tcase_add_test(t, an_etc_that_the_initramfs_would_not_find);
         suite_add_tcase(s, t);
         return suite_run(s);
 }

@@ -25,6 +25,9 @@ install() {
         inst_simple "$moddir/bootmgr-root-failed.service" "$systemdsystemunitdir/bootmgr-root-failed.service"
         inst_script "$moddir/verity-generator" /usr/lib/systemd/system-generators/bootmgr-verity-generator
         inst_multiple cat mkdir
+        # By itself dracut waits for ever for a root device that does not come, or with a shell: nobody is there, and the tries of
+        # a version on trial would never be used up. The kernel command line and kernel_cmdline= (01-default.conf) come later.
+        inst_simple "$moddir/cmdline.conf" /etc/cmdline.d/00-bootmgr.conf
         inst_simple "$moddir/fsck-root.conf" "$systemdsystemunitdir/systemd-fsck-root.service.d/bootmgr.conf"
         $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-device.target bootmgr-boot.service
         $SYSTEMCTL -q --root "$initdir" add-wants initrd-root-fs.target bootmgr-mount.service
