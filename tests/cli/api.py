@@ -16,158 +16,29 @@ import json
 import os
 import re
 import socket
-import ssl
 import sys
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 import wire  # noqa: E402
+from openapi import (  # noqa: E402
+    OF_A_CLUSTER, OPENAPI, PORT, SCHEMAS, W, Client, all_members, check, events, fit, next_event, noted, of_a_machine, operator, refused,
+    same)
 
-W, PORT, OPENAPI, PART = Path(sys.argv[1]), int(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text()), sys.argv[4]
-SCHEMAS = OPENAPI["components"]["schemas"]
+PART = sys.argv[4]
 # The interface passes on what `bootmgr` says: these kinds are met on its command line (tests/cli), by the same words.
 PASSED_ON = {"previous-not-bootable", "previous-altered", "below-floor", "version-refused", "too-many-rollbacks", "slot-in-use",
              "slot-not-bootable", "loader-would-not-choose", "configuration-path", "configuration-invalid", "no-space",
              "no-bootmgr-machine", "state-unreadable", "esp-unusable", "content-mismatch"}
+# What this machine has no reason to say.
+MET_ELSEWHERE = {"LocalOperation.superseded_by": "81-way-back.sh", "LocalOperation.fallback": "27-delta.sh",
+                 "LocalOperation.end": "50-output.sh", "LocalOperation.reason": "50-output.sh", "Slot.root_hash": "26-verity.sh",
+                 "Slot.tries_left": "30-circle.sh", "Status.notes[]": "62-rescue.sh", "Status.refused": "90-controller-api.sh"}
 # Of verbs that no path of the interface runs, or of the boot.
 UNREACHABLE = {"disk-not-empty": "init", "not-on-trial": "no verb says it", "hook-failed": "migration hooks, at boot",
                "unhealthy": "health checks, at boot", "degraded": "the degraded target, at boot",
-               **{k: "a controller's: 91-join.sh" for k in ("store-failed", "certificate-refused", "token-refused",
-                                                            "joined-after-snapshot")}}
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int}
-failed = 0
-
-
-def check(what, good, why=""):
-    global failed
-    failed += not good
-    print(f"ok: {what}" if good else f"NOT OK: {what}: {why}", flush=True)
-
-
-def same(what, expected, found):
-    check(what, expected == found, f"expected {expected!r}, found {found!r}")
-
-
-# --- JSON Schema, as far as the description uses it ---
-
-def misfit(value, schema, at="body"):
-    """What is wrong with it, or None."""
-    if "$ref" in schema:
-        return misfit(value, SCHEMAS[schema["$ref"].rsplit("/", 1)[1]], at)
-    if "oneOf" in schema:
-        found = [misfit(value, s, at) for s in schema["oneOf"]]
-        return None if found.count(None) == 1 else f"{at} fits {found.count(None)} of {len(found)}: {found}"
-    known = {"type", "properties", "required", "additionalProperties", "items", "enum", "pattern", "minimum", "maximum",
-             "format", "description"}
-    if set(schema) - known:
-        return f"{at}: the schema says {set(schema) - known}, which this test does not know"
-    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    if not any(isinstance(value, TYPES[t]) and (t == "boolean") == isinstance(value, bool) for t in types):
-        return f"{at} is {value!r}, not {types}"
-    if "enum" in schema and value not in schema["enum"]:
-        return f"{at} is {value!r}, none of {schema['enum']}"
-    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
-        return f"{at} is {value!r}, which {schema['pattern']} does not match"
-    if isinstance(value, int) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
-        return f"{at} is {value}"
-    if isinstance(value, dict):
-        missing = set(schema["required"]) - set(value)
-        unknown = set(value) - set(schema["properties"])
-        if missing or unknown:
-            return f"{at} lacks {missing}, and has {unknown}, which is not described"
-        return next(filter(None, (misfit(v, schema["properties"][k], f"{at}.{k}") for k, v in value.items())), None)
-    if isinstance(value, list):
-        return next(filter(None, (misfit(v, schema["items"], f"{at}[{i}]") for i, v in enumerate(value))), None)
-    return None
-
-
-def described(method, path, status):
-    """The media types that the description has for an answer, or None."""
-    for template, methods in OPENAPI["paths"].items():
-        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
-            answer = methods.get(method.lower(), next(iter(methods.values())))["responses"].get(str(status))
-            if answer and "$ref" in answer:
-                answer = OPENAPI["components"]["responses"][answer["$ref"].rsplit("/", 1)[1]]
-            return answer and answer["content"]
-    return OPENAPI["components"]["responses"][f"E{status}"]["content"] if status in (401, 404) else None
-
-
-# --- asking ---
-
-class Client:
-    def __init__(self, certificate=None, token=None, source=None):
-        self.context = ssl.create_default_context(cafile=W / "ca.pem")
-        if certificate:
-            self.context.load_cert_chain(W / f"{certificate}.pem", W / f"{certificate}.key")
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.source = source
-
-    def connect(self, timeout=60):
-        return http.client.HTTPSConnection("127.0.0.1", PORT, context=self.context, timeout=timeout,
-                                           source_address=self.source and (self.source, 0))
-
-    def ask(self, method, path, body=None, headers=None):
-        """Status and body, which must be as described."""
-        c = self.connect()
-        data = json.dumps(body) if isinstance(body, (dict, list)) else body
-        try:
-            c.request(method, path, data, {**self.headers, **(headers or {})})
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
-            pass  # it has answered before it had everything
-        answer = c.getresponse()
-        text, kind = answer.read(), answer.headers.get_content_type()
-        self.answer = answer.headers
-        c.close()
-        content = described(method, path, answer.status)
-        why = "this status is not described"
-        value = text.decode()
-        if content:
-            why = None if kind in content else f"it is {kind}"
-            if kind == "application/json":
-                value = json.loads(text)
-                why = why or misfit(value, content[kind]["schema"])
-        if why:
-            check(f"{method} {path}: {answer.status} is as described", False, f"{why}: {text[:300]!r}")
-        return answer.status, value
-
-    def get(self, path):
-        return self.ask("GET", path)
-
-    def post(self, path, body, headers=None):
-        return self.ask("POST", path, body, headers)
-
-
-def operator():
-    return Client("operator")
-
-
-def refused(what, status, kind, answer):
-    with open(W / "kinds", "a") as f:
-        f.write(kind + "\n")
-    same(f"{what}: {kind}", (status, kind), (answer[0], answer[1].get("kind") if isinstance(answer[1], dict) else answer[1]))
-
-
-def events(client, headers=None):
-    c = client.connect()
-    c.request("GET", "/api/events", headers={**client.headers, **(headers or {})})
-    return c, c.getresponse()
-
-
-def next_event(answer, names=("operation", "status")):
-    """id, name, data of the next event of these names."""
-    event = {}
-    while True:
-        line = answer.readline().decode()
-        if not line:
-            raise EOFError("the stream ended")
-        if line == "\n":
-            if event.get("event") in names:
-                return event["id"], event["event"], json.loads(event["data"])
-            event = {}
-        elif not line.startswith(":"):
-            name, _, value = line.rstrip("\n").partition(": ")
-            event[name] = value
+               **{k: "a controller's: 90-controller-api.sh" for k in OF_A_CLUSTER}}
 
 
 def run(*words):
@@ -260,7 +131,7 @@ def part_events(o):
     same("the stream's type", "text/event-stream", answer.headers.get_content_type())
     first = {name: data for _, name, data in (next_event(answer), next_event(answer))}
     same("first how things stand", o.get("/api/cluster/upgrade/status")[1], first.get("operation"))
-    same("the status event fits its schema", None, misfit(first.get("status"), SCHEMAS["Runtime"]))
+    same("the status event fits its schema", None, fit(first.get("status"), SCHEMAS["Runtime"], "Runtime"))
     c.close()
 
 
@@ -325,6 +196,9 @@ def part_requests():
     before = run("status")
     for what, body in bad:
         refused(what, 400, "usage", o.post(upgrade, body))
+    for more in ({"strict": True}, {"engines": "rolling"}, {"max_unavailable": 2, "engines": "rolling"}):
+        refused(f"of a machine that stands alone, {more}", 400, "usage", o.post(upgrade, {"id": identifier(1), "source": two, **more}))
+        refused(f"a rollback, {more}", 400, "usage", o.post("/api/cluster/rollback", {"id": identifier(1), **more}))
     refused("two ids that differ", 400, "usage", o.post(upgrade, {"id": identifier(1), "source": two}, {"Idempotency-Key": identifier(2)}))
     refused("a bundle that is not there", 502, "fetch-failed", o.post(upgrade, {"id": identifier(1), "source": str(W / "none")}))
     refused("a bundle that is none", 422, "bundle-invalid", o.post(upgrade, {"id": identifier(1), "source": str(W / "2.altered")}))
@@ -348,7 +222,7 @@ def part_requests():
         seen.append(next_event(stream, ("operation",)))
     c.close()
     same("the stream told of it, from before it was recorded", identifier(0xAB), seen[-1][2]["id"])
-    same("each event fits the schema", [], [m for m in (misfit(e[2], SCHEMAS["Operation"]) for e in seen) if m])
+    same("each event fits the schema", [], [m for m in (fit(e[2], SCHEMAS["Operation"], "Operation") for e in seen) if m])
     c, stream = events(o, {"Last-Event-ID": before_it})
     resumed = next_event(stream, ("operation",))
     c.close()
@@ -402,6 +276,7 @@ def part_early(o, ended, bundle):
 
 def part_kinds():
     o, rollback = operator(), "/api/cluster/rollback"
+    o.get("/api/cluster/runtime")
     same("a way back: the checks allow it", True, o.post(rollback, {"prechecks_only": True})[1].get("allowed"))
     conf = (W / "conf").read_text()
     (W / "conf").write_text(conf + "[System]\nRollbackMinVersion=9\n")
@@ -428,6 +303,11 @@ def part_kinds():
     refused("no way back any more", 409, "finalized", o.post(rollback, {"id": identifier(27)}))
     same("repeated, it says that it was done", (200, {"id": identifier(26), "epoch": 0, "result": "done"}),
          o.post("/api/cluster/finalize", {}, {"Idempotency-Key": identifier(26)}))
+    run("slot", "mark-bad", "a")
+    status, body = o.get("/api/cluster/runtime")
+    slots = {s["name"]: s for s in body["status"]["slots"]}
+    same("a slot that an operator called bad says why", (200, "BAD", run("status")["slots"][0]["reason"]),
+         (status, slots["a"]["state"].upper(), slots["a"].get("reason")))
 
 
 def part_all_kinds():
@@ -435,7 +315,9 @@ def part_all_kinds():
     source = Path(__file__).parent.parent.parent / "bootmgr/slot/kinds.h"
     there = {"failed", "usage", *re.findall(r'X\(\w+,\s*"([a-z-]+)"', source.read_text())}
     same("the kinds that are described are those there are", there, told)
-    met = set((W / "kinds").read_text().split())
+    unmet = of_a_machine(all_members()) - of_a_machine(noted("met"))
+    same("each member of what a machine says of itself was met", [], sorted(unmet - set(MET_ELSEWHERE)))
+    met = noted("kinds")
     same("each was met, or cannot be", set(), told - met - PASSED_ON - set(UNREACHABLE))
     same("what was met is told", set(), met - told)
     same("what is passed on is met on the command line", set(),
@@ -472,21 +354,37 @@ def part_hostile():
     same("nothing was changed by all that", before, run("status"))
 
 
-def part_flood(o):
-    c = Client(source="127.0.0.3").connect()
+def flood(what, client):
+    """What it is answered until it is one too many, over one connection: an address gets 20 requests a second back, which is about
+    what a busy machine has of TLS handshakes."""
+    c = client.connect()
     found = []
     for _ in range(300):
-        c.request("GET", "/api/cluster/version")
+        c.request("GET", "/api/cluster/version", headers=client.headers)
         answer = c.getresponse()
         body = json.loads(answer.read())
         found.append(answer.status)
         if answer.status == 429:
-            refused("a flood of requests without a name", 429, "too-many-requests", (429, body))
+            refused(what, 429, "too-many-requests", (429, body))
             break
     c.close()
+    return found
+
+
+def part_flood(o):
+    found = flood("a flood of requests without a name", Client(source="127.0.0.3"))
     same("not before its share is used up", (True, {401, 429}), (found.count(401) >= 50, set(found)))
     same("somebody known, at the same address, is not", 200, Client("operator", source="127.0.0.3").get("/api/cluster/version")[0])
     same("somebody unknown, at another, neither", 200, Client(source="127.0.0.4").get("/healthz")[0])
+    found = flood("a flood of guesses", Client(token="a-guess", source="127.0.0.6"))
+    same("who guesses at tokens is answered so often", (True, {401, 429}), (found.count(401) >= 50, set(found)))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        guesses = [pool.submit(Client(token="a-guess", source="127.0.0.6").get, "/api/cluster/version") for _ in range(90)]
+        found = [Client(token="reading-token", source="127.0.0.6").get("/api/cluster/version")[0] for _ in range(20)]
+        concurrent.futures.wait(guesses)
+    same("and meanwhile the right one is no better", (True, {200, 429}), (429 in found, {200, *found}))
+    found = [Client(token="reading-token", source="127.0.0.7").get("/api/cluster/version")[0] for _ in range(90)]
+    same("who has it at once is not limited", {200}, set(found))
 
 
 def part_idle(o):
