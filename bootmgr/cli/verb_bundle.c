@@ -158,6 +158,7 @@ static int parse_spec(struct verb_args *args, struct bundle_spec *spec, struct e
         spec->level = (int)level;
         spec->min_bootmgr = verb_value(args, "min-bootmgr");
         spec->build_id = verb_value(args, "build-id");
+        spec->etcd = verb_value(args, "etcd");
         return 0;
 }
 
@@ -274,11 +275,12 @@ static json_t *bundle_to_json(const struct bundle *b, bool judged)
                 json_array_append_new(signatures, json_pack("{s:o, s:o, s:o}", "key_id", hex_json(s[i].key_id), "key",
                                                             json_string_or_null(s[i].key_name), "valid",
                                                             judged ? json_boolean(s[i].valid) : json_null()));
-        return json_pack("{s:I, s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o, s:o}", "format", (json_int_t)m->format, "compatible",
-                         m->compatible, "version", m->version, "security_version", (json_int_t)m->security_version,
-                         "min_bootmgr", json_string_or_null(*m->min_bootmgr ? m->min_bootmgr : NULL), "build_id",
-                         m->build_id, "digest", hex_json(m->digest), "images", images, "signatures", signatures, "delta",
-                         delta_json(bundle_delta(b)));
+        return json_pack("{s:I, s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "format", (json_int_t)m->format,
+                         "compatible", m->compatible, "version", m->version, "security_version",
+                         (json_int_t)m->security_version, "min_bootmgr",
+                         json_string_or_null(*m->min_bootmgr ? m->min_bootmgr : NULL), "build_id", m->build_id, "etcd",
+                         json_string_or_null(*m->etcd ? m->etcd : NULL), "digest", hex_json(m->digest), "images", images,
+                         "signatures", signatures, "delta", delta_json(bundle_delta(b)));
 }
 
 static int print_images(const struct manifest *m)
@@ -319,6 +321,8 @@ static int print_bundle(const struct bundle *b, bool judged)
         if (*m->min_bootmgr)
                 printf("Needs bootmgr     %s\n", m->min_bootmgr);
         printf("Build             %s\n", m->build_id);
+        if (*m->etcd)
+                printf("etcd in it        %s\n", m->etcd);
         hex_encode(m->digest, DIGEST_SIZE, hex);
         printf("Digest            %s\n", hex);
         if (delta) {

@@ -112,6 +112,7 @@ static const struct verb_option create_options[] = {
         { "key", "FILE", "private key to sign with (PEM); may be repeated" },
         { "security-version", "N", "the number that the floor is compared with (default 0)" },
         { "min-bootmgr", "VERSION", "lowest bootmgr that may install it" },
+        { "etcd", "MAJOR.MINOR", "of the etcd in it: a controller that runs another refuses it" },
         { "build-id", "ID", "names the build (default: from the content)" },
         { "chunking", "HOW", "content (the default), or fixed, which programs before content-defined chunks read, too" },
         { "chunk-size", "SIZE", "bytes in a chunk, by content on average" },

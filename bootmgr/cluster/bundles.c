@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/io.h"
 #include "cluster/change.h"
+#include "cluster/etcd_members.h"
 #include "cluster/home.h"
 #include "image/bundle.h"
 #include "slot/kinds.h"
@@ -36,6 +37,27 @@ static int refuse_delta(const struct bundle *bundle, const char *where, struct e
         return fail_hint(e, "give the full bundle%s%s", delta->url ? ": " : "", delta->url ?: "");
 }
 
+/* What an etcd of another minor version has written, this one may not read: with it there is no way back for the store. */
+static int refuse_etcd(struct machine *m, const struct manifest *manifest, struct error *e)
+{
+        _cleanup_close_ int home = -1;
+        _cleanup_free_ char *running = NULL;
+        size_t n = strlen(manifest->etcd);
+        int r;
+
+        if (n == 0 || cluster_role(m->data_path) != ROLE_CONTROLLER)
+                return 0;
+        r = home = cluster_home(m->data_path, false, e);
+        if (r >= 0)
+                r = etcd_version(home, &running, e);
+        if (r < 0 || (strncmp(running, manifest->etcd, n) == 0 && (running[n] == '.' || running[n] == '\0')))
+                return r;
+        fail(e, -EINVAL, &kind_bundle_incompatible, "version %s has etcd %s, and the store of this controller is etcd %s",
+             manifest->version, manifest->etcd, running);
+        return fail_hint(e,
+                         "make a bundle whose etcd has the same major and minor version: there is no way back for a store");
+}
+
 int bundles_identify(struct machine *m, const char *where, struct version_id *ret, struct error *e)
 {
         struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
@@ -51,6 +73,8 @@ int bundles_identify(struct machine *m, const char *where, struct version_id *re
         strcpy(ret->version, bundle_manifest(bundle)->version);
         memcpy(ret->digest, bundle_manifest(bundle)->digest, DIGEST_SIZE);
         r = refuse_delta(bundle, where, e);
+        if (r >= 0)
+                r = refuse_etcd(m, bundle_manifest(bundle), e);
         bundle_free(bundle);
         return r;
 }

@@ -8,7 +8,8 @@
 
 #define BUNDLES_PATH "/api/cluster/bundles/"
 
-/* What a bundle (path or URL) holds, once its signatures are checked. */
+/* What a bundle (path or URL) holds, once its signatures are checked. kind_bundle_incompatible: no cluster takes it (a
+ * delta), or not this controller (another minor version of etcd). */
 int bundles_identify(struct machine *m, const char *source, struct version_id *ret, struct error *e);
 
 /* Nobody else keeps or removes bundles here until *ret is closed. -EBUSY: somebody does already. */

@@ -109,6 +109,23 @@ int etcd_ask(int home, const char *path, const char *body, char **ret, struct er
                         ret, e);
 }
 
+int etcd_version(int home, char **ret, struct error *e)
+{
+        _cleanup_free_ char *text = NULL;
+        _cleanup_json_ json_t *status = NULL;
+        const char *version = "";
+        int r = etcd_ask(home, "/v3/maintenance/status", "{}", &text, e);
+
+        if (r >= 0)
+                r = json_parse_strict(text, strlen(text), "etcd's answer", &status, e);
+        if (r >= 0)
+                r = json_get_string(status, "version", &version, e);
+        if (r < 0)
+                return r;
+        *ret = strdup(version);
+        return *ret ? 0 : -ENOMEM;
+}
+
 int etcd_members_read(int home, struct etcd_members *ret, struct error *e)
 {
         _cleanup_free_ char *text = NULL;

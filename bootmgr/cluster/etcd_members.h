@@ -25,6 +25,8 @@ const struct etcd_member *etcd_members_find(const struct etcd_members *m, const 
 
 /* As the controller with this directory; all wait. -EAGAIN: nobody could be asked. */
 int etcd_ask(int home, const char *path, const char *body, char **ret, struct error *e);
+/* As etcd says it, "3.4.23"; owned by the caller. */
+int etcd_version(int home, char **ret, struct error *e);
 int etcd_members_read(int home, struct etcd_members *ret, struct error *e);
 /* One with this peer URL is there: *ret are all. */
 int etcd_members_add(int home, const char *peer, struct etcd_members *ret, struct error *e);

@@ -140,7 +140,7 @@ static int keep_bundle(struct step_of_node *s, const struct version_id *v, char 
         if (r < 0)
                 return r;
         r = bundles_keep(m, *source, keep, ARRAY_SIZE(keep), &found, &why);
-        if (r == -ECANCELED)
+        if (r == -ECANCELED || why.kind == &kind_bundle_incompatible)
                 return fail(e, r, why.kind, "%s", why.message ?: error_text(r));
         if (r < 0) {
                 log_warning("the bundle of version %s is not kept: %s", v->version, why.message ?: error_text(r));

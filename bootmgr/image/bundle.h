@@ -24,6 +24,8 @@ struct bundle_image {
         struct verity verity;              /* of the root: its size is that of filesystem and tree together */
 };
 
+#define ETCD_MINOR_SIZE 16
+
 struct manifest {
         unsigned format;
         char compatible[64];
@@ -31,11 +33,14 @@ struct manifest {
         uint64_t security_version;
         char min_bootmgr[SLOT_VERSION_SIZE]; /* lowest bootmgr that may install it; "" none */
         char build_id[64];
+        char etcd[ETCD_MINOR_SIZE]; /* MAJOR.MINOR of the etcd in it; "" not said */
         struct bundle_image images[BUNDLE_MAX_IMAGES];
         size_t n_images;
         uint8_t digest[DIGEST_SIZE]; /* SHA-256 of its exact bytes: the version's identity */
 };
 const struct bundle_image *manifest_image(const struct manifest *m, const char *name); /* NULL: none */
+/* MAJOR.MINOR, two decimal numbers. */
+bool etcd_minor_valid(const char *text);
 /* Kernel or initrd: it lies on the ESP under its digest. */
 static inline bool image_is_boot_file(const struct bundle_image *image)
 {
@@ -164,6 +169,7 @@ uint64_t bundle_fetched_full(const struct bundle *b, uint64_t *ret_chunks);
 /* Making one. */
 struct bundle_spec {
         const char *compatible, *version, *min_bootmgr, *build_id; /* NULL: "" (build_id: from the content) */
+        const char *etcd;                                          /* MAJOR.MINOR; NULL: not said */
         uint64_t security_version;
         const char *const *image_names; /* parallel arrays, n_images of them */
         const char *const *image_files;

@@ -249,6 +249,9 @@ static int fill_manifest(struct maker *m, struct error *e)
         }
         if (spec->min_bootmgr && *spec->min_bootmgr && !version_valid(spec->min_bootmgr))
                 return fail(e, -EINVAL, &kind_usage, "'%s' is not a version", spec->min_bootmgr);
+        if (spec->etcd && !etcd_minor_valid(spec->etcd))
+                return fail(e, -EINVAL, &kind_usage, "'%s' is not the major and minor version of an etcd, as in 3.4",
+                            spec->etcd);
         if (strlen(spec->compatible ?: "") >= sizeof(to->compatible) || strlen(spec->build_id ?: "") >= sizeof(to->build_id))
                 return fail(e, -EINVAL, &kind_usage, "the compatible string or the build id is longer than %zu characters",
                             sizeof(to->compatible) - 1);
@@ -269,6 +272,7 @@ static int fill_manifest(struct maker *m, struct error *e)
         strcpy(to->compatible, spec->compatible ?: "");
         strcpy(to->min_bootmgr, spec->min_bootmgr ?: "");
         strcpy(to->build_id, spec->build_id ?: "");
+        strcpy(to->etcd, spec->etcd ?: "");
         to->security_version = spec->security_version;
         return 0;
 }

@@ -143,11 +143,20 @@ static int copy_text(const char *text, char *to, size_t size, const char *what, 
         return 0;
 }
 
+bool etcd_minor_valid(const char *text)
+{
+        static const char digits[] = "0123456789";
+        size_t major = strspn(text, digits), minor = text[major] == '.' ? strspn(text + major + 1, digits) : 0;
+
+        return major > 0 && minor > 0 && !text[major + 1 + minor] && strlen(text) < ETCD_MINOR_SIZE;
+}
+
 static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
 {
-        static const char *const known[] = { "format",      "compatible", "version", "security_version",
-                                             "min_bootmgr", "build_id",   "images",  NULL };
-        const char *compatible = "", *version = "", *min = "", *build = "";
+        static const char *const known[] = { "format",           "compatible",  "version",
+                                             "security_version", "min_bootmgr", "build_id",
+                                             "images",           "etcd",        NULL };
+        const char *compatible = "", *version = "", *min = "", *build = "", *etcd = "";
         uint64_t format = 0;
         int r;
 
@@ -168,6 +177,8 @@ static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
                 r = json_get_string(j, "min_bootmgr", &min, e);
         if (r >= 0)
                 r = json_get_string(j, "build_id", &build, e);
+        if (r >= 0 && json_object_get(j, "etcd"))
+                r = json_get_string(j, "etcd", &etcd, e);
         if (r < 0)
                 return r;
         m->format = (unsigned)format;
@@ -175,7 +186,10 @@ static int parse_fields(const json_t *j, struct manifest *m, struct error *e)
                 return invalid(e, "version", version);
         if (*min && !version_valid(min))
                 return invalid(e, "min_bootmgr", min);
+        if (json_object_get(j, "etcd") && !etcd_minor_valid(etcd))
+                return invalid(e, "etcd", etcd);
         strcpy(m->version, version);
+        strcpy(m->etcd, etcd);
         strcpy(m->min_bootmgr, min);
         r = copy_text(compatible, m->compatible, sizeof(m->compatible), "compatible string", e);
         return r < 0 ? r : copy_text(build, m->build_id, sizeof(m->build_id), "build id", e);
@@ -246,5 +260,7 @@ char *manifest_format(const struct manifest *m)
         j = json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:o}", "format", (int)m->format, "compatible", m->compatible,
                       "version", m->version, "security_version", (json_int_t)m->security_version, "min_bootmgr",
                       m->min_bootmgr, "build_id", m->build_id, "images", images);
+        if (j && *m->etcd)
+                json_object_set_new(j, "etcd", json_string(m->etcd));
         return j ? json_dumps(j, JSON_INDENT(1)) : NULL;
 }

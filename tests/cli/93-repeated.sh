@@ -10,7 +10,8 @@
 . "$top/tests/cli/bus.sh"
 . "$top/tests/cli/controller.sh"
 
-bundle 1 && bundle 2 && bundle 3 || exit 2
+minor=$(etcd --version | sed -n 's/^etcd Version: \([0-9]*\.[0-9]*\)\..*/\1/p')
+bundle 1 && bundle 2 --etcd "$minor" && bundle 3 && bundle 4 --etcd "${minor}1" || exit 2
 make_machine
 m upgrade system -q 1.bundle && boots || exit 2
 daemon=
@@ -35,6 +36,12 @@ fails 2 usage "to leave out the reading back" m upgrade system --no-read-back 2.
 fails 2 usage "to hurry" m upgrade system --full-speed 2.bundle
 fails 2 usage "an instant that is too far off" m upgrade system --lead 61s 2.bundle
 
+# What another etcd has written, this one may not read
+fails 3 bundle-incompatible "an etcd of another minor version" m upgrade system 4.bundle
+has "both are named" "etcd ${minor}1.* etcd $minor\\.[0-9]" "$(cat out)"
+is "nothing is open" "" "$(store_get data bootmgr/operation)"
+is "nor kept" "" "$(ls -A data/cluster/bundles 2>/dev/null)"
+
 # Two upgrades at once
 mkdir -p data/cluster/bundles
 exec 9<data/cluster/bundles && flock -n 9 || exit 2
@@ -53,10 +60,19 @@ rm -rf data2/cluster/bundles
 printf '{"format":1,"minor":0,"revision":%d,"now_usec":1,"cluster":%s,"operation":%s,"you":{"member":true,"role":"controller","fenced":false,"voted":false,"order_usec":0}}' \
         9 "$(store_get data bootmgr/record)" "$(store_get data bootmgr/operation)" >told
 other --json cluster step <told >answer 2>err # it has reached its epoch
+cp -a data2 data3
 other --json cluster step <told >answer 2>err
 is "it has it from the first one, and votes for it" "prepare true" "$(json 'j["action"] + " " + str(j["vote"]["yes"]).lower()' <answer)"
 ok "and keeps it" cmp 2.bundle "data2/cluster/bundles/$two"
 is "nothing else" "$two" "$(ls -A data2/cluster/bundles)"
+four=$("$BOOTMGR" bundle inspect --json 4.bundle | json 'j["digest"]')
+cp 4.bundle "data/cluster/bundles/$four"
+sed "s/$two/$four/g" told >told-4
+"$BOOTMGR" --disk disk.img --esp esp --data data3 --config conf --cmdline "$running" --json cluster step <told-4 >answer 2>err
+is "one whose etcd is not that of the bundle votes against it" "prepare false" \
+        "$(json 'j["action"] + " " + str(j["vote"]["yes"]).lower()' <answer)"
+has "and says why" "etcd $minor" "$(json 'j["vote"]' <answer)"
+rm -r data3 "data/cluster/bundles/$four"
 kill $daemon
 wait $daemon
 daemon=

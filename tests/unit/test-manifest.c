@@ -259,6 +259,33 @@ START_TEST(other_formats_are_another_refusal)
 }
 END_TEST
 
+START_TEST(what_etcd_is_in_it_may_be_said)
+{
+        static const char *const bad[] = { "", "3", "3.", ".4", "3.4.1", "3.4 ", "v3.4", "3,4", "1234567.12345678" };
+        _cleanup_free_ char *text = NULL;
+        struct manifest m = {}, again = {};
+        json_t *j = fresh();
+
+        ck_assert_int_eq(json_object_set_new(j, "etcd", json_string("3.4")), 0);
+        text = json_dumps(j, 0);
+        json_decref(j);
+        ck_assert_int_eq(parse(text, &m, NULL), 0);
+        ck_assert_str_eq(m.etcd, "3.4");
+        free(text);
+        text = manifest_format(&m);
+        ck_assert_int_eq(parse(text, &again, NULL), 0);
+        ck_assert_str_eq(again.etcd, "3.4");
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                j = fresh();
+                ck_assert_int_eq(json_object_set_new(j, "etcd", json_string(bad[i])), 0);
+                ck_json_refused(j, "etcd");
+        }
+        j = fresh();
+        ck_assert_int_eq(json_object_set_new(j, "etcd", json_integer(3)), 0);
+        ck_json_refused(j, "etcd");
+}
+END_TEST
+
 static char long_text[SLOT_VERSION_SIZE + 1]; /* one character more than any field takes */
 
 START_TEST(texts_are_bounded)
@@ -532,6 +559,7 @@ int main(void)
         tcase_add_test(t, only_json_is_json);
         tcase_add_test(t, a_nul_is_not_the_end);
         tcase_add_test(t, other_formats_are_another_refusal);
+        tcase_add_test(t, what_etcd_is_in_it_may_be_said);
         tcase_add_test(t, texts_are_bounded);
         tcase_add_test(t, names_of_images_are_plain);
         tcase_add_test(t, digests_are_64_hex_digits);
