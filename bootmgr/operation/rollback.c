@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Going back, and going to a slot by name: checks, then staged. The order of writes:
  *
+ *      (automatic) record: a slot whose boot files are damaged is bad; its entries go
+ *                                                                       cut: entries of a bad slot, which nothing chooses
  *      JSON: what it supersedes is closed, the new operation begins     cut: it is closed as interrupted
  *      record: STAGED, with the new operation's id  <- from here on     cut: the next shutdown goes on
  */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "operation/boot_files.h"
 #include "operation/explain.h"
 #include "operation/messages.h"
 #include "operation/refused.h"
@@ -176,6 +179,7 @@ static char *explain(struct machine *m, const struct rollback_options *options)
 int rollback_prepare(struct machine *m, const struct rollback_options *options, struct observer *o, struct error *e)
 {
         _cleanup_run_ struct run run = { .root = RANGE_CLOSED };
+        _cleanup_error_ struct error damage = {};
         _cleanup_free_ char *sentence = NULL;
         int from, to, r;
 
@@ -186,6 +190,12 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
         to = options->automatic ? automatic_target(&m->state.set, from) : m->state.set.previous;
         if (to != SLOT_NONE && is_staged_already(&m->state.set, to))
                 return 0;
+        if (options->automatic)
+                to = boot_files_target(m, from, &damage);
+        if (to == SLOT_NONE && damage.message) {
+                fail(e, -ENOENT, &kind_previous_not_bootable, "no other slot can be booted: %s", damage.message);
+                return fail_hint(e, "'bootmgr status' says what is wrong with each");
+        }
         /* Switched away from, but still running: what is gone back from is where the switch went. */
         if (to != SLOT_NONE && from == to && m->state.set.phase == SWITCH_SWITCHED)
                 from = m->state.set.target;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What happens at shutdown, once services are stopped. The order of writes:
  *
- *      (an upgrade) its boot files are read back: damaged, the slot is bad and the upgrade has failed
+ *      the boot files of the new slot are read back: damaged, it is bad and the operation has failed
  *      the new slot's /etc                 cut: not switched, the next try makes it anew
  *      the seal of the running slot        cut: not switched, an unnamed archive, pruned later
  *      (local procedure) record: the seal; then the configuration of the target is restored
@@ -22,6 +22,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "operation/boot_files.h"
 #include "operation/messages.h"
 #include "operation/record.h"
 #include "operation/refused.h"
@@ -372,39 +373,21 @@ static int resume_staged(struct run *run, struct machine *m, struct observer *o,
         return run_from_record(run, m, o, "known from the state record only", e);
 }
 
-static int check_boot_files(struct machine *m, int slot, struct error *e)
-{
-        struct loader loader;
-        int r;
-
-        r = machine_open_loader(m, false, &loader, e);
-        if (r < 0)
-                return r;
-        r = loader_check_slot(&loader, &m->state.set.slots[slot], e);
-        loader_close(&loader);
-        return r;
-}
-
-static bool are_damaged(int code)
-{
-        return code == -ENOENT || code == -EBADMSG;
-}
-
-/* Between the preparation and this shutdown the ESP may have been damaged: a kernel that halts where nothing watches
- * it would need a person. A rollback has just read the files that it goes to. */
+/* Between the preparation and this shutdown the ESP may have been damaged. An upgrade of an image has just written the
+ * files. */
 static int check_target(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
         _cleanup_error_ struct error why = {};
         int r;
 
-        if (run->op.kind != OPERATION_UPGRADE || m->offline)
+        if (run->op.kind == OPERATION_UPGRADE && m->offline)
                 return 0;
-        r = check_boot_files(m, run->op.to_slot, &why);
+        r = boot_files_check(m, run->op.to_slot, &why);
         if (r >= 0)
                 return 0;
-        if (are_damaged(r))
-                slot_set_mark_bad(&m->state.set, run->op.to_slot, REASON_BOOT_FILES);
+        if (boot_files_are_damaged(r))
+                boot_files_give_up(m, run->op.to_slot);
         return fail(e, r, why.kind, "%s (found out at the shutdown, before the switch)", why.message ?: error_text(r));
 }
 
@@ -421,11 +404,11 @@ static void leave_damaged(struct machine *m, struct observer *o)
 
         if (from == SLOT_NONE || set->slots[from].state != SLOT_CONFIRMED || set->phase != SWITCH_NONE)
                 return;
-        r = check_boot_files(m, from, &damage);
+        r = boot_files_check(m, from, &damage);
         if (r >= 0)
                 return;
         to = automatic_target(set, from);
-        r = !are_damaged(r) ? r : to == SLOT_NONE ? -ENOENT : check_boot_files(m, to, &e);
+        r = !boot_files_are_damaged(r) ? r : to == SLOT_NONE ? -ENOENT : boot_files_check(m, to, &e);
         if (r >= 0) {
                 reason = xasprintf("slot %c, version %s FAILED: %s", slot_name(from), set->slots[from].version,
                                    damage.message);

@@ -72,6 +72,31 @@ ok "there is no other version: the shutdown" shutdown
 is "changes nothing, too" "$before" "$(fingerprint)"
 has "and is told, too" 'there is no other version to go to' "$(cat err)"
 
+# A version that fails on trial runs all the same: better than a kernel that does not start
+for word in linux initrd; do
+        installed && m upgrade system -q 2.bundle || exit 2
+        running="bootmgr.slot=b bootmgr.generation=2"
+        m boot-config -q || exit 2
+        damage "$(file_of $word bootmgr-1-a.conf)"
+        fails 3 previous-not-bootable "$word: on trial, something fails, and the other version is damaged" \
+                m rollback system --automatic --reason 'unit app.service failed'
+        has "$word: which file is said" 'no other slot can be booted: the boot file /bootmgr/[0-9a-f]+ on .* is damaged' "$(cat out)"
+        is "$word: it stays where it is" '["b", "bad", "trial"]' "$(status '[j["next"], *(s["state"] for s in j["slots"])]')"
+        is "$word: and nothing starts the damaged one" "bootmgr-2-b+3-0.conf" "$(entries)"
+        printf '[Health]\nDeadlineSec=1\n' >>conf
+        fails 3 previous-not-bootable "$word: nor does the deadline go there" m wait-confirmed
+        is "$word: it stays" '["b", "bad", "trial"]' "$(status '[j["next"], *(s["state"] for s in j["slots"])]')"
+        ok "$word: what comes up after all" m confirm
+        is "$word: is confirmed" '["b", "bad", "confirmed"]' "$(status '[j["next"], *(s["state"] for s in j["slots"])]')"
+done
+upgraded && m rollback system -q --no-reboot || exit 2
+damage "$(file_of linux bootmgr-1-a.conf)"
+ok "a rollback that waits for the shutdown, and its kernel is damaged meanwhile" eval '! shutdown'
+is "version 2 stays" '["b", "bad", "confirmed"]' "$(status '[j["next"], *(s["state"] for s in j["slots"])]')"
+is "the rollback has failed, and says why" '["ROLLBACK", "FAILED", true]' \
+        "$(operation '[j["operation"], j["state"], "found out at the shutdown, before the switch" in j["reason"]]')"
+is "nothing starts version 1" bootmgr-2-b.conf "$(entries)"
+
 # Two versions with one kernel and one initrd: each has its own files, and what the ESP has is not fetched once more
 of_two() {
         rm 2.bundle

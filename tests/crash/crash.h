@@ -159,6 +159,7 @@ struct expectation {
         uint64_t generation; /* given out before */
         bool record_lost;    /* both copies may be invalid */
         bool damaged;        /* a root was, before */
+        bool kernel_damaged; /* that of slot a was, before */
         int (*after)(struct machine *m, struct error *e); /* what must hold besides, then; may be NULL */
 };
 

@@ -10,6 +10,7 @@
 #include "loader/rescue.h"
 #include "operation/boot.h"
 #include "operation/steps.h"
+#include "slot/kinds.h"
 #include "storage/table.h"
 
 /* ---- the steps of a machine's life ---- */
@@ -83,6 +84,19 @@ static int run_automatic(struct machine *m, struct error *e)
         int r = rollback_prepare(m, &options, NULL, e);
 
         return r < 0 ? r : operation_switch(m, NULL, e);
+}
+/* Nowhere to go: the slot that it would go to is given up. */
+static int run_stay(struct machine *m, struct error *e)
+{
+        struct rollback_options options = { .automatic = true, .why = REASON_HEALTH };
+        int r = rollback_prepare(m, &options, NULL, e);
+
+        if (r >= 0)
+                return fail(e, -EIO, NULL, "it goes to a kernel that is damaged");
+        if (!e || e->kind != &kind_previous_not_bootable || m->state.set.slots[0].state != SLOT_BAD)
+                return r;
+        error_done(e);
+        return 0;
 }
 static int run_activate(struct machine *m, struct error *e)
 {
@@ -206,6 +220,7 @@ OPERATION(confirm)
 OPERATION(rollback)
 OPERATION(local)
 OPERATION(automatic)
+OPERATION(stay)
 OPERATION(activate)
 OPERATION(mark_bad)
 OPERATION(mark_good)
@@ -319,6 +334,13 @@ static int lose_record(struct error *e)
 static int exhaust(struct error *e)
 {
         sh("cd work/esp/loader/entries; for f in *+*.conf; do mv \"$f\" \"${f%%+*}+0-3.conf\"; done");
+        return 0;
+}
+
+static int damage_kernel_a(struct error *e)
+{
+        sh("f=work/esp$(sed -n 's/^linux //p' work/esp/loader/entries/bootmgr-*-a.conf) && printf damage | dd of=$f bs=1 "
+           "seek=100 conv=notrunc status=none");
         return 0;
 }
 
@@ -532,6 +554,11 @@ const struct operation_test operation_tests[] = {
         { .name = "local", .stage = "two", .run = do_local, .expected = { "12", '1', .after = after_refused } },
         { .name = "activate", .stage = "two", .run = do_activate, .expected = { "12", '1' } },
         { .name = "automatic", .stage = "trial", .run = do_automatic, .expected = { "12", '1', .after = after_refused } },
+        { .name = "automatic-nowhere",
+          .stage = "trial",
+          .prepare = damage_kernel_a,
+          .run = do_stay,
+          .expected = { "2", '2', .kernel_damaged = true } },
         { .name = "exhausted", .stage = "trial", .prepare = exhaust, .run = do_boot, .expected = { "1", '1' } },
         { .name = "passed", .stage = "two", .run = do_fallback, .expected = { "12", '1', .after = after_refused } },
         { .name = "passed-trial", .stage = "trial", .run = do_fallback, .expected = { "12", '1', .after = after_refused } },
