@@ -43,7 +43,8 @@ struct check {
 };
 
 /* Chunks that follow each other in the index, and nothing else. */
-static int check_write(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct error *e)
+static int check_write(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue,
+                       struct error *e)
 {
         struct check *c = (struct check *)sink;
         uint8_t digest[DIGEST_SIZE], *at = data;
