@@ -113,6 +113,7 @@ class Entry:
                 self.keys.setdefault(key, []).append(value.strip())
         counter = COUNTER.search(name)
         self.left = int(counter[1]) if counter else None
+        self.confirmed = not counter or self.key('bootmgr-confirmed') == 'yes'
         ours = ENTRY.fullmatch(name)
         self.generation, self.slot = (int(ours[1]), ours[2]) if ours else (0, None)
         self.options = dict(word.partition('=')[::2] for word in ' '.join(self.keys.get('options', ())).split())

@@ -208,7 +208,7 @@ class Judge:
         version, why = whole[entry.name]
         if why:
             wrong.append('%s would be started, and %s' % (entry.name, why))
-        fallback = next((entry for entry in order if entry.left is None and not whole[entry.name][1]), None)
+        fallback = next((entry for entry in order if entry.confirmed and not whole[entry.name][1]), None)
         if not fallback:
             wrong.append('there is no fallback: %s' % '; '.join('%s: %s' % (name, why) for name, (_, why) in whole.items()))
         if record:
@@ -222,10 +222,10 @@ class Judge:
 
     @staticmethod
     def _of_interest(order):
-        """The first, and of those that are not counted the first of each slot."""
+        """The first, and of those that are not on trial the first of each slot."""
         seen, result = set(), [order[0]]
         for entry in order:
-            if entry.left is None and entry.slot not in seen:
+            if entry.confirmed and entry.slot not in seen:
                 seen.add(entry.slot)
                 if entry is not order[0]:
                     result.append(entry)

@@ -197,6 +197,8 @@ static int set_key(struct entry *entry, const char *key, const char *value)
                 return append_options(entry, value);
         if (streq(key, "initrd"))
                 return append_initrd(entry, value);
+        if (streq(key, CONFIRMED_KEY))
+                entry->confirmed = streq(value, "yes");
         return 0;
 }
 

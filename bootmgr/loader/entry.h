@@ -41,6 +41,9 @@ int entry_name_parse(const char *file, struct entry_name *ret);
 /* Our name for these; left < 0: without a counter. */
 void entry_name_format(uint64_t generation, int slot, int left, int done, char name[static ENTRY_NAME_MAX]);
 
+/* A line of ours, which systemd-boot skips: "bootmgr-confirmed yes". */
+#define CONFIRMED_KEY "bootmgr-confirmed"
+
 /* What we look at in an entry's content. Strings are owned, NULL where missing. Paths are made absolute, with single
  * slashes, as systemd-boot opens them. */
 struct entry {
@@ -49,6 +52,7 @@ struct entry {
         char *linux_, *efi; /* at most one of them: the last line wins */
         char **initrds;     /* NULL-terminated */
         bool usable; /* systemd-boot shows it: for this machine, with a file that can be opened (the reader fills it in) */
+        bool confirmed; /* CONFIRMED_KEY: its counter counts the starts of a version that has proved itself */
         bool automatic; /* "auto-windows" and its like: behind all others, started only when a pin names it */
 };
 

@@ -16,13 +16,14 @@
 struct loader_entry {
         uint64_t generation;
         int slot;
-        int tries_left; /* -1: not counted, i.e. confirmed */
+        int tries_left; /* -1: not counted */
         int tries_done;
         bool usable; /* its files are there */
         /* What it says of its system, for a record that was lost; zeros and "" where it says nothing. */
         uint8_t kernel[BOOT_FILE_ID_SIZE], initrd[BOOT_FILE_ID_SIZE];
         char version[SLOT_VERSION_SIZE];
         struct verity verity;
+        bool confirmed; /* the counter is that of arm(), not of a trial */
 };
 
 struct loader; /* an opened loader */
@@ -53,6 +54,9 @@ struct loader_ops {
         int (*next)(struct loader *l, struct loader_entry *ret, struct error *e);
         /* The entry of this generation loses its counter. Idempotent. */
         int (*confirm)(struct loader *l, uint64_t generation, struct error *e);
+        /* The entry of this generation, which is confirmed, gets a counter again that is full: so many starts in a row may
+         * fail before the loader goes on to the next entry. Idempotent. -ENOENT: there is none that could be started. */
+        int (*arm)(struct loader *l, uint64_t generation, int tries, struct error *e);
         /* Removes our entries of a slot, the menu's too; their boot files go with the next prune. */
         int (*remove_slot)(struct loader *l, int slot, struct error *e);
         /* Removes the entries of this generation; what they name stays. */

@@ -61,6 +61,11 @@ static int none_drop(struct loader *l, uint64_t generation, struct error *e)
         return 0;
 }
 
+static int none_arm(struct loader *l, uint64_t generation, int tries, struct error *e)
+{
+        return 0;
+}
+
 static int none_prune(struct loader *l, const uint64_t *keep, size_t n, struct error *e)
 {
         return 0;
@@ -95,6 +100,7 @@ const struct loader_ops loader_none = {
         .switch_to = none_entry,
         .next = none_next,
         .confirm = none_confirm,
+        .arm = none_arm,
         .remove_slot = none_remove_slot,
         .drop = none_drop,
         .prune = none_prune,

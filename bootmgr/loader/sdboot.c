@@ -79,6 +79,7 @@ static struct loader_entry to_loader_entry(const struct entry *entry)
                 .slot = entry->name.slot,
                 .tries_left = entry->name.counted ? entry->name.left : -1,
                 .tries_done = entry->name.done,
+                .confirmed = entry->confirmed,
                 .usable = entry->usable,
         };
 
@@ -92,14 +93,17 @@ static struct loader_entry to_loader_entry(const struct entry *entry)
         return ours;
 }
 
-/* Newest first; of one generation the confirmed name first: it is the one that counts. */
+/* Newest first; of one generation the name without a counter first: it is the one that counts. A counter that was made
+ * full again may have left the former one behind, or a name without content. */
 static int compare_loader_entries(const void *a, const void *b)
 {
         const struct loader_entry *x = a, *y = b;
 
         if (x->generation != y->generation)
                 return x->generation < y->generation ? 1 : -1;
-        return (x->tries_left >= 0) - (y->tries_left >= 0);
+        if ((x->tries_left < 0) != (y->tries_left < 0))
+                return x->tries_left < 0 ? -1 : 1;
+        return x->usable == y->usable ? y->tries_left - x->tries_left : y->usable - x->usable;
 }
 
 static int sdboot_list(struct loader *l, struct loader_entry **ret, size_t *ret_n, struct error *e)
@@ -291,103 +295,6 @@ int sdboot_unlink_entry(struct sdboot *s, const struct entry *entry, struct erro
         return 0;
 }
 
-/* An earlier try may have made it and failed to flush it: the counted one must not go before it is durable. */
-static int flush_same(struct sdboot *s, const char *path, const char *text, size_t size, struct error *e)
-{
-        _cleanup_close_ int fd = io_open(s->esp.fd, path, O_RDONLY, 0);
-        _cleanup_free_ char *found = malloc(size + 1);
-        struct stat st;
-        int r = found ? fd : -ENOMEM;
-
-        if (r >= 0 && fstat(fd, &st) < 0)
-                r = -errno;
-        if (r >= 0)
-                r = (uint64_t)st.st_size == size ? io_pread(fd, found, size, 0) : -EUCLEAN;
-        if (r >= 0 && memcmp(found, text, size) != 0)
-                r = -EUCLEAN;
-        if (r >= 0)
-                r = io_fsync(fd);
-        if (r >= 0)
-                r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
-        return r < 0 ? fail(e, r, &kind_esp_unusable, "the boot entry /%s on %s is not usable: %s", path, s->esp.where,
-                            error_text(r))
-                     : 0;
-}
-
-/* The same generation's entry without a counter, or NULL. */
-static const struct entry *plain_of(const struct entry_list *list, const struct entry *entry)
-{
-        for (size_t i = 0; i < list->n; i++) {
-                const struct entry_name *name = &list->items[i].name;
-
-                if (name->ours && !name->counted && name->generation == entry->name.generation &&
-                    name->slot == entry->name.slot)
-                        return &list->items[i];
-        }
-        return NULL;
-}
-
-static int copy_without_counter(struct sdboot *s, const struct entry *entry, struct error *e)
-{
-        _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file), *text = NULL, *plain_path = NULL;
-        char plain[ENTRY_NAME_MAX];
-        size_t size;
-        int r;
-
-        entry_name_format(entry->name.generation, entry->name.slot, -1, 0, plain);
-        plain_path = xasprintf(ENTRIES_DIRECTORY "/%s", plain);
-        r = path && plain_path ? file_read(s->esp.fd, path, ENTRY_READ_MAX, &text, &size) : -ENOMEM;
-        if (r < 0)
-                return fail(e, r, &kind_esp_unusable, "cannot read the boot entry %s: %s", entry->name.file, error_text(r));
-        r = sdboot_create_entry(s, plain, text, size, e);
-        return r == -EEXIST ? flush_same(s, plain_path, text, size, e) : r;
-}
-
-/* A power cut can leave either name without its content: the plain one's is there with the flush behind its rename, the
- * counted one's is free before its name is gone. Such a remnant starts nothing, and the other one is whole. */
-static int confirm_entry(struct sdboot *s, const struct entry_list *list, const struct entry *entry, struct error *e)
-{
-        const struct entry *plain = plain_of(list, entry);
-        int r = 0;
-
-        if (plain && !plain->usable && entry->usable)
-                r = sdboot_unlink_entry(s, plain, e);
-        if (r >= 0)
-                r = copy_without_counter(s, plain && plain->usable && !entry->usable ? plain : entry, e);
-        return r < 0 ? r : sdboot_unlink_entry(s, entry, e);
-}
-
-/* The plain name is made durable first; only then the counted one goes. A cut between leaves both, of which
- * systemd-boot takes either: the same system. */
-static int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e)
-{
-        struct sdboot *s = l->priv;
-        _cleanup_entries_ struct entry_list list = {};
-        bool found = false;
-        int r;
-
-        r = sdboot_read_entries(s, &list, e);
-        for (size_t i = 0; i < list.n && r >= 0; i++) {
-                const struct entry_name *name = &list.items[i].name;
-
-                if (!name->ours || name->generation != generation)
-                        continue;
-                found = true;
-                if (!name->counted)
-                        continue;
-                r = confirm_entry(s, &list, &list.items[i], e);
-        }
-        if (r < 0)
-                return r;
-        if (!found) {
-                fail(e, -ENOENT, &kind_esp_unusable, "the boot entry of generation %llu is gone from %s",
-                     (unsigned long long)generation, s->esp.where);
-                return fail_hint(e, "reboot: the entry is made again, or the previous version boots");
-        }
-        r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
-        return r < 0 ? fail_errno(e, r, "cannot flush " ENTRIES_DIRECTORY) : 0;
-}
-
 /* Not flushed: an entry that the record does not know of is removed by whoever finds it. */
 static int sdboot_drop(struct loader *l, uint64_t generation, struct error *e)
 {
@@ -547,6 +454,7 @@ const struct loader_ops loader_systemd_boot = {
         .switch_to = sdboot_switch_to,
         .next = sdboot_next,
         .confirm = sdboot_confirm,
+        .arm = sdboot_arm,
         .remove_slot = sdboot_remove_slot,
         .drop = sdboot_drop,
         .prune = sdboot_prune,

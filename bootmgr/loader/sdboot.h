@@ -40,6 +40,8 @@ int sdboot_menu_slot(const char *file);
 int sdboot_create_entry(struct sdboot *s, const char *name, const char *text, size_t size, struct error *e);
 int sdboot_unlink_entry(struct sdboot *s, const struct entry *entry, struct error *e);
 
+int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e);
+int sdboot_arm(struct loader *l, uint64_t generation, int tries, struct error *e);
 int sdboot_offer(struct loader *l, const struct entry_spec *spec, struct error *e);
 int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e);
 

@@ -73,6 +73,7 @@ static struct boot_input look(const struct machine *m, struct loader *loader, st
                                  .start = m->start,
                                  .now = now_realtime(),
                                  .record_lost = m->state_lost,
+                                 .counts = !m->offline,
                                  .set = m->state.set };
 
         memcpy(in.boot_id, m->boot_id, sizeof(in.boot_id));
@@ -104,7 +105,7 @@ static int decide(struct machine *m, struct boot_decision *d, struct error *e)
                 return r;
         in = look(m, &loader, &entries);
         decide_for(&in, d);
-        if (d->save)
+        if (d->save || d->arm)
                 r = carry_out(m, d, &loader, e);
         loader_close(&loader);
         if (r < 0)

@@ -128,6 +128,7 @@ static enum boot_found find_older(const struct boot_input *in, const struct slot
 {
         int newer = find_newer(in, set);
         const struct loader_entry *entry;
+        bool spent;
 
         if (newer == SLOT_NONE)
                 return BOOT_FOUND_DETOUR;
@@ -141,8 +142,9 @@ static enum boot_found find_older(const struct boot_input *in, const struct slot
         entry = entry_of(in, newer, set->slots[newer].generation);
         if (!entry)
                 return BOOT_FOUND_MISSING;
-        *why = entry->usable ? REASON_NOT_STARTED : REASON_BOOT_FILES;
-        return entry->usable && in->start != BOOT_START_FALLBACK ? BOOT_FOUND_DETOUR : BOOT_FOUND_PASSED;
+        spent = entry->confirmed && entry->tries_left == 0;
+        *why = !entry->usable ? REASON_BOOT_FILES : spent ? REASON_TRIES_EXHAUSTED : REASON_NOT_STARTED;
+        return entry->usable && !spent && in->start != BOOT_START_FALLBACK ? BOOT_FOUND_DETOUR : BOOT_FOUND_PASSED;
 }
 
 /* Its record was written, its entry was not. */
@@ -257,7 +259,7 @@ static void rebuild_slot(const struct boot_input *in, const struct loader_entry 
         memcpy(slot->kernel, entry->kernel, sizeof(slot->kernel));
         memcpy(slot->initrd, entry->initrd, sizeof(slot->initrd));
         slot->verity = entry->verity;
-        if (left >= 0) {
+        if (left >= 0 && !entry->confirmed) {
                 slot->state = SLOT_TRIAL;
                 slot->tries = (uint8_t)MIN(MAX(left + done, 1), SLOT_MAX_TRIES);
                 slot->attempts = (uint8_t)MIN(done, slot->tries);
@@ -542,6 +544,18 @@ static void end_try(const struct boot_input *in, struct boot_decision *d)
         d->save = true;
 }
 
+/* This start has shown that the loader can start it. The counter is made full before it is nearly empty, not each time: an
+ * ESP wears out, and a name that changes can be lost. */
+uint64_t boot_to_be_armed(const struct boot_input *in, const struct slot_set *set)
+{
+        const struct slot *slot = &set->slots[in->slot];
+        const struct loader_entry *entry = entry_of(in, in->slot, slot->generation);
+
+        if (!in->counts || slot->state != SLOT_CONFIRMED || !entry || !entry->usable || entry->tries_left > BOOT_ARM_AGAIN)
+                return 0;
+        return entry->tries_left >= 0 || other_selectable(in, set) != SLOT_NONE ? slot->generation : 0;
+}
+
 static void decide(const struct boot_input *in, struct boot_decision *d)
 {
         enum slot_reason why = REASON_NONE;
@@ -549,6 +563,8 @@ static void decide(const struct boot_input *in, struct boot_decision *d)
         end_try(in, d);
         d->found = classify(in, &d->set, &why);
         actions[d->found](in, why, d);
+        if (d->found == BOOT_FOUND_CONFIRMED && d->action == BOOT_CONTINUE)
+                d->arm = boot_to_be_armed(in, &d->set);
 }
 
 void boot_decide(const struct boot_input *in, struct boot_decision *ret)

@@ -23,12 +23,13 @@
  *      BOOT_FOUND_MISSING    an older slot than the confirmed one,  the confirmed one's entry was deleted: make it
  *                            which has no entry                     again, on trial, reboot
  *      BOOT_FOUND_PASSED     an older slot than the confirmed one,  it cannot be started any more: mark it bad; a
- *                            which has no files, or the firmware's  rollback to this slot begins here
- *                            last boot option started this one
+ *                            which has no files or has used up its  rollback to this slot begins here
+ *                            starts, or the firmware's last boot
+ *                            option started this one
  *      BOOT_FOUND_CHOSEN     the previous slot, by the menu's entry a rollback to this slot begins here
  *                            for it; or a rollback that began so
  *                            was cut
- *      BOOT_FOUND_CONFIRMED  the confirmed slot                     nothing
+ *      BOOT_FOUND_CONFIRMED  the confirmed slot                     nothing; its starts are counted anew
  *
  * A rollback that begins here needs no reboot: the slot gets a new entry, on trial, and this boot is its first try. It
  * has the record's operation with this boot's id, from which the running system makes its steps (operation/at_boot.c).
@@ -85,6 +86,7 @@ struct boot_input {
         size_t n_entries;
         bool entries_known;           /* false: the ESP cannot be read. Then, as with no entry at all (another
                                        * loader), nothing follows from entries that are not there */
+        bool counts;                  /* the loader counts the starts of confirmed versions: a real machine */
         enum slot_reason root_failed; /* REASON_NONE: it was mounted, or was not tried yet */
 };
 
@@ -97,11 +99,21 @@ struct boot_decision {
         int switch_to;       /* the slot that gets set.target_generation: another one for BOOT_REBOOT, the running
                               * one where a rollback to it begins, or SLOT_NONE; … */
         int tries;           /* … and so many tries */
+        uint64_t arm;        /* the running one has started: the counter of the entry of this generation is to be full
+                              * again; 0: no */
         uint8_t boot_id[16]; /* of this boot: the first try of the running one */
 };
 
+/* A confirmed version has so many starts in a row that end before the initramfs; once so few are left, a start that does not
+ * makes it all of them again. */
+#define BOOT_ARM_TRIES SLOT_MAX_TRIES
+#define BOOT_ARM_AGAIN 6
+
 /* Every input has an answer. */
 void boot_decide(const struct boot_input *in, struct boot_decision *ret);
+
+/* The generation whose entry's counter is to be made full, now that the version has started; 0: none. */
+uint64_t boot_to_be_armed(const struct boot_input *in, const struct slot_set *set);
 
 const char *boot_found_to_string(enum boot_found found); /* "trial", … */
 

@@ -68,6 +68,17 @@ static int save(const struct boot_decision *d, bool can_write, const struct stat
         return state_save(place, state, e);
 }
 
+/* Worth a word, not the boot. */
+static void arm(struct loader *loader, uint64_t generation)
+{
+        _cleanup_error_ struct error why = {};
+        int r = loader->ops->arm(loader, generation, BOOT_ARM_TRIES, &why);
+
+        if (r < 0)
+                log_warning("the starts of generation %llu are not counted: %s", (unsigned long long)generation,
+                            why.message ?: error_text(r));
+}
+
 int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
                    struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
                    struct error *e)
@@ -93,5 +104,7 @@ int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const
                 if (r < 0) /* they are behind the others: not worth the boot */
                         log_warning("the entries of slot %c stay: %s", slot_name(d->bad_slot), error_text(r));
         }
+        if (d->arm && can_write)
+                arm(loader, d->arm);
         return 0;
 }

@@ -80,7 +80,8 @@ void explain_refine(struct machine *m)
         struct slot *from = &set->slots[set->operation_from];
         struct loader loader;
 
-        if (set->operation_reason != REASON_NOT_STARTED || machine_open_loader(m, false, &loader, NULL) < 0)
+        if ((set->operation_reason != REASON_NOT_STARTED && set->operation_reason != REASON_TRIES_EXHAUSTED) ||
+            machine_open_loader(m, false, &loader, NULL) < 0)
                 return;
         if (loader_check_slot(&loader, from, NULL) < 0)
                 from->reason = set->operation_reason = REASON_BOOT_FILES;

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "operation/boot.h"
 #include "operation/steps.h"
 
 int upkeep_fallback(const struct slot_set *set)
@@ -117,6 +118,22 @@ static void restore_entries(struct machine *m, struct loader *loader)
         }
 }
 
+/* From the next start on; each start that gets as far as the initramfs looks after it, too. */
+static void count_starts(struct machine *m, struct loader *loader)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        struct boot_input in = { .slot = m->booted, .counts = !m->offline, .set = m->state.set, .entries_known = true };
+        _cleanup_error_ struct error why = {};
+        uint64_t generation;
+
+        if (!in.counts || loader->ops->list(loader, &entries, &in.n_entries, NULL) < 0)
+                return;
+        in.entries = entries;
+        generation = boot_to_be_armed(&in, &in.set);
+        if (generation && loader->ops->arm(loader, generation, BOOT_ARM_TRIES, &why) < 0)
+                log_warning("the starts of slot %c are not counted: %s", slot_name(m->booted), why.message ?: "");
+}
+
 void upkeep(struct machine *m, struct loader *loader)
 {
         if (m->booted == SLOT_NONE || m->state_lost)
@@ -124,6 +141,7 @@ void upkeep(struct machine *m, struct loader *loader)
         restore_entries(m, loader);
         upkeep_menu(m, loader);
         upkeep_firmware(m, loader);
+        count_starts(m, loader);
 }
 
 void upkeep_alone(struct machine *m)

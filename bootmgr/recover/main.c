@@ -328,7 +328,7 @@ static int open_loader(struct recover *c, bool write, struct loader *ret)
 /* Most boots change no entry, and need not mark the ESP as in use and as clean again. */
 static bool changes_entries(const struct boot_decision *d)
 {
-        return d->action != BOOT_CONTINUE || d->switch_to != SLOT_NONE || d->bad_slot != SLOT_NONE;
+        return d->action != BOOT_CONTINUE || d->switch_to != SLOT_NONE || d->bad_slot != SLOT_NONE || d->arm;
 }
 
 static int run_decision(struct recover *c, enum slot_reason root_failed, struct error *e)
@@ -338,6 +338,7 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
                 .generation = c->generation,
                 .start = boot_start_parse(c->cmdline),
                 .now = now_realtime(),
+                .counts = !c->disk_path,
                 .root_failed = root_failed,
         };
         _cleanup_free_ struct loader_entry *entries = NULL;

@@ -154,7 +154,7 @@ static char *fingerprint(void)
                 if (l.ops->list(&l, &entries, &n, &e) >= 0)
                         for (size_t i = 0; i < n; i++)
                                 buf_printf(&b, " %llu-%d+%d", (unsigned long long)entries[i].generation, entries[i].slot,
-                                           entries[i].tries_left);
+                                           entries[i].confirmed ? -1 : entries[i].tries_left); /* each start counts */
                 loader_close(&l);
         }
         if (owner_read(m.snapshots.data, &owner, &e) >= 0)

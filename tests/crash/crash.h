@@ -206,6 +206,19 @@ int after_rebuild(struct machine *m, struct error *e);
 int check_init(const struct expectation *x, bool completed, struct error *e);
 int check_bundle(const struct expectation *x, bool completed, struct error *e);
 
+/* prepare.c */
+int damage_root_b(struct error *e);
+int lose_record(struct error *e);
+int exhaust(struct error *e);
+int have_counted(struct error *e);
+int damage_kernel_a(struct error *e);
+int have_former_etc(struct error *e);
+int lose_entry(struct error *e);
+int have_loader(struct error *e);
+int leave_bad(struct error *e);
+int have_page(struct error *e);
+int stop_in_switch(struct error *e);
+
 /* operations.c */
 struct operation_test {
         const char *name;

@@ -85,6 +85,19 @@ static int run_automatic(struct machine *m, struct error *e)
 
         return r < 0 ? r : operation_switch(m, NULL, e);
 }
+/* As each start of a confirmed version on a real machine does it, once its counter has come down. */
+static int run_arm(struct machine *m, struct error *e)
+{
+        struct loader loader;
+        int r = machine_open_loader(m, true, &loader, e);
+
+        if (r < 0)
+                return r;
+        r = loader.ops->arm(&loader, m->state.set.slots[m->booted].generation, BOOT_ARM_TRIES, e);
+        loader_close(&loader);
+        return r;
+}
+
 /* Nowhere to go: the slot that it would go to is given up. */
 static int run_stay(struct machine *m, struct error *e)
 {
@@ -221,6 +234,7 @@ OPERATION(rollback)
 OPERATION(local)
 OPERATION(automatic)
 OPERATION(stay)
+OPERATION(arm)
 OPERATION(activate)
 OPERATION(mark_bad)
 OPERATION(mark_good)
@@ -302,112 +316,11 @@ static int do_init(struct error *e)
         return r;
 }
 
-/* ---- what is done to a machine before ---- */
-
-static int change_sector(uint64_t offset, struct error *e)
-{
-        _cleanup_close_ int fd = open(volume_path(RAW), O_RDWR | O_CLOEXEC);
-        char noise[SECTOR];
-
-        memset(noise, 0xa5, sizeof(noise));
-        return pwrite(fd, noise, sizeof(noise), (off_t)offset) == sizeof(noise) ? 0 : fail_errno(e, -errno, "cannot damage");
-}
-
-static int damage_root_b(struct error *e)
-{
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        int r = open_machine(&m, "", e);
-
-        return r < 0 ? r : change_sector(m.disk.slots[1].offset + 4096, e);
-}
-
-static int lose_record(struct error *e)
-{
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        int r = open_machine(&m, "", e);
-
-        if (r >= 0)
-                r = change_sector(m.place.offset[0], e);
-        return r < 0 ? r : change_sector(m.place.offset[1], e);
-}
-
-static int exhaust(struct error *e)
-{
-        sh("cd work/esp/loader/entries; for f in *+*.conf; do mv \"$f\" \"${f%%+*}+0-3.conf\"; done");
-        return 0;
-}
-
-static int damage_kernel_a(struct error *e)
-{
-        sh("f=work/esp$(sed -n 's/^linux //p' work/esp/loader/entries/bootmgr-*-a.conf) && printf damage | dd of=$f bs=1 "
-           "seek=100 conv=notrunc status=none");
-        return 0;
-}
-
-/* As if nothing had been carried while the upgrade was prepared. */
-static int have_former_etc(struct error *e)
-{
-        sh("rm -rf work/data/etc/b && mkdir -p work/data/etc/b/upper && echo a >work/data/etc/b/upper/marker && "
-           "echo stale >work/data/etc/b/upper/stale");
-        return 0;
-}
-
-static int lose_entry(struct error *e)
-{
-        sh("rm work/esp/loader/entries/*+*.conf");
-        return 0;
-}
-
-/* systemd-boot's installer was here. */
-static int have_loader(struct error *e)
-{
-        sh("mkdir work/esp/loader; echo timeout 0 >work/esp/loader/loader.conf");
-        return 0;
-}
-
-/* The slot that failed is marked, and what boots it was not removed any more. */
-static int leave_bad(struct error *e)
-{
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        int r = open_machine(&m, "", e);
-
-        if (r >= 0)
-                r = machine_lock(&m, e);
-        if (r < 0)
-                return r;
-        slot_set_mark_bad(&m.state.set, 1, REASON_HEALTH);
-        return machine_save(&m, e);
-}
-
-/* No slot can boot, and a person tries the first one on the recovery page. */
-static int have_page(struct error *e)
-{
-        page_key = '2'; /* behind "again" */
-        return leave_bad(e);
-}
-
 static int boot_first(struct error *e)
 {
         int r = boot_once(e);
 
         return r > 0 ? 0 : r < 0 ? r : fail(e, -EIO, NULL, "it started again");
-}
-
-static int stop_in_switch(struct error *e)
-{
-        int r = lose_entry(e);
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-
-        if (r >= 0)
-                r = open_machine(&m, "", e);
-        if (r >= 0)
-                r = machine_lock(&m, e);
-        if (r < 0)
-                return r;
-        m.state.set.phase = SWITCH_SWITCHING;
-        m.state.set.slots[1].state = SLOT_INSTALLED;
-        m.state.set.operation_state = OPERATION_STAGED;
-        return machine_save(&m, e);
 }
 
 /* Nothing is installed yet: either nothing boots and the installation can be done again, or the first version boots. */
@@ -554,6 +467,8 @@ const struct operation_test operation_tests[] = {
         { .name = "local", .stage = "two", .run = do_local, .expected = { "12", '1', .after = after_refused } },
         { .name = "activate", .stage = "two", .run = do_activate, .expected = { "12", '1' } },
         { .name = "automatic", .stage = "trial", .run = do_automatic, .expected = { "12", '1', .after = after_refused } },
+        { .name = "arm", .stage = "two", .run = do_arm, .expected = { "2", '2' } },
+        { .name = "arm-again", .stage = "two", .prepare = have_counted, .run = do_arm, .expected = { "2", '2' } },
         { .name = "automatic-nowhere",
           .stage = "trial",
           .prepare = damage_kernel_a,

@@ -9,10 +9,11 @@
 /* The entries that one slot may have. */
 static const struct {
         int left, done;
-        bool there, usable;
+        bool there, usable, confirmed;
 } shapes[] = {
-        { .there = false },   { -1, 0, true, true },  { 3, 0, true, true },  { 1, 2, true, true },
-        { 0, 3, true, true }, { -1, 0, true, false }, { 2, 1, true, false },
+        { .there = false },    { -1, 0, true, true },      { 3, 0, true, true },
+        { 1, 2, true, true },  { 0, 3, true, true },       { -1, 0, true, false },
+        { 2, 1, true, false }, { 5, 4, true, true, true }, { 0, 9, true, true, true },
 };
 
 static const struct {
@@ -134,6 +135,9 @@ static const char *check_decision(const struct boot_input *in, const struct boot
                 broken = check_beginning(in, d);
         if (broken)
                 return broken;
+        if (d->arm && (d->action != BOOT_CONTINUE || d->switch_to != SLOT_NONE || in->root_failed ||
+                       d->set.slots[in->slot].state != SLOT_CONFIRMED || d->arm != d->set.slots[in->slot].generation))
+                return "counted anew is only what is confirmed and has started";
         if (d->action == BOOT_CONTINUE && in->root_failed)
                 return "without a root nothing goes on";
         if (d->action == BOOT_CONTINUE && !is_system(&d->set, in->slot))
@@ -203,7 +207,8 @@ static size_t put_entry(struct loader_entry *entries, size_t n, int slot, uint64
                                                       .slot = slot,
                                                       .tries_left = shapes[shape].left,
                                                       .tries_done = shapes[shape].done,
-                                                      .usable = shapes[shape].usable };
+                                                      .usable = shapes[shape].usable,
+                                                      .confirmed = shapes[shape].confirmed };
         return n;
 }
 
@@ -270,7 +275,7 @@ static void with_operations(struct boot_input *in)
 
 START_TEST(every_input_keeps_the_invariants)
 {
-        struct boot_input in = { .now = 1 };
+        struct boot_input in = { .now = 1, .counts = true };
 
         memcpy(in.boot_id, this_boot, 16);
         slot_set_init(&in.set, 2);
@@ -295,7 +300,7 @@ END_TEST
 
 START_TEST(a_lost_record_keeps_the_invariants)
 {
-        struct boot_input in = { .now = 1, .record_lost = true };
+        struct boot_input in = { .now = 1, .counts = true, .record_lost = true };
 
         memcpy(in.boot_id, this_boot, 16);
         slot_set_init(&in.set, 2);
@@ -368,6 +373,7 @@ static bool decide(struct life *l, int slot, uint64_t generation, enum slot_reas
                                  .entries = l->entries,
                                  .n_entries = l->n,
                                  .entries_known = true,
+                                 .counts = true,
                                  .root_failed = root };
         struct boot_decision d;
         const char *broken;
@@ -392,6 +398,9 @@ static bool decide(struct life *l, int slot, uint64_t generation, enum slot_reas
         }
         if (d.bad_slot != SLOT_NONE)
                 remove_entries(l, d.bad_slot);
+        for (size_t i = 0; i < l->n; i++)
+                if (d.arm && l->entries[i].generation == d.arm)
+                        l->entries[i] = (struct loader_entry){ d.arm, slot, BOOT_ARM_TRIES, 0, true, {}, {}, "", {}, true };
         sort_entries(l);
         return d.action == BOOT_CONTINUE;
 }
@@ -513,6 +522,34 @@ START_TEST(early_deaths_fall_back)
 }
 END_TEST
 
+/* A confirmed version that does not get as far as the initramfs any more, whatever it was that ended it. A machine whose
+ * power goes a few times while it starts is not sent back. */
+START_TEST(a_confirmed_version_that_dies_early_is_left)
+{
+        struct life l = { .pinned = SLOT_NONE };
+
+        begin(&l, 3);
+        for (int round = 0; round < 5; round++) {
+                l.fate[1] = FINE;
+                boot_once(&l);
+                ck_assert_int_eq(l.runs, 1);
+                l.fate[1] = DIES_EARLY;
+                for (int i = 0; i < BOOT_ARM_AGAIN; i++)
+                        boot_once(&l);
+        }
+        ck_assert_int_eq(l.set.slots[1].state, SLOT_CONFIRMED);
+        for (int i = 0; i < 3 + 2; i++)
+                boot_once(&l);
+        ck_assert_int_eq(l.runs, 0);
+        ck_assert_int_eq(l.set.slots[0].state, SLOT_CONFIRMED);
+        ck_assert_int_eq(l.set.slots[1].state, SLOT_BAD);
+        ck_assert_int_eq(l.set.slots[1].reason, REASON_TRIES_EXHAUSTED);
+        ck_assert_int_eq(l.set.operation, OPERATION_ROLLBACK);
+        ck_assert_int_eq(l.set.operation_state, OPERATION_DONE);
+        ck_assert_int_eq(l.reboots, 0);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("decisions");
@@ -523,6 +560,7 @@ int main(void)
         tcase_add_test(t, a_lost_record_keeps_the_invariants);
         tcase_add_loop_test(t, repeated_failures_come_to_an_end, 0, 4);
         tcase_add_loop_test(t, early_deaths_fall_back, 0, 2);
+        tcase_add_test(t, a_confirmed_version_that_dies_early_is_left);
         suite_add_tcase(s, t);
         return suite_run(s);
 }

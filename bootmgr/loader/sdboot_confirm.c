@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The counter of an entry goes, or is made full again. Never by renaming: the new name is durable before the former goes. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/io.h"
+#include "loader/sdboot.h"
+#include "slot/kinds.h"
+
+/* An earlier try may have made it and failed to flush it: the counted one must not go before it is durable. */
+static int flush_same(struct sdboot *s, const char *path, const char *text, size_t size, struct error *e)
+{
+        _cleanup_close_ int fd = io_open(s->esp.fd, path, O_RDONLY, 0);
+        _cleanup_free_ char *found = malloc(size + 1);
+        struct stat st;
+        int r = found ? fd : -ENOMEM;
+
+        if (r >= 0 && fstat(fd, &st) < 0)
+                r = -errno;
+        if (r >= 0)
+                r = (uint64_t)st.st_size == size ? io_pread(fd, found, size, 0) : -EUCLEAN;
+        if (r >= 0 && memcmp(found, text, size) != 0)
+                r = -EUCLEAN;
+        if (r >= 0)
+                r = io_fsync(fd);
+        if (r >= 0)
+                r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
+        return r < 0 ? fail(e, r, &kind_esp_unusable, "the boot entry /%s on %s is not usable: %s", path, s->esp.where,
+                            error_text(r))
+                     : 0;
+}
+
+/* The same generation's entry without a counter, or NULL. */
+static const struct entry *plain_of(const struct entry_list *list, const struct entry *entry)
+{
+        for (size_t i = 0; i < list->n; i++) {
+                const struct entry_name *name = &list->items[i].name;
+
+                if (name->ours && !name->counted && name->generation == entry->name.generation &&
+                    name->slot == entry->name.slot)
+                        return &list->items[i];
+        }
+        return NULL;
+}
+
+/* Under a name with another counter or none; with `mark` it says that it is that of a confirmed version. */
+static int copy_as(struct sdboot *s, const struct entry *entry, const char *name, bool mark, struct error *e)
+{
+        static const char line[] = CONFIRMED_KEY " yes\n";
+        _cleanup_free_ char *from = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file), *text = NULL;
+        _cleanup_free_ char *to = xasprintf(ENTRIES_DIRECTORY "/%s", name);
+        _cleanup_buf_ struct buf b = {};
+        size_t size;
+        int r;
+
+        r = from && to ? file_read(s->esp.fd, from, ENTRY_READ_MAX, &text, &size) : -ENOMEM;
+        if (r < 0)
+                return fail(e, r, &kind_esp_unusable, "cannot read the boot entry %s: %s", entry->name.file, error_text(r));
+        buf_append(&b, text, size);
+        if (mark && !entry->confirmed)
+                buf_puts(&b, line);
+        if (b.failed)
+                return -ENOMEM;
+        if (mark && b.size > ENTRY_SIZE_MAX)
+                return fail(e, -E2BIG, &kind_esp_unusable, "the boot entry %s would be larger than a sector", name);
+        r = sdboot_create_entry(s, name, b.data, b.size, e);
+        return r == -EEXIST ? flush_same(s, to, b.data, b.size, e) : r;
+}
+
+/* A power cut can leave either name without its content: the plain one's is there with the flush behind its rename, the
+ * counted one's is free before its name is gone. Such a remnant starts nothing, and the other one is whole. */
+static int confirm_entry(struct sdboot *s, const struct entry_list *list, const struct entry *entry, struct error *e)
+{
+        const struct entry *plain = plain_of(list, entry);
+        char name[ENTRY_NAME_MAX];
+        int r = 0;
+
+        entry_name_format(entry->name.generation, entry->name.slot, -1, 0, name);
+        if (plain && !plain->usable && entry->usable)
+                r = sdboot_unlink_entry(s, plain, e);
+        if (r >= 0)
+                r = copy_as(s, plain && plain->usable && !entry->usable ? plain : entry, name, false, e);
+        return r < 0 ? r : sdboot_unlink_entry(s, entry, e);
+}
+
+/* The plain name is made durable first; only then the counted one goes. A cut between leaves both, of which
+ * systemd-boot takes either: the same system. */
+int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e)
+{
+        struct sdboot *s = l->priv;
+        _cleanup_entries_ struct entry_list list = {};
+        bool found = false;
+        int r;
+
+        r = sdboot_read_entries(s, &list, e);
+        for (size_t i = 0; i < list.n && r >= 0; i++) {
+                const struct entry_name *name = &list.items[i].name;
+
+                if (!name->ours || name->generation != generation)
+                        continue;
+                found = true;
+                if (!name->counted)
+                        continue;
+                r = confirm_entry(s, &list, &list.items[i], e);
+        }
+        if (r < 0)
+                return r;
+        if (!found) {
+                fail(e, -ENOENT, &kind_esp_unusable, "the boot entry of generation %llu is gone from %s",
+                     (unsigned long long)generation, s->esp.where);
+                return fail_hint(e, "reboot: the entry is made again, or the previous version boots");
+        }
+        r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
+        return r < 0 ? fail_errno(e, r, "cannot flush " ENTRIES_DIRECTORY) : 0;
+}
+
+/* The one that is whole: without a counter, or with the most tries left. */
+static const struct entry *best_of(const struct entry_list *list, uint64_t generation)
+{
+        const struct entry *best = NULL;
+
+        for (size_t i = 0; i < list->n; i++) {
+                const struct entry *entry = &list->items[i];
+
+                if (!entry->name.ours || entry->name.generation != generation || !entry->usable)
+                        continue;
+                if (!best || !entry->name.counted || (best->name.counted && entry->name.left > best->name.left))
+                        best = entry;
+        }
+        return best;
+}
+
+/* Durable before the former names go. Those may come back: it is the same system that they start. */
+int sdboot_arm(struct loader *l, uint64_t generation, int tries, struct error *e)
+{
+        struct sdboot *s = l->priv;
+        _cleanup_entries_ struct entry_list list = {};
+        const struct entry *best;
+        char name[ENTRY_NAME_MAX];
+        int r;
+
+        r = sdboot_read_entries(s, &list, e);
+        if (r < 0)
+                return r;
+        best = best_of(&list, generation);
+        if (!best)
+                return -ENOENT;
+        entry_name_format(generation, best->name.slot, tries, 0, name);
+        for (size_t i = 0; i < list.n && r >= 0; i++)
+                if (streq(list.items[i].name.file, name) && !list.items[i].usable)
+                        r = sdboot_unlink_entry(s, &list.items[i], e); /* what a cut has left of a try before */
+        if (r >= 0 && !streq(best->name.file, name))
+                r = copy_as(s, best, name, true, e);
+        for (size_t i = 0; i < list.n && r >= 0; i++)
+                if (list.items[i].name.ours && list.items[i].name.generation == generation &&
+                    !streq(list.items[i].name.file, name))
+                        r = sdboot_unlink_entry(s, &list.items[i], e);
+        return r;
+}
