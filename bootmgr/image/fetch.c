@@ -52,7 +52,8 @@ static char *describe(const struct transfer *t, CURLcode code)
         return strdup(*t->message ? t->message : curl.easy_strerror(code));
 }
 
-/* With the lock: what this attempt says about its server. The handle of one that broke is not used again. */
+/* With the lock: what this attempt says about its server. One that sent nothing at all is not slow: nothing was measured by
+ * which another one would be asked next. The handle of one that broke is not used again. */
 static void settle(struct transfer *t, CURLcode code)
 {
         struct fetch *f = t->f;
@@ -66,7 +67,8 @@ static void settle(struct transfer *t, CURLcode code)
         }
         if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_RANGES)
                 m->dead = true;
-        else if (t->verdict == VERDICT_STALLED || (t->verdict == VERDICT_NONE && is_transient(code, t->status)) ||
+        else if (t->verdict == VERDICT_STALLED || (t->verdict == VERDICT_SLOW && t->got == 0) ||
+                 (t->verdict == VERDICT_NONE && is_transient(code, t->status)) ||
                  (code == CURLE_OK && is_answer(t->status) && t->offset < MIN(t->end, f->size) && f->size != UINT64_MAX))
                 mirror_failed(m, t->got > 0, now);
         else if (t->verdict == VERDICT_NONE && (code != CURLE_OK || !is_answer(t->status)))

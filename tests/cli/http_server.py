@@ -22,6 +22,7 @@ one that CA has signed. It is a proxy too, for what it would serve itself.
   /creeps/F    knows ranges, a byte every 2 s of what lies behind the first 262144
   /late/F      knows ranges, thinks for 200 ms before each answer
   /outage/F    knows ranges; after the second request nobody answers for 3 seconds
+  /silent/F    nothing, for a minute              /hushes/F     knows ranges; silent from the third request on
   /away        redirects to file:///etc/passwd     /loop         redirects to itself
 """
 import http.server
@@ -227,6 +228,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             Handler.back = time.monotonic() + 3
         if count >= 2 and time.monotonic() < Handler.back:
             return None
+        return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_silent(self, *_):
+        time.sleep(60)
+
+    def do_hushes(self, parts, count):
+        if count > 2:
+            return time.sleep(60)
         return self.ranged(self.content(parts[0]), '"one"')
 
     def do_away(self, *_):
