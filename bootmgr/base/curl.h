@@ -10,9 +10,9 @@
 /* clang-format off */
 #define CURL_FUNCTIONS(X)                                                                                              \
         X(easy_cleanup) X(easy_getinfo) X(easy_init) X(easy_pause) X(easy_perform) X(easy_setopt) X(easy_strerror)                     \
-        X(global_init) X(multi_add_handle) X(multi_assign) X(multi_cleanup) X(multi_fdset) X(multi_info_read)          \
+        X(free) X(global_init) X(multi_add_handle) X(multi_assign) X(multi_cleanup) X(multi_fdset) X(multi_info_read)  \
         X(multi_init) X(multi_perform) X(multi_remove_handle) X(multi_setopt) X(multi_socket_action) X(multi_timeout)  \
-        X(slist_append) X(slist_free_all)
+        X(slist_append) X(slist_free_all) X(url) X(url_cleanup) X(url_get) X(url_set)
 /* clang-format on */
 
 struct curl_functions {

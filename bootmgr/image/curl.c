@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "image/curl.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 
+#include "base/buf.h"
 #include "base/file.h"
 #include "slot/kinds.h"
 
@@ -79,4 +81,23 @@ int curl_read_headers(const struct fetch_config *config, struct curl_slist **ret
         }
         *ret = list;
         return 0;
+}
+
+char *curl_origin(const char *url)
+{
+        CURLU *u = curl.url();
+        char *scheme = NULL, *host = NULL, *port = NULL, *origin = NULL;
+
+        if (u && curl.url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+            curl.url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+            curl.url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+            curl.url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
+                origin = xasprintf("%s://%s:%s", scheme, host, port);
+        for (char *c = origin; c && *c; c++)
+                *c = (char)tolower((unsigned char)*c);
+        curl.free(scheme);
+        curl.free(host);
+        curl.free(port);
+        curl.url_cleanup(u);
+        return origin;
 }

@@ -45,6 +45,10 @@ static char *describe(const struct transfer *t, CURLcode code)
         default:
                 break;
         }
+        if (code == CURLE_OK && !is_answer(t->status) && t->away)
+                return xasprintf("it redirects to %s, which answers %ld; HeaderFile= goes only to servers that the URL or "
+                                 "Mirrors= names",
+                                 t->away, t->status);
         if (code == CURLE_OK && !is_answer(t->status))
                 return xasprintf("the server answers %ld", t->status);
         if (code == CURLE_OK)
@@ -145,6 +149,7 @@ int fetch_range(struct fetch *f, uint64_t offset, uint64_t n, struct fetch_sink 
         pthread_mutex_lock(&f->lock);
         r = fetch_locked(&t, e);
         pthread_mutex_unlock(&f->lock);
+        free(t.away);
         return r;
 }
 

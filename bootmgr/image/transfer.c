@@ -231,7 +231,7 @@ void transfer_release(struct transfer *t, bool reuse)
 }
 
 /* A weak one (W/) promises nothing about bytes: no server takes it as a condition (RFC 9110, 13.1.5). */
-static int make_headers(struct fetch *f, const struct mirror *m, struct curl_slist **ret)
+static int make_headers(struct fetch *f, const struct mirror *m, const struct curl_slist *own, struct curl_slist **ret)
 {
         _cleanup_free_ char *condition = NULL;
         struct curl_slist *list = NULL, *more;
@@ -240,7 +240,7 @@ static int make_headers(struct fetch *f, const struct mirror *m, struct curl_sli
         if (m->seen && m->etag && !startswith(m->etag, "W/"))
                 condition = xasprintf("If-Range: %s", m->etag);
         pthread_mutex_unlock(&f->lock);
-        for (const struct curl_slist *h = f->headers; h; h = h->next, list = more)
+        for (const struct curl_slist *h = own; h; h = h->next, list = more)
                 if (!(more = curl.slist_append(list, h->data)))
                         goto fail;
         if (condition) {
@@ -256,7 +256,33 @@ fail:
         return -ENOMEM;
 }
 
-static CURLcode perform(struct transfer *t, const char *range, struct curl_slist *headers)
+static void free_headers(struct transfer *t)
+{
+        curl.slist_free_all(TAKE_PTR(t->headers));
+        curl.slist_free_all(TAKE_PTR(t->bare));
+}
+
+/* Before each request, that of a redirection too. libcurl itself keeps the name and password of a URL, Authorization and
+ * Cookie from other servers; what else the operator says to his own is nobody else's either. */
+static int on_request(void *userdata, char *address, char *local, int port, int local_port)
+{
+        struct transfer *t = userdata;
+        _cleanup_free_ char *origin = curl_origin(t->f->mirrors[t->mirror].url), *to = NULL;
+        const char *url = NULL;
+
+        free(TAKE_PTR(t->away));
+        if (curl.easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url) == CURLE_OK && url)
+                to = curl_origin(url);
+        if (!origin || !to)
+                return CURL_PREREQFUNC_ABORT;
+        if (!streq(origin, to))
+                t->away = TAKE_PTR(to);
+        return curl.easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->away ? t->bare : t->headers) == CURLE_OK
+                       ? CURL_PREREQFUNC_OK
+                       : CURL_PREREQFUNC_ABORT;
+}
+
+static CURLcode perform(struct transfer *t, const char *range)
 {
         const struct {
                 CURLoption option;
@@ -264,7 +290,8 @@ static CURLcode perform(struct transfer *t, const char *range, struct curl_slist
         } pointers[] = {
                 { CURLOPT_URL, t->f->mirrors[t->mirror].url },
                 { CURLOPT_RANGE, range },
-                { CURLOPT_HTTPHEADER, headers },
+                { CURLOPT_HTTPHEADER, t->headers },
+                { CURLOPT_PREREQDATA, t },
                 { CURLOPT_ERRORBUFFER, t->message },
                 { CURLOPT_HEADERDATA, t },
                 { CURLOPT_WRITEDATA, t },
@@ -280,6 +307,8 @@ static CURLcode perform(struct transfer *t, const char *range, struct curl_slist
                 r = curl.easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
         if (r == CURLE_OK)
                 r = curl.easy_setopt(t->easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+        if (r == CURLE_OK && t->f->headers)
+                r = curl.easy_setopt(t->easy, CURLOPT_PREREQFUNCTION, on_request);
         if (r == CURLE_OK)
                 r = curl.easy_perform(t->easy);
         curl.easy_setopt(t->easy, CURLOPT_HTTPHEADER, NULL); /* they are freed now, and so is the buffer of the message */
@@ -289,16 +318,19 @@ static CURLcode perform(struct transfer *t, const char *range, struct curl_slist
 
 int transfer_attempt(struct transfer *t, CURLcode *ret)
 {
-        struct curl_slist *headers = NULL;
+        const struct mirror *m = &t->f->mirrors[t->mirror];
         char range[48];
         int r;
 
         t->easy = take_handle(t->f);
         if (!t->easy)
                 return -ENOMEM;
-        r = make_headers(t->f, &t->f->mirrors[t->mirror], &headers);
+        r = make_headers(t->f, m, t->f->headers, &t->headers);
+        if (r >= 0)
+                r = make_headers(t->f, m, NULL, &t->bare);
         if (r < 0) {
                 curl.easy_cleanup(t->easy);
+                free_headers(t);
                 return r;
         }
         if (t->end == UINT64_MAX)
@@ -312,10 +344,10 @@ int transfer_attempt(struct transfer *t, CURLcode *ret)
         t->begin = t->offset;
         t->got = t->mark_received = 0;
         t->started = t->last_byte = t->mark = now_monotonic();
-        *ret = perform(t, range, headers);
+        *ret = perform(t, range);
         if (!t->judged)
                 judge(t);
-        curl.slist_free_all(headers);
+        free_headers(t);
         free(TAKE_PTR(t->etag));
         free(TAKE_PTR(t->modified));
         return 0;

@@ -10,8 +10,8 @@
 
 struct fetch {
         const struct fetch_config *config;
-        struct curl_slist *headers;
-        pthread_mutex_t lock; /* everything below */
+        struct curl_slist *headers; /* HeaderFile=: for the servers that the operator has named */
+        pthread_mutex_t lock;       /* everything below */
         pthread_cond_t wake;
         struct mirror mirrors[MIRRORS_MAX];
         size_t n_mirrors;
@@ -46,6 +46,8 @@ struct transfer {
         size_t mirror;
         CURL *easy;
         char message[CURL_ERROR_SIZE];
+        struct curl_slist *headers, *bare; /* of the request, and without those of the operator */
+        char *away;                        /* the origin that it was redirected to, where they do not go; owned */
         long status;
         bool judged;
         enum verdict verdict;

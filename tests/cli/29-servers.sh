@@ -28,10 +28,24 @@ within() {
         ok "$@"
         has "$1: in time" "$seconds" $(($(date +%s) - begin))
 }
+start two
+two=$url
 start one
 
 # Of another one it is known that it is faster
 within '^([0-9]|1[0-5])$' "the second is silent" verify "$url/ranges/1.bundle $url/silent/1.bundle"
 within '^([0-9]|1[0-5])$' "the fastest becomes silent" verify "$url/hushes/1.bundle $url/late/1.bundle"
+
+# What the operator says in HeaderFile= is for the servers that he names
+printf 'X-Token: secret\nAuthorization: Bearer secret\n' >headers
+printf '[Fetch]\nHeaderFile=%s/headers\n' "$W" >headers.conf
+ok "a redirection on the same server" verify --config headers.conf "$url/elsewhere/${url##*:}/token/1.bundle"
+ok "one to another server, which wants nothing" verify --config headers.conf "$url/elsewhere/${two##*:}/ranges/1.bundle"
+fails 1 fetch-failed "one to another server, which wants to know" verify --config headers.conf "$url/elsewhere/${two##*:}/token/1.bundle"
+is "is not told" "token /token/1.bundle -" "$(grep '^token' log.two | sort -u)"
+has "the message names it, and the way out" "redirects to $two, which answers 403; .*HeaderFile=.*the URL or Mirrors=" "$(json 'j["message"]' <out)"
+ok "back to the first one" verify --config headers.conf "$url/elsewhere/${two##*:}/elsewhere/${url##*:}/token/1.bundle"
+ok "it is named" verify --config headers.conf "$two/token/1.bundle"
+is "and told" "token /token/1.bundle secret" "$(grep '^token' log.two | tail -n 1)"
 
 finish

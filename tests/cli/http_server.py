@@ -23,6 +23,7 @@ one that CA has signed. It is a proxy too, for what it would serve itself.
   /late/F      knows ranges, thinks for 200 ms before each answer
   /outage/F    knows ranges; after the second request nobody answers for 3 seconds
   /silent/F    nothing, for a minute              /hushes/F     knows ranges; silent from the third request on
+  /elsewhere/P/R  redirects to /R of the server at port P
   /away        redirects to file:///etc/passwd     /loop         redirects to itself
 """
 import http.server
@@ -215,6 +216,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.in_pieces(parts, lambda at: (1, 2) if at >= 262144 else (262144 - at, 0))
 
     def do_token(self, parts, _):
+        self.note("token", self.path, self.headers.get("X-Token", "-"))
         if self.headers.get("X-Token") != "secret":
             return self.answer(403, b"")
         return self.ranged(self.content(parts[0]), '"one"')
@@ -237,6 +239,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if count > 2:
             return time.sleep(60)
         return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_elsewhere(self, parts, _):
+        self.answer(302, b"", Location=f"http://127.0.0.1:{parts[0]}/" + "/".join(parts[1:]))
 
     def do_away(self, *_):
         self.answer(302, b"", Location="file:///etc/passwd")
