@@ -7,7 +7,9 @@
 #include "image/transfer.h"
 #include "slot/kinds.h"
 
-#define FIRST_TRIES 3 /* of a server that never gave anything */
+#define FIRST_TRIES    3                   /* of a server that never gave anything */
+#define FIRST_PATIENCE (10 * USEC_PER_SEC) /* with one that may be starting */
+#define LOOK           (USEC_PER_SEC / 2)
 
 static bool is_transient(CURLcode code, long status)
 {
@@ -27,6 +29,12 @@ static bool is_transient(CURLcode code, long status)
         default:
                 return status >= 500 || status == 408 || status == 429;
         }
+}
+
+/* It is not there, or not ready: a machine that starts together with its server meets it so. */
+static bool may_be_starting(CURLcode code, long status)
+{
+        return code == CURLE_COULDNT_CONNECT || (code == CURLE_OK && (status == 502 || status == 503 || status == 504));
 }
 
 static char *describe(const struct transfer *t, CURLcode code)
@@ -56,6 +64,14 @@ static char *describe(const struct transfer *t, CURLcode code)
         return strdup(*t->message ? t->message : curl.easy_strerror(code));
 }
 
+static void note_failure(const struct transfer *t, struct mirror *m, uint64_t now)
+{
+        if (t->got > 0 || mirror_fails_anew(m, t->started))
+                mirror_failed(m, t->got > 0, now);
+        if (t->rest > 0)
+                mirror_rests(m, t->rest, now);
+}
+
 /* With the lock: what this attempt says about its server. One that sent nothing at all is not slow: nothing was measured by
  * which another one would be asked next. The handle of one that broke is not used again. */
 static void settle(struct transfer *t, CURLcode code)
@@ -67,6 +83,7 @@ static void settle(struct transfer *t, CURLcode code)
         m->users--;
         if (t->got > 0) {
                 t->last_progress = now;
+                t->last_try = false;
                 mirror_measured(m, t->got, now - t->started);
         }
         if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_RANGES)
@@ -74,10 +91,10 @@ static void settle(struct transfer *t, CURLcode code)
         else if (t->verdict == VERDICT_STALLED || (t->verdict == VERDICT_SLOW && t->got == 0) ||
                  (t->verdict == VERDICT_NONE && is_transient(code, t->status)) ||
                  (code == CURLE_OK && is_answer(t->status) && t->offset < MIN(t->end, f->size) && f->size != UINT64_MAX))
-                mirror_failed(m, t->got > 0, now);
+                note_failure(t, m, now);
         else if (t->verdict == VERDICT_NONE && (code != CURLE_OK || !is_answer(t->status)))
                 m->dead = true;
-        if (!m->seen && m->failures >= FIRST_TRIES)
+        if (!m->seen && m->failures >= FIRST_TRIES && !may_be_starting(code, t->status))
                 m->dead = true;
         transfer_release(t, code == CURLE_OK);
 }
@@ -89,26 +106,36 @@ static bool is_complete(const struct transfer *t, CURLcode code)
         return code == CURLE_OK && is_answer(t->status) && t->verdict == VERDICT_NONE && t->f->size == UINT64_MAX;
 }
 
-/* With the lock: the server to ask next; waits for one. */
+/* How long nothing may arrive. With servers that never showed that they are there it is not waited for long. */
+static uint64_t patience(const struct fetch *f)
+{
+        return mirror_is_there(f->mirrors, f->n_mirrors) ? f->config->retry : MIN(f->config->retry, FIRST_PATIENCE);
+}
+
+/* With the lock: the server to ask next; waits for one. At the end of the time one that rests is asked all the same. */
 static int choose(struct transfer *t, struct error *e)
 {
         struct fetch *f = t->f;
 
         for (;;) {
-                uint64_t wait = 0, now = now_monotonic();
+                uint64_t wait = 0, now = now_monotonic(), until = t->last_progress + patience(f);
                 int which = mirror_pick(f->mirrors, f->n_mirrors, now, &wait);
 
                 if (fetch_is_stopped(f))
                         return -ECANCELED;
+                if (which == -EAGAIN && now >= until && !t->last_try) {
+                        t->last_try = true;
+                        which = mirror_pick(f->mirrors, f->n_mirrors, now + wait, &wait);
+                }
                 if (which >= 0) {
                         f->mirrors[which].users++;
                         t->mirror = (size_t)which;
                         return 0;
                 }
-                if (which == -ENOENT || now + wait > t->last_progress + f->config->retry)
+                if (which == -ENOENT || now >= until)
                         return fail(e, -EIO, &kind_fetch, "%s: %s", f->mirrors[t->mirror].where,
                                     f->why ?: "it cannot be fetched");
-                fetch_wait(f, now + wait);
+                fetch_wait(f, MIN(MIN(now + wait, until), now + LOOK)); /* another transfer may have found it well */
         }
 }
 

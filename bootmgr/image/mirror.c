@@ -44,6 +44,7 @@ void mirror_measured(struct mirror *m, uint64_t bytes, uint64_t usec)
 
         m->speed = MAX(m->speed ? (m->speed + speed) / 2 : speed, UINT64_C(1));
         m->failures = 0;
+        m->again = 0;
 }
 
 void mirror_failed(struct mirror *m, bool progress, uint64_t now)
@@ -52,6 +53,26 @@ void mirror_failed(struct mirror *m, bool progress, uint64_t now)
                 m->failures = 0;
         m->again = m->failures == 0 ? now : now + (USEC_PER_SEC << MIN(m->failures - 1, (unsigned)WAIT_MAX_DOUBLINGS));
         m->failures++;
+        m->failed = now;
+}
+
+bool mirror_fails_anew(const struct mirror *m, uint64_t started)
+{
+        return m->failures == 0 || started > m->failed;
+}
+
+void mirror_rests(struct mirror *m, uint64_t usec, uint64_t now)
+{
+        m->again = MAX(m->again, now + usec);
+        m->promised = true;
+}
+
+bool mirror_is_there(const struct mirror *m, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if (!m[i].dead && (m[i].seen || m[i].promised))
+                        return true;
+        return false;
 }
 
 bool mirror_is_slow(const struct mirror *m, size_t n, size_t which, uint64_t rate, uint64_t now)

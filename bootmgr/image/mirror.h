@@ -12,8 +12,10 @@ struct mirror {
         uint64_t speed;        /* bytes per second of one transfer, smoothed; 0: not known yet */
         uint64_t again;        /* not asked before that, µs of the monotonic clock */
         unsigned failures;     /* in a row */
+        uint64_t failed;       /* the last one, µs of the monotonic clock */
         unsigned users;        /* transfers at work */
         bool dead;             /* it does not have the file, or another one: not asked any more */
+        bool promised;         /* it said when to ask again */
         bool seen;             /* it has given a part of the file, with these: */
         char *etag, *modified; /* owned; NULL: it gave none */
 };
@@ -27,6 +29,16 @@ void mirror_measured(struct mirror *m, uint64_t bytes, uint64_t usec);
 
 /* `progress`: this transfer brought something before it broke. Then it is asked again at once, else later and later. */
 void mirror_failed(struct mirror *m, bool progress, uint64_t now);
+
+/* Whether a transfer that began then, brought nothing and broke is a failure of its own: those that were at work together
+ * see the same one. */
+bool mirror_fails_anew(const struct mirror *m, uint64_t started);
+
+/* The server says how long it is to be left alone. */
+void mirror_rests(struct mirror *m, uint64_t usec, uint64_t now);
+
+/* Whether one of them has shown that it is there: it gave a part of the file, or said when it will. */
+bool mirror_is_there(const struct mirror *m, size_t n);
 
 /* Whether a transfer from `which` at that rate is to be left for another one. */
 bool mirror_is_slow(const struct mirror *m, size_t n, size_t which, uint64_t rate, uint64_t now);

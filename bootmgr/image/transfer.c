@@ -9,6 +9,7 @@
 
 #define STALL         (30 * USEC_PER_SEC) /* without a byte: the connection is given up */
 #define STALL_LEAVING (8 * USEC_PER_SEC)  /* the same, where another server could be asked */
+#define REST_MAX      UINT64_C(86400)     /* seconds */
 #define RATE_PERIOD   (5 * USEC_PER_SEC)
 
 static void give_up(struct transfer *t, enum verdict verdict)
@@ -319,6 +320,7 @@ static CURLcode perform(struct transfer *t, const char *range)
 int transfer_attempt(struct transfer *t, CURLcode *ret)
 {
         const struct mirror *m = &t->f->mirrors[t->mirror];
+        curl_off_t rest = 0;
         char range[48];
         int r;
 
@@ -347,6 +349,8 @@ int transfer_attempt(struct transfer *t, CURLcode *ret)
         *ret = perform(t, range);
         if (!t->judged)
                 judge(t);
+        curl.easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &rest);
+        t->rest = rest > 0 ? MIN((uint64_t)rest, REST_MAX) * USEC_PER_SEC : 0;
         free_headers(t);
         free(TAKE_PTR(t->etag));
         free(TAKE_PTR(t->modified));

@@ -42,6 +42,7 @@ struct transfer {
         struct fetch_sink *sink;
         uint64_t offset, end; /* next byte to give to the sink, and behind the last one */
         uint64_t last_progress;
+        bool last_try; /* nothing has arrived for as long as it is waited for: this one was the last */
         /* of this attempt */
         size_t mirror;
         CURL *easy;
@@ -49,6 +50,7 @@ struct transfer {
         struct curl_slist *headers, *bare; /* of the request, and without those of the operator */
         char *away;                        /* the origin that it was redirected to, where they do not go; owned */
         long status;
+        uint64_t rest; /* µs that the server asks to be left alone: Retry-After */
         bool judged;
         enum verdict verdict;
         int refused;

@@ -36,6 +36,35 @@ start one
 within '^([0-9]|1[0-5])$' "the second is silent" verify "$url/ranges/1.bundle $url/silent/1.bundle"
 within '^([0-9]|1[0-5])$' "the fastest becomes silent" verify "$url/hushes/1.bundle $url/late/1.bundle"
 
+# One that is away for a while: those who were asking for several parts at the same time have seen that once, not each for himself
+for i in 1 2 3; do cp 1.bundle away-$i.bundle; done
+printf '[Fetch]\nConnections=16\nRetrySec=20\n' >many.conf
+within '^[3-7]$' "away for three seconds, and 16 have noticed" verify --config many.conf "$url/outage/away-1.bundle"
+# What is left of the time is shorter than the wait before the next try would be: it is tried once more at its end
+printf '[Fetch]\nRetrySec=5\n' >five.conf
+within '^[4-6]$' "back before the time is over" verify --config five.conf "$url/outage/4/away-2.bundle"
+
+# One that was never there is waited for as long as a server takes to start
+free=$(python3 -c 'import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])')
+{ sleep 4; PORT=$free exec python3 "$top/tests/cli/http_server.py" port.late log.late; } &
+servers="$servers $!"
+within '^[4-9]$' "nobody listens yet" verify "http://127.0.0.1:$free/ranges/1.bundle"
+within '^([5-9]|10)$' "it starts" verify "$url/starts/5/1.bundle"
+within '^1[2-5]$' "it says when it will be there" verify "$url/later/12/1.bundle"
+printf '[Fetch]\nRetrySec=3\n' >three.conf
+begin=$(date +%s)
+fails 1 fetch-failed "that is too late" verify --config three.conf "$url/later/12/away-3.bundle"
+has "which is known in time" '^[2-5]$' $(($(date +%s) - begin))
+begin=$(date +%s)
+fails 1 fetch-failed "nobody will ever listen" verify "http://127.0.0.1:1/1.bundle"
+has "and it is waited for so long" '^(9|1[0-2])$' $(($(date +%s) - begin))
+begin=$(date +%s)
+fails 1 fetch-failed "a name that nobody has" verify "http://nowhere.invalid/1.bundle"
+has "is not waited for" '^[0-4]$' $(($(date +%s) - begin))
+
 # What the operator says in HeaderFile= is for the servers that he names
 printf 'X-Token: secret\nAuthorization: Bearer secret\n' >headers
 printf '[Fetch]\nHeaderFile=%s/headers\n' "$W" >headers.conf

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A small HTTP server on 127.0.0.1 that behaves well or badly, as the first part of the path says.
 
-usage: http_server.py PORT-FILE LOG [CERTIFICATE KEY CA]
+usage: [PORT=N] http_server.py PORT-FILE LOG [CERTIFICATE KEY CA]
 
-Serves the files of the current directory; its port comes into PORT-FILE. With a certificate it speaks HTTPS, and to those only who have
-one that CA has signed. It is a proxy too, for what it would serve itself.
+Serves the files of the current directory; its port, N or any that is free, comes into PORT-FILE. With a certificate it speaks HTTPS,
+and to those only who have one that CA has signed. It is a proxy too, for what it would serve itself.
 
   /plain/F     knows no ranges                     /ranges/F     knows them, with an ETag
   /status/N/F  answers with this status            /redirect/N/F  N redirections, then /plain/F
@@ -21,8 +21,9 @@ one that CA has signed. It is a proxy too, for what it would serve itself.
   /crawls/F    knows ranges, sends 4 KiB a second  /token/F      knows ranges, for those who send X-Token: secret
   /creeps/F    knows ranges, a byte every 2 s of what lies behind the first 262144
   /late/F      knows ranges, thinks for 200 ms before each answer
-  /outage/F    knows ranges; after the second request nobody answers for 3 seconds
+  /outage/[N/]F  knows ranges; after the second request nobody answers for 3, or N, seconds
   /silent/F    nothing, for a minute              /hushes/F     knows ranges; silent from the third request on
+  /starts/N/F  knows ranges; 503 for N seconds    /later/N/F    the same, and it says so: Retry-After
   /elsewhere/P/R  redirects to /R of the server at port P
   /away        redirects to file:///etc/passwd     /loop         redirects to itself
 """
@@ -47,6 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     lock = threading.Lock()
     at_work = most = 0
     back = 0.0
+    ready = {}
 
     def log_message(self, *_):
         pass
@@ -227,10 +229,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_outage(self, parts, count):
         if count == 2:
-            Handler.back = time.monotonic() + 3
+            Handler.back = time.monotonic() + (int(parts[0]) if len(parts) > 1 else 3)
         if count >= 2 and time.monotonic() < Handler.back:
             return None
-        return self.ranged(self.content(parts[0]), '"one"')
+        return self.ranged(self.content(parts[-1]), '"one"')
 
     def do_silent(self, *_):
         time.sleep(60)
@@ -239,6 +241,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if count > 2:
             return time.sleep(60)
         return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_starts(self, parts, count, **headers):
+        if count == 1:
+            Handler.ready[self.path] = time.monotonic() + int(parts[0])
+        if time.monotonic() < Handler.ready[self.path]:
+            return self.answer(503, b"", **headers)
+        return self.ranged(self.content(parts[1]), '"one"')
+
+    def do_later(self, parts, count):
+        self.do_starts(parts, count, Retry_After=parts[0])
 
     def do_elsewhere(self, parts, _):
         self.answer(302, b"", Location=f"http://127.0.0.1:{parts[0]}/" + "/".join(parts[1:]))
@@ -267,7 +279,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 def main():
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", int(os.environ.get("PORT", "0"))), Handler)
     if len(sys.argv) > 3:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=sys.argv[5])
         context.load_cert_chain(sys.argv[3], sys.argv[4])

@@ -55,6 +55,43 @@ START_TEST(it_waits_longer_and_longer)
         ck_assert_uint_eq(m.again, NOW + USEC_PER_SEC);
         mirror_measured(&m, 1000, USEC_PER_SEC);
         ck_assert_uint_eq(m.failures, 0);
+        ck_assert_uint_eq(m.again, 0); /* for the others, which wait */
+}
+END_TEST
+
+START_TEST(one_event_is_one_failure)
+{
+        struct mirror m = {};
+
+        ck_assert(mirror_fails_anew(&m, 0));
+        mirror_failed(&m, false, NOW);
+        ck_assert(!mirror_fails_anew(&m, NOW - 1)); /* it was at work when another one failed */
+        ck_assert(!mirror_fails_anew(&m, NOW));
+        ck_assert(mirror_fails_anew(&m, NOW + 1));
+        mirror_measured(&m, 1000, USEC_PER_SEC);
+        ck_assert(mirror_fails_anew(&m, NOW - 1)); /* it has been well since */
+}
+END_TEST
+
+START_TEST(it_says_when_to_ask_again)
+{
+        struct mirror m[2] = {};
+        uint64_t wait = 0;
+
+        ck_assert(!mirror_is_there(m, 2));
+        mirror_failed(&m[1], false, NOW);
+        ck_assert(!mirror_is_there(m, 2));
+        mirror_rests(&m[1], 7, NOW);
+        ck_assert(mirror_is_there(m, 2));
+        ck_assert_int_eq(mirror_pick(&m[1], 1, NOW, &wait), -EAGAIN);
+        ck_assert_uint_eq(wait, 7);
+        mirror_failed(&m[1], false, NOW);
+        mirror_rests(&m[1], 7, NOW); /* less than it rests anyway */
+        ck_assert_uint_eq(m[1].again, NOW + USEC_PER_SEC);
+        m[1].dead = true;
+        ck_assert(!mirror_is_there(m, 2));
+        m[0].seen = true;
+        ck_assert(mirror_is_there(m, 2));
 }
 END_TEST
 
@@ -88,6 +125,8 @@ int main(void)
 
         tcase_add_loop_test(t, every_pick, 0, (int)ARRAY_SIZE(picks));
         tcase_add_test(t, it_waits_longer_and_longer);
+        tcase_add_test(t, one_event_is_one_failure);
+        tcase_add_test(t, it_says_when_to_ask_again);
         tcase_add_test(t, speeds);
         suite_add_tcase(s, t);
         return suite_run(s);
