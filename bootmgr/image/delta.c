@@ -181,11 +181,25 @@ static int check_table(const struct bundle *b, struct error *e)
         return 0;
 }
 
+struct table_part {
+        const struct delta *d;
+        const uint8_t *stored;
+};
+
+static bool table_is_right(void *userdata)
+{
+        const struct table_part *p = userdata;
+
+        return crc32c(0, p->stored, p->d->table_size) == p->d->table_crc;
+}
+
 int delta_read_table(struct bundle *b, struct error *e)
 {
         struct delta *d = b->delta;
         _cleanup_free_ uint8_t *stored = malloc(MAX(d->table_size, 1U));
+        struct table_part part = { d, stored };
         size_t size = d->n * DELTA_RECORD, n;
+        uint64_t at = b->source->done;
         int r;
 
         if (!stored)
@@ -193,7 +207,7 @@ int delta_read_table(struct bundle *b, struct error *e)
         r = bundle_read_part(b, stored, d->table_size, "delta table is missing", e);
         if (r < 0)
                 return r;
-        if (crc32c(0, stored, d->table_size) != d->table_crc)
+        if (!table_is_right(&part) && source_read_again(b->source, at, stored, d->table_size, table_is_right, &part) < 0)
                 return bundle_damaged(e, "delta table is damaged");
         d->table = malloc(size);
         if (!d->table)
@@ -397,11 +411,26 @@ static uint64_t full_offset(const struct bundle *full, const struct bundle *b, c
         return offset + at->stored;
 }
 
+struct full_chunk {
+        struct chunk_codec *codec;
+        const struct chunk_walk *w;
+        const uint8_t *stored;
+        uint8_t *content;
+};
+
+static bool full_chunk_is_right(void *userdata)
+{
+        const struct full_chunk *c = userdata;
+
+        return chunk_unpack(c->codec, c->w->entry, c->w->size, c->stored, c->content) >= 0;
+}
+
 int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e)
 {
         struct delta *d = b->delta;
         uint32_t n = get_le32(w->entry + I_STORED);
         _cleanup_free_ uint8_t *stored = n <= chunk_stored_max(w->image->chunk_size) ? malloc(MAX(n, 1U)) : NULL;
+        struct full_chunk c = { codec, w, stored, content };
         int r;
 
         if (!stored)
@@ -416,8 +445,8 @@ int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_
                 fail(e, r, &kind_fetch, "%s knows no ranges, and the delta is not enough", d->full->source->where);
                 return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
         }
-        if (r >= 0)
-                r = chunk_unpack(codec, w->entry, w->size, stored, content);
+        if (r >= 0 && !full_chunk_is_right(&c))
+                r = source_read_again(d->full->source, full_offset(d->full, b, w), stored, n, full_chunk_is_right, &c);
         __atomic_add_fetch(&d->fetched, n, __ATOMIC_RELAXED);
         __atomic_add_fetch(&d->chunks, 1, __ATOMIC_RELAXED);
         return r;

@@ -30,6 +30,7 @@ struct part {
         struct chunk_walk first; /* its first chunk */
         uint64_t n_chunks;
         uint64_t size; /* of the content */
+        uint64_t at;   /* where its stored bytes begin in the source */
         uint8_t *stored;
         size_t stored_size;
 };
@@ -54,14 +55,44 @@ struct unpacker {
         uint64_t write_time;
 };
 
-static int bad_chunk(const struct chunk_walk *at, struct error *e)
+static int bad_chunk(const struct bundle *b, const struct chunk_walk *at, struct error *e)
 {
-        fail(e, -EBADMSG, &kind_content, "chunk %llu of image %s (offset %llu) does not match its digest",
-             (unsigned long long)at->number, at->image->name, (unsigned long long)at->offset);
+        fail(e, -EBADMSG, &kind_content, "chunk %llu of image %s (offset %llu) does not match its digest in %s%s",
+             (unsigned long long)at->number, at->image->name, (unsigned long long)at->offset, b->source->where,
+             b->source->has_others ? ", nor on another server" : "");
         return fail_hint(e, "fetch or copy the bundle again");
 }
 
-static int check_index(const struct bundle *b, size_t number, struct error *e)
+struct index_part {
+        uint8_t *data;
+        uint64_t size;
+        const uint8_t *digest;
+};
+
+static bool index_is_right(void *userdata)
+{
+        const struct index_part *p = userdata;
+        uint8_t digest[DIGEST_SIZE];
+
+        return sha256_data(p->data, p->size, digest) >= 0 && memcmp(digest, p->digest, DIGEST_SIZE) == 0;
+}
+
+/* From another server. The index begins at `at` in the source. */
+static int index_again(const struct bundle *b, size_t number, uint64_t at)
+{
+        struct index_part p = { .digest = b->manifest.images[number].index_digest };
+        uint64_t offset = (uint64_t)(bundle_chunk_index(b, number, &p.size) - b->index);
+        _cleanup_free_ uint8_t *data = p.data = b->source->has_others ? malloc(p.size) : NULL;
+        int r = data ? source_read_again(b->source, at + offset, data, p.size, index_is_right, &p) : -EBADMSG;
+
+        if (r >= 0 && b->index_file >= 0)
+                r = io_pwrite(b->index_file, data, p.size, offset);
+        else if (r >= 0)
+                memcpy(b->index + offset, data, p.size);
+        return r;
+}
+
+static int check_index(const struct bundle *b, size_t number, uint64_t at, struct error *e)
 {
         const struct bundle_image *image = &b->manifest.images[number];
         uint8_t digest[DIGEST_SIZE];
@@ -70,9 +101,11 @@ static int check_index(const struct bundle *b, size_t number, struct error *e)
         int r = b->index_file >= 0 ? sha256_fd(b->index_file, (uint64_t)(index - b->index), size, digest)
                                    : sha256_data(index, size, digest);
 
-        if (r < 0)
+        if (r >= 0 && memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
+                r = index_again(b, number, at);
+        if (r < 0 && r != -EBADMSG)
                 return r;
-        if (memcmp(digest, image->index_digest, DIGEST_SIZE) != 0)
+        if (r < 0)
                 return fail(e, -EBADMSG, &kind_bundle_invalid,
                             "the bundle's chunk index of image %s does not match the manifest", image->name);
         if (!index_is_complete(image, index, &bad))
@@ -102,6 +135,7 @@ static int fill_index(struct bundle *b, struct error *e)
 
 int bundle_read_index(struct bundle *b, struct error *e)
 {
+        uint64_t at = b->source->done;
         int r;
 
         if (b->index)
@@ -111,7 +145,7 @@ int bundle_read_index(struct bundle *b, struct error *e)
                 return r;
         r = b->index_file >= 0 ? fill_index(b, e) : bundle_read_part(b, b->index, b->header.index, "index is missing", e);
         for (size_t i = 0; r >= 0 && i < b->manifest.n_images; i++)
-                r = check_index(b, i, e);
+                r = check_index(b, i, at, e);
         return r >= 0 && b->delta ? delta_read_table(b, e) : r;
 }
 
@@ -129,6 +163,33 @@ static int unpack_chunk(struct extraction *x, struct unpacker *u, const struct c
         return r;
 }
 
+struct chunk_again {
+        struct extraction *x;
+        struct unpacker *u;
+        const struct chunk_walk *w;
+        bool dropped;
+        uint8_t *stored, *content;
+        struct error *e;
+        int result;
+};
+
+static bool chunk_is_right(void *userdata)
+{
+        struct chunk_again *a = userdata;
+
+        a->result = unpack_chunk(a->x, a->u, a->w, a->dropped, a->stored, a->content, a->e);
+        return a->result != -EBADMSG;
+}
+
+/* What lies at `at` in the source came wrong: from another server. */
+static int unpack_again(struct chunk_again *a, uint64_t at)
+{
+        uint32_t n = chunk_stored(a->x->b, a->w);
+        int r = n > 0 ? source_read_again(a->x->b->source, at, a->stored, n, chunk_is_right, a) : -EBADMSG;
+
+        return r < 0 ? r : a->result;
+}
+
 static int fail_write(int r, struct error *e)
 {
         return r < 0 && !(e && e->code) ? fail_errno(e, r, "cannot write the root") : r;
@@ -143,14 +204,17 @@ static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct er
         bool zeros = entry_is_zeros(w.entry);
         uint64_t start = now_monotonic(), n = p->n_chunks;
         uint8_t *content = u->content[u->turn++ % u->n_content] + w.offset % SINK_BLOCK, *at = content;
-        const uint8_t *stored = p->stored;
+        uint8_t *stored = p->stored;
         int r = fail_write(io_queue_turn(u->queue), e);
 
         u->write_time += now_monotonic() - start;
         for (; r >= 0 && n > 0; n--, chunk_walk_next(&w)) {
                 r = unpack_chunk(x, u, &w, !p->sink, stored, at, e);
                 if (r == -EBADMSG)
-                        return bad_chunk(&w, e);
+                        r = unpack_again(&(struct chunk_again){ x, u, &w, !p->sink, stored, at, e, 0 },
+                                         p->at + (uint64_t)(stored - p->stored));
+                if (r == -EBADMSG)
+                        return bad_chunk(x->b, &w, e);
                 stored += chunk_stored(x->b, &w);
                 at += zeros ? 0 : w.size;
         }
@@ -217,10 +281,11 @@ static int read_part(struct extraction *x, struct part *p, struct chunk_walk *w,
         int r;
 
         p->first = *w;
+        p->at = x->b->source->done;
         p->n_chunks = p->size = p->stored_size = 0;
         do {
                 if (chunk_stored(x->b, w) > chunk_stored_max(w->image->chunk_size))
-                        return bad_chunk(w, e);
+                        return bad_chunk(x->b, w, e);
                 p->size += w->size;
                 p->stored_size += chunk_stored(x->b, w);
                 p->n_chunks++;

@@ -106,10 +106,24 @@ static bool is_complete(const struct transfer *t, CURLcode code)
         return code == CURLE_OK && is_answer(t->status) && t->verdict == VERDICT_NONE && t->f->size == UINT64_MAX;
 }
 
-/* How long nothing may arrive. With servers that never showed that they are there it is not waited for long. */
-static uint64_t patience(const struct fetch *f)
+/* How long nothing may arrive. With servers that never showed that they are there it is not waited for long, nor with one of
+ * several that may have it. */
+static uint64_t patience(const struct transfer *t)
 {
-        return mirror_is_there(f->mirrors, f->n_mirrors) ? f->config->retry : MIN(f->config->retry, FIRST_PATIENCE);
+        const struct fetch *f = t->f;
+
+        return !t->only && mirror_is_there(f->mirrors, f->n_mirrors) ? f->config->retry
+                                                                     : MIN(f->config->retry, FIRST_PATIENCE);
+}
+
+static int pick(const struct transfer *t, uint64_t now, uint64_t *wait)
+{
+        int r;
+
+        if (!t->only)
+                return mirror_pick(t->f->mirrors, t->f->n_mirrors, now, wait);
+        r = mirror_pick(&t->f->mirrors[t->mirror], 1, now, wait);
+        return r < 0 ? r : (int)t->mirror;
 }
 
 /* With the lock: the server to ask next; waits for one. At the end of the time one that rests is asked all the same. */
@@ -118,14 +132,14 @@ static int choose(struct transfer *t, struct error *e)
         struct fetch *f = t->f;
 
         for (;;) {
-                uint64_t wait = 0, now = now_monotonic(), until = t->last_progress + patience(f);
-                int which = mirror_pick(f->mirrors, f->n_mirrors, now, &wait);
+                uint64_t wait = 0, now = now_monotonic(), until = t->last_progress + patience(t);
+                int which = pick(t, now, &wait);
 
                 if (fetch_is_stopped(f))
                         return -ECANCELED;
                 if (which == -EAGAIN && now >= until && !t->last_try) {
                         t->last_try = true;
-                        which = mirror_pick(f->mirrors, f->n_mirrors, now + wait, &wait);
+                        which = pick(t, now + wait, &wait);
                 }
                 if (which >= 0) {
                         f->mirrors[which].users++;
@@ -168,15 +182,120 @@ static int fetch_locked(struct transfer *t, struct error *e)
         return r;
 }
 
-int fetch_range(struct fetch *f, uint64_t offset, uint64_t n, struct fetch_sink *sink, struct error *e)
+static int fetch_transfer(struct transfer *t, struct error *e)
 {
-        struct transfer t = { .f = f, .sink = sink, .offset = offset, .end = offset + n, .last_progress = now_monotonic() };
+        struct fetch *f = t->f;
         int r;
 
+        t->last_progress = now_monotonic();
         pthread_mutex_lock(&f->lock);
-        r = fetch_locked(&t, e);
+        f->asked = MAX(f->asked, t->end);
+        r = fetch_locked(t, e);
         pthread_mutex_unlock(&f->lock);
-        free(t.away);
+        free(t->away);
+        return r;
+}
+
+int fetch_range(struct fetch *f, uint64_t offset, uint64_t n, struct fetch_sink *sink, struct error *e)
+{
+        struct transfer t = { .f = f, .sink = sink, .offset = offset, .end = offset + n };
+
+        return fetch_transfer(&t, e);
+}
+
+static int take_into_memory(struct fetch_sink *sink, const void *data, size_t n)
+{
+        struct fetch_memory *m = (struct fetch_memory *)sink;
+
+        memcpy(m->data + m->done, data, n);
+        m->done += n;
+        return 0;
+}
+
+struct fetch_memory fetch_memory(void *data)
+{
+        return (struct fetch_memory){ .sink.take = take_into_memory, .data = data };
+}
+
+/* --- what came is wrong
+ * ---------------------------------------------------------------------------------------------------- */
+
+struct again {
+        struct fetch *f;
+        uint64_t offset;
+        void *data;
+        size_t n;
+        bool (*is_right)(void *userdata);
+        void *userdata;
+        int last; /* the server that gave what is in `data` */
+};
+
+/* 1: it has it right; 0: it has something else; negative: it did not say. */
+static int ask_one(struct again *a, size_t which)
+{
+        struct fetch_memory m = fetch_memory(a->data);
+        struct transfer t = {
+                .f = a->f, .sink = &m.sink, .offset = a->offset, .end = a->offset + a->n, .mirror = which, .only = true
+        };
+        int r = fetch_transfer(&t, NULL);
+
+        if (r >= 0 && m.done < a->n)
+                r = -ENODATA;
+        if (r < 0)
+                return r;
+        a->last = (int)which;
+        return a->is_right(a->userdata);
+}
+
+static void leave(struct again *a, size_t which)
+{
+        struct fetch *f = a->f;
+
+        pthread_mutex_lock(&f->lock);
+        f->mirrors[which].dead = true;
+        f->suspect = f->asked;
+        pthread_mutex_unlock(&f->lock);
+        log_warning("%s: it holds something else than another server, seen behind byte %llu; it is not asked any more",
+                    f->mirrors[which].where, (unsigned long long)a->offset);
+}
+
+/* Who has sent what was wrong is not remembered, so all are asked: where one of them was left already it is known. */
+static int ask_all(struct again *a)
+{
+        struct fetch *f = a->f;
+        bool wrong[MIRRORS_MAX] = {}, known;
+        int right = -1;
+
+        pthread_mutex_lock(&f->lock);
+        known = a->offset < f->suspect;
+        pthread_mutex_unlock(&f->lock);
+        for (size_t i = 0; i < f->n_mirrors && !(right >= 0 && known); i++) {
+                int r = ask_one(a, i);
+
+                if (r == -ECANCELED)
+                        return r;
+                wrong[i] = r == 0;
+                known |= wrong[i];
+                right = r > 0 ? (int)i : right;
+        }
+        if (right < 0 || (a->last != right && ask_one(a, (size_t)right) <= 0))
+                return -EBADMSG;
+        for (size_t i = 0; i < f->n_mirrors; i++)
+                if (wrong[i])
+                        leave(a, i);
+        return 0;
+}
+
+int fetch_again(struct fetch *f, uint64_t offset, void *data, size_t n, bool (*is_right)(void *userdata), void *userdata)
+{
+        struct again a = { f, offset, data, n, is_right, userdata, -1 };
+        int r;
+
+        if (!fetch_has_others(f))
+                return -EBADMSG;
+        pthread_mutex_lock(&f->asking);
+        r = ask_all(&a);
+        pthread_mutex_unlock(&f->asking);
         return r;
 }
 
@@ -236,6 +355,7 @@ static int prepare(struct fetch *f, const char *urls, struct error *e)
 
         pthread_condattr_init(&monotonic);
         pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_mutex_init(&f->asking, NULL);
         pthread_mutex_init(&f->lock, NULL);
         pthread_cond_init(&f->wake, &monotonic);
         pthread_condattr_destroy(&monotonic);
@@ -284,6 +404,7 @@ struct fetch *fetch_free(struct fetch *f)
         free(f->why);
         pthread_cond_destroy(&f->wake);
         pthread_mutex_destroy(&f->lock);
+        pthread_mutex_destroy(&f->asking);
         free(f);
         return NULL;
 }
@@ -304,6 +425,11 @@ struct fetch_state fetch_state(struct fetch *f)
         state = (struct fetch_state){ .ranges = f->ranges, .size = f->size, .received = f->received };
         pthread_mutex_unlock(&f->lock);
         return state;
+}
+
+bool fetch_has_others(const struct fetch *f)
+{
+        return f->n_mirrors > 1;
 }
 
 const char *fetch_where(const struct fetch *f)

@@ -27,10 +27,24 @@ void fetch_stop(struct fetch *f);
  * fetch_range(). */
 int fetch_range(struct fetch *f, uint64_t offset, uint64_t n, struct fetch_sink *sink, struct error *e);
 
+/* The same into memory, where `done` bytes are there now. */
+struct fetch_memory {
+        struct fetch_sink sink;
+        uint8_t *data;
+        size_t done;
+};
+struct fetch_memory fetch_memory(void *data);
+
+/* n bytes that came from `offset` are not right: every server is asked for them, one by one, until `data` is_right(). Those
+ * that gave something else are not asked for anything any more, and a warning names them. -EBADMSG: no server has them, or
+ * there is no other one. From any thread. */
+int fetch_again(struct fetch *f, uint64_t offset, void *data, size_t n, bool (*is_right)(void *userdata), void *userdata);
+
 struct fetch_state {
         bool ranges;       /* the server knows them; valid once the first byte was taken */
         uint64_t size;     /* of the file; UINT64_MAX: not known */
         uint64_t received; /* body bytes that arrived, whatever became of them */
 };
 struct fetch_state fetch_state(struct fetch *f);
+bool fetch_has_others(const struct fetch *f);   /* there is more than one server */
 const char *fetch_where(const struct fetch *f); /* the first URL, for messages */

@@ -257,31 +257,24 @@ static int told(struct source *s, struct http *h, struct error *e)
         return fail(e, h->result, &kind_fetch, "%s cannot be fetched", s->where);
 }
 
-struct memory {
-        struct fetch_sink sink;
-        uint8_t *data;
-        size_t done;
-};
-
-static int take_into_memory(struct fetch_sink *sink, const void *data, size_t n)
-{
-        struct memory *m = (struct memory *)sink;
-
-        memcpy(m->data + m->done, data, n);
-        m->done += n;
-        return 0;
-}
-
 static ssize_t http_read_at(struct source *s, uint64_t offset, void *data, size_t n, struct error *e)
 {
         struct http *h = s->http;
-        struct memory m = { .sink.take = take_into_memory, .data = data };
+        struct fetch_memory m = fetch_memory(data);
         int r;
 
         if (!fetch_state(h->f).ranges)
                 return -EOPNOTSUPP;
         r = offset < s->size ? fetch_range(h->f, offset, MIN(n, s->size - offset), &m.sink, e) : 0;
         return r < 0 ? r : (ssize_t)m.done;
+}
+
+static int http_read_again(struct source *s, uint64_t offset, void *data, size_t n, bool (*is_right)(void *userdata),
+                           void *userdata)
+{
+        struct http *h = s->http;
+
+        return fetch_state(h->f).ranges ? fetch_again(h->f, offset, data, n, is_right, userdata) : -EBADMSG;
 }
 
 /* With the lock: whether no thread will ever bring what the reader asks for. */
@@ -449,6 +442,7 @@ static const struct source_ops http_ops = {
         .read = http_read,
         .skip = http_skip,
         .read_at = http_read_at,
+        .read_again = http_read_again,
         .want = http_want,
         .go_back = http_go_back,
         .can_go_back = http_can_go_back,
@@ -498,6 +492,7 @@ int http_open(const char *urls, const struct fetch_config *config, struct source
         if (r < 0)
                 return r;
         ret->where = strdup(fetch_where(h->f));
+        ret->has_others = fetch_has_others(h->f);
         if (!ret->where)
                 return -ENOMEM;
         r = start_worker(h);

@@ -188,6 +188,12 @@ int source_read_at(struct source *s, uint64_t offset, void *data, size_t n, stru
         return 0;
 }
 
+int source_read_again(struct source *s, uint64_t offset, void *data, size_t n, bool (*is_right)(void *userdata),
+                      void *userdata)
+{
+        return s->ops->read_again ? s->ops->read_again(s, offset, data, n, is_right, userdata) : -EBADMSG;
+}
+
 int source_want(struct source *s, const struct source_range *ranges, size_t n)
 {
         return s->ops->want ? s->ops->want(s, ranges, n) : 0;

@@ -13,6 +13,9 @@ struct source_ops {
         int (*skip)(struct source *s, uint64_t n, struct error *e);
         /* As source_read_at(), source_want(), source_fetched(); NULL: cannot be, is not needed, what was handed out. */
         ssize_t (*read_at)(struct source *s, uint64_t offset, void *data, size_t n, struct error *e);
+        /* As source_read_again(); NULL: -EBADMSG. */
+        int (*read_again)(struct source *s, uint64_t offset, void *data, size_t n, bool (*is_right)(void *userdata),
+                          void *userdata);
         int (*want)(struct source *s, const struct source_range *ranges, size_t n);
         /* As source_go_back(); NULL: it cannot. */
         int (*go_back)(struct source *s, uint64_t offset, struct error *e);
@@ -24,6 +27,7 @@ struct source_ops {
 struct source {
         const struct source_ops *ops;
         char *where;     /* for messages, without credentials */
+        bool has_others; /* servers that stand in for that one */
         uint64_t size;   /* UINT64_MAX: not known */
         uint64_t done;   /* where the reading is */
         uint64_t handed; /* bytes handed out */
@@ -33,6 +37,10 @@ struct source {
 
 /* What a wait that a signal ended means: bootmgr's handlers are there to stop the work (cli/main.c). */
 int source_interrupted(const struct source *s, struct error *e);
+
+/* Bytes that were read from `offset` are not right: as fetch_again(). -EBADMSG: there are no others. From any thread. */
+int source_read_again(struct source *s, uint64_t offset, void *data, size_t n, bool (*is_right)(void *userdata),
+                      void *userdata);
 
 /* One or several URLs of the same file. The configuration must outlive the source. */
 int http_open(const char *urls, const struct fetch_config *config, struct source *ret, struct error *e);

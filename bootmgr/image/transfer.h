@@ -11,6 +11,7 @@
 struct fetch {
         const struct fetch_config *config;
         struct curl_slist *headers; /* HeaderFile=: for the servers that the operator has named */
+        pthread_mutex_t asking;     /* what they all have: one at a time (fetch_again()) */
         pthread_mutex_t lock;       /* everything below */
         pthread_cond_t wake;
         struct mirror mirrors[MIRRORS_MAX];
@@ -21,6 +22,8 @@ struct fetch {
         bool known, ranges, stopping;
         uint64_t size; /* UINT64_MAX: not known */
         uint64_t received;
+        uint64_t asked;   /* end of what was asked for so far */
+        uint64_t suspect; /* up to there a server may have sent it that was left for what it holds */
         uint64_t free_at; /* when the rate limit lets the next byte through */
 };
 
@@ -41,6 +44,7 @@ struct transfer {
         struct fetch *f;
         struct fetch_sink *sink;
         uint64_t offset, end; /* next byte to give to the sink, and behind the last one */
+        bool only;            /* of no other server than `mirror` */
         uint64_t last_progress;
         bool last_try; /* nothing has arrived for as long as it is waited for: this one was the last */
         /* of this attempt */

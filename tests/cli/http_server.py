@@ -23,6 +23,7 @@ and to those only who have one that CA has signed. It is a proxy too, for what i
   /late/F      knows ranges, thinks for 200 ms before each answer
   /outage/[N/]F  knows ranges; after the second request nobody answers for 3, or N, seconds
   /silent/F    nothing, for a minute              /hushes/F     knows ranges; silent from the third request on
+  /altered/N/F  knows ranges; from byte N on it is something else
   /starts/N/F  knows ranges; 503 for N seconds    /later/N/F    the same, and it says so: Retry-After
   /elsewhere/P/R  redirects to /R of the server at port P
   /away        redirects to file:///etc/passwd     /loop         redirects to itself
@@ -241,6 +242,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if count > 2:
             return time.sleep(60)
         return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_altered(self, parts, _):
+        data, start = self.content(parts[1]), int(parts[0])
+        self.ranged(data[:start] + bytes(b ^ 255 for b in data[start:]), '"altered"')
 
     def do_starts(self, parts, count, **headers):
         if count == 1:
