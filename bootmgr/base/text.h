@@ -10,3 +10,7 @@ bool text_is_printable(const char *text, size_t size);
 char *text_escape(const char *text);
 /* As snprintf(), but what does not fit is cut between characters: it stays UTF-8. */
 void text_format(char *text, size_t size, const char *fmt, ...) _printf_(3, 4);
+
+/* Sizes for people: "12 KiB", "1.5 GiB". */
+#define SIZE_TEXT 24
+void format_size(uint64_t bytes, char text[static SIZE_TEXT]);

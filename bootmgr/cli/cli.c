@@ -157,17 +157,3 @@ void cli_sleep(uint64_t usec)
         if (!*cli_cancelled())
                 nanosleep(&t, NULL);
 }
-
-void format_size(uint64_t bytes, char text[static SIZE_TEXT])
-{
-        static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-        double value = (double)bytes;
-        size_t unit = 0;
-
-        while (value >= 1024 && unit + 1 < ARRAY_SIZE(units)) {
-                value /= 1024;
-                unit++;
-        }
-        snprintf(text, SIZE_TEXT, value < 10 && value != (double)(uint64_t)value ? "%.1f %s" : "%.0f %s", value,
-                 units[unit]);
-}

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/json.h"
+#include "base/text.h"
 #include "base/verb.h"
 #include "operation/run.h"
 
@@ -58,7 +59,3 @@ const volatile bool *cli_cancelled(void);
 void cli_forget_cancel(void);
 /* Sleeps, not longer than until a signal comes. */
 void cli_sleep(uint64_t usec);
-
-/* Sizes for people: "12 KiB", "1.5 GiB". */
-#define SIZE_TEXT 24
-void format_size(uint64_t bytes, char text[static SIZE_TEXT]);

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "loader/entry.h"
 #include "operation/messages.h"
 #include "operation/reserve.h"
@@ -63,23 +64,26 @@ static bool is_news(const struct step_record *step, const char *message)
         return step && message && (!step->message || !streq(step->message, message));
 }
 
-/* "312 of 700 MiB, 410 MiB/s, 1 s left; 80 MiB fetched, 100 MiB reused": over the whole step, so that the time left does
+/* "312 of 700 MiB, 4.1 MiB/s, 95 s left; 512 KiB fetched, 100 MiB reused": over the whole step, so that the time left does
  * not jump about; once what is reused is there, over what comes, since nothing else does any more. */
 static void show_transfer(struct step_record *s, const struct transfer *from, uint64_t done)
 {
         struct step_transfer *t = &s->transfer;
         uint64_t start = MAX(from->since, s->start), usec = MAX(now_realtime(), start + 1) - start;
         uint64_t moved = done - MIN(from->before, done);
+        char rate[SIZE_TEXT], fetched[SIZE_TEXT], reused[SIZE_TEXT];
         struct buf b = {};
 
         *t = (struct step_transfer){ .done = done, .total = from->total, .fetched = from->fetched, .reused = from->reused };
         t->rate = (uint64_t)((double)moved * USEC_PER_SEC / (double)usec);
         t->left = t->rate ? (t->total - MIN(done, t->total)) / t->rate : 0;
-        buf_printf(&b, "%llu of %llu MiB, %llu MiB/s, %llu s left", (unsigned long long)(done >> 20),
-                   (unsigned long long)(t->total >> 20), (unsigned long long)(t->rate >> 20), (unsigned long long)t->left);
+        format_size(t->rate, rate);
+        format_size(t->fetched, fetched);
+        format_size(t->reused, reused);
+        buf_printf(&b, "%llu of %llu MiB, %s/s, %llu s left", (unsigned long long)(done >> 20),
+                   (unsigned long long)(t->total >> 20), rate, (unsigned long long)t->left);
         if (t->fetched > 0 || t->reused > 0)
-                buf_printf(&b, "; %llu MiB fetched, %llu MiB reused", (unsigned long long)(t->fetched >> 20),
-                           (unsigned long long)(t->reused >> 20));
+                buf_printf(&b, "; %s fetched, %s reused", fetched, reused);
         free(s->message);
         s->message = buf_take(&b);
 }
