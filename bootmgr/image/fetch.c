@@ -46,6 +46,8 @@ static char *describe(const struct transfer *t, CURLcode code)
                 return strdup("it has another length than on the other servers");
         case VERDICT_NO_RANGES:
                 return strdup("a part of it was asked for, and the server does not send that part");
+        case VERDICT_NO_LENGTH:
+                return strdup("the server does not say how long the file is, nor does another one");
         case VERDICT_SLOW:
                 return strdup("another server is faster");
         case VERDICT_STALLED:
@@ -86,7 +88,8 @@ static void settle(struct transfer *t, CURLcode code)
                 t->last_try = false;
                 mirror_measured(m, t->got, now - t->started);
         }
-        if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_RANGES)
+        if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_RANGES ||
+            t->verdict == VERDICT_NO_LENGTH)
                 m->dead = true;
         else if (t->verdict == VERDICT_STALLED || (t->verdict == VERDICT_SLOW && t->got == 0) ||
                  (t->verdict == VERDICT_NONE && is_transient(code, t->status)) ||

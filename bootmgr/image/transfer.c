@@ -45,8 +45,10 @@ static void judge(struct transfer *t)
                 give_up(t, VERDICT_CHANGED);
         else if (f->size != UINT64_MAX && total != UINT64_MAX && total != f->size)
                 give_up(t, m->seen ? VERDICT_CHANGED : VERDICT_OTHER);
-        else if (t->status == 206 ? t->range_start != t->begin || total == UINT64_MAX : f->known && f->ranges)
+        else if (t->status == 206 ? t->range_start != t->begin : f->known && f->ranges)
                 give_up(t, VERDICT_NO_RANGES);
+        else if (t->status == 206 && total == UINT64_MAX && f->size == UINT64_MAX)
+                give_up(t, VERDICT_NO_LENGTH);
         if (t->verdict == VERDICT_NONE) {
                 t->drop = t->status == 206 ? 0 : t->begin;
                 if (!f->known)
@@ -78,7 +80,7 @@ static char *header_value(const char *data, size_t n, const char *name)
         return strndup(data + start, end - start);
 }
 
-/* "bytes 0-99/1234"; the length may be "*". */
+/* "bytes 0-99/1234"; the length may be "*": not known (RFC 9110, 14.4). */
 static void parse_content_range(struct transfer *t, const char *value)
 {
         const char *words = startswith(value, "bytes "), *dash = words ? strchr(words, '-') : NULL,

@@ -34,6 +34,7 @@ enum verdict {
         VERDICT_CHANGED,   /* another file than before */
         VERDICT_OTHER,     /* another file than the other servers have */
         VERDICT_NO_RANGES, /* a part was asked for, and everything comes */
+        VERDICT_NO_LENGTH, /* nobody has said how long the file is */
         VERDICT_SLOW,
         VERDICT_STALLED,
         VERDICT_STOPPED,

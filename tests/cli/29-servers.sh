@@ -92,6 +92,12 @@ cat conf mirrors.conf >machine.conf && cp machine.conf conf
 ok "an upgrade" m upgrade system "$url/late/1.bundle"
 ok "is whole" m slot verify a
 
+# One that does not say how long the file is
+ok "another one has said it" verify "$url/late/1.bundle $two/unsaid/1.bundle"
+has "it is asked again" '^([2-9]|[1-9][0-9]+)$' "$(grep -c '^/unsaid/' log.two)"
+fails 1 fetch-failed "nobody says it" verify "$two/unsaid/1.bundle"
+has "which is what the message says" 'does not say how long' "$(json 'j["message"]' <out)"
+
 # What the operator says in HeaderFile= is for the servers that he names
 printf 'X-Token: secret\nAuthorization: Bearer secret\n' >headers
 printf '[Fetch]\nHeaderFile=%s/headers\n' "$W" >headers.conf

@@ -23,6 +23,7 @@ and to those only who have one that CA has signed. It is a proxy too, for what i
   /late/F      knows ranges, thinks for 200 ms before each answer
   /outage/[N/]F  knows ranges; after the second request nobody answers for 3, or N, seconds
   /silent/F    nothing, for a minute              /hushes/F     knows ranges; silent from the third request on
+  /unsaid/F    knows ranges, and does not say of how much (Content-Range: bytes 0-9/*)
   /altered/N/F  knows ranges; from byte N on it is something else
   /starts/N/F  knows ranges; 503 for N seconds    /later/N/F    the same, and it says so: Retry-After
   /elsewhere/P/R  redirects to /R of the server at port P
@@ -242,6 +243,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if count > 2:
             return time.sleep(60)
         return self.ranged(self.content(parts[0]), '"one"')
+
+    def do_unsaid(self, parts, _):
+        data = self.content(parts[0])
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
+        start, end = int(match[1]), min(int(match[2]) + 1, len(data))
+        self.answer(206, data[start:end], Content_Range=f"bytes {start}-{end - 1}/*")
 
     def do_altered(self, parts, _):
         data, start = self.content(parts[1]), int(parts[0])
