@@ -308,6 +308,7 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         const struct manifest *m = bundle_manifest(b);
         struct chunk_sink *sinks[BUNDLE_MAX_IMAGES] = {};
         size_t number = 0;
+        uint64_t size;
         int r;
 
         bundle_keep_index(b, t->data);
@@ -316,6 +317,8 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
                 r = bundle_read_index(b, e);
         if (r >= 0)
                 r = reuse_look(reuse, t->data, t->slot, t->running, t->running_slot);
+        if (r >= 0)
+                reuse_guess(reuse, t->root, t->running, &m->images[number], bundle_chunk_index(b, number, &size));
         if (r >= 0)
                 r = announce_slot(b, t, number, e);
         if (r >= 0)

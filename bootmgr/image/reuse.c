@@ -10,6 +10,7 @@
 #include "base/crew.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "image/alike.h"
 #include "image/format.h"
 #include "image/places.h"
 
@@ -36,6 +37,7 @@ struct search {
         const struct bundle_image *image;
         const uint8_t *index;
         struct chunk_walk target; /* goes along */
+        bool alike;               /* everything is looked for in its place */
         struct group *groups;
         uint8_t **buffers; /* of each thread */
         size_t buffer_size;
@@ -91,9 +93,17 @@ int reuse_look(struct reuse *u, int data, int slot, const struct range *running,
         return r;
 }
 
+void reuse_guess(struct reuse *u, const struct range *target, const struct range *running, const struct bundle_image *image,
+                 const uint8_t *index)
+{
+        u->alike = u->target.index < 0 && slot_is_alike(target, image, index);
+        if (running && !u->from && slot_is_alike(running, image, index))
+                u->from = running;
+}
+
 bool reuse_has_hints(const struct reuse *u)
 {
-        return u->target.index >= 0 || u->from;
+        return u->target.index >= 0 || u->alike || u->from;
 }
 
 /* --- a group, in any thread */
@@ -238,10 +248,14 @@ static bool is_in_place(struct chunk_walk *target, const struct chunk_walk *w)
 static bool find_source(struct search *s, const struct chunk_walk *w, uint64_t *ret)
 {
         *ret = IN_PLACE;
-        if (is_in_place(&s->target, w))
+        if (s->alike || is_in_place(&s->target, w))
                 return true;
         if (!s->u->from || entry_is_zeros(w->entry))
                 return false;
+        if (!s->u->places) {
+                *ret = w->offset + w->size <= s->u->from->size ? w->offset : IN_PLACE;
+                return *ret != IN_PLACE;
+        }
         *ret = places_find(s->u->places, w->entry + I_DIGEST, w->size);
         return *ret != IN_PLACE;
 }
@@ -366,8 +380,9 @@ static void *search(void *userdata)
         int r = search_all(s, &s->error);
 
         /* What is not in its place after all: that of an install that was cut names everything. */
-        if (r >= 0 && s->u->target.index >= 0 && s->u->from) {
+        if (r >= 0 && (s->u->target.index >= 0 || s->alike) && s->u->from) {
                 chunk_walk_done(&s->target);
+                s->alike = false;
                 r = search_all(s, &s->error);
         }
         free_buffers(s);
@@ -404,7 +419,9 @@ int reuse_begin(struct reuse *u, struct root_sink *root, const struct bundle_ima
         u->search = s = calloc(1, sizeof(*s));
         if (!s)
                 return -ENOMEM;
-        *s = (struct search){ .u = u, .root = root, .image = image, .index = index, .target.fd = -1, .result = -EAGAIN };
+        *s = (struct search){
+                .u = u, .root = root, .image = image, .index = index, .target.fd = -1, .alike = u->alike, .result = -EAGAIN
+        };
         s->direct = u->from ? range_open_direct(u->from, O_RDONLY) : -1;
         s->progress = beside ? NULL : progress;
         r = search_prepare(s);

@@ -2,6 +2,7 @@
 /* Which chunks of a root need not come from the bundle. Inside image/ only.
  *
  *      reuse_look()     what the slot held and what the running one holds, by the indexes kept on data: hints only
+ *      reuse_guess()    where there is none, whether it holds something like the image itself
  *      root_begin()
  *      reuse_begin()    what lies in its place is left there, what lies in the running slot is copied:
  *                       each is read and hashed, since a slot may have been written to
@@ -25,7 +26,8 @@ struct hint {
 
 struct reuse {
         struct hint target, running;
-        struct places *places;    /* of chunks in the running slot, by their digests */
+        bool alike;               /* no index says what the target holds: it is taken for the image itself */
+        struct places *places;    /* of chunks in the running slot, by their digests; NULL: as in the image itself */
         const struct range *from; /* the running slot's root; NULL: none */
         uint8_t *present;         /* of each chunk: 1, a hint names it; behind reuse_end(), it need not come any more */
         uint64_t named;           /* bytes of content that hints name */
@@ -37,6 +39,10 @@ struct reuse {
 /* data: the data directory, negative: none. Finds nothing rather than fail, but for want of memory. reuse_done() afterwards.
  */
 int reuse_look(struct reuse *u, int data, int slot, const struct range *running, int running_slot);
+/* Where no index says what the target or the running slot holds: that is like the image, or it is not worth looking. Both
+ * may have been written by something else, or the data partition is new. */
+void reuse_guess(struct reuse *u, const struct range *target, const struct range *running, const struct bundle_image *image,
+                 const uint8_t *index);
 bool reuse_has_hints(const struct reuse *u);
 /* `index` of the image that is installed. beside: in threads of its own, and nothing is reported; else it has ended when
  * this returns. All must outlive the search. */

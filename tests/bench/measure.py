@@ -99,6 +99,11 @@ class Loop:
         run('blockdev', '--flushbufs', self.device)
         self.allocate()
 
+    def wipe(self):
+        """No image is there, nor a part of one; unlike clear() it leaves the blocks where they are."""
+        count = os.path.getsize(self.path) // MIB
+        run('dd', 'if=/dev/zero', 'of=' + self.device, 'bs=1M', 'count=%d' % count, 'conv=fsync', 'status=none')
+
     def fill(self, image):
         run('dd', 'if=' + image, 'of=' + self.device, 'bs=1M', 'conv=fsync', 'status=none')
 

@@ -43,6 +43,7 @@ class Pair:
             sys.exit('version 1 is not in slot a')
         self.machine.runs_a()
         self.saved = self.machine.save('saved')
+        self.state = None       # the one that was prepared last
         self.differ = {'full': differing_bytes(None, self.images[1]), 'before': differing_bytes(*self.images)}
         self.differ['empty'] = self.differ['delta'] = self.differ['full']
 
@@ -63,6 +64,10 @@ class Pair:
             self.loops[1].clear()
         if state == 'full':
             shutil.rmtree(known)
+            self.loops[0].clear()   # without its index it would be found all the same
+        elif self.state == 'full':
+            self.loops[0].fill(self.images[0])
+        self.state = state
 
     def install(self, state, measure, server=None):
         self.prepare(state)

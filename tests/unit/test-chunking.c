@@ -228,6 +228,7 @@ START_TEST(edges_everywhere)
 {
         _cleanup_free_ uint8_t *old = malloc(ROOM);
         struct install_report report;
+        struct range slot;
 
         make_image(20000000, 4096);
         install(0);
@@ -241,11 +242,52 @@ START_TEST(edges_everywhere)
         ck_assert_uint_le(report.written + report.zeroed, differing(old) + differing(old) / 50);
         /* The same beside it, where nothing is in its place and everything is copied or comes. */
         sh("rm -r root/data/bootmgr/slots/b");
+        memset(old, 'X', ROOM);
+        slot = open_slot("b");
+        ck_assert_int_eq(io_pwrite(slot.fd, old, size, OFFSET), 0);
+        range_close(&slot);
         for (size_t i = 3000; i < size; i += 9001)
                 image[i] ^= 1;
         report = install(1);
         ck_assert_uint_gt(report.copied, size / 4);
         ck_assert_uint_gt(report.fetched, size / 4);
+}
+END_TEST
+
+/* Who wrote the slots is not known: what lies there is found all the same, and where there is nothing of it that is seen at
+ * once. */
+START_TEST(no_index_is_kept)
+{
+        _cleanup_free_ uint8_t *old = malloc(ROOM);
+        struct install_report report;
+        struct range slot;
+
+        make_image(3000000, 4096);
+        install(0);
+        install(1);
+        memcpy(old, image, ROOM);
+        scramble(1000000, 50000);
+        sh("rm -r root/data/bootmgr/slots");
+        report = install(1);
+        ck_assert_uint_gt(report.kept, size - 80000);
+        ck_assert_uint_eq(report.copied, 0);
+        ck_assert_uint_le(report.written + report.zeroed, differing(old) + 2 * 4096);
+        /* What runs holds it in its place, and the target does not. */
+        sh("rm -r root/data/bootmgr/slots");
+        memset(old, 'X', ROOM);
+        slot = open_slot("b");
+        ck_assert_int_eq(io_pwrite(slot.fd, old, size, OFFSET), 0);
+        range_close(&slot);
+        report = install(1);
+        ck_assert_uint_eq(report.kept, 0);
+        ck_assert_uint_gt(report.copied, size - 80000);
+        ck_assert_uint_lt(report.fetched, 200000);
+        /* Neither does. */
+        sh("rm -r root/data/bootmgr/slots");
+        scramble(0, size);
+        report = install(1);
+        ck_assert_uint_eq(report.kept + report.copied, 0);
+        ck_assert_uint_eq(report.reuse, 0); /* nothing was searched */
 }
 END_TEST
 
@@ -415,6 +457,7 @@ int main(void)
         tcase_add_loop_test(t, nothing_is_found_beside, 0, ARRAY_SIZE(sizes));
         tcase_add_test(t, hints_are_not_believed);
         tcase_add_test(t, edges_everywhere);
+        tcase_add_test(t, no_index_is_kept);
         tcase_add_loop_test(t, anything, 0, 12);
         tcase_add_test(t, a_second_try_goes_on);
         tcase_add_test(t, the_same_to_the_byte);
