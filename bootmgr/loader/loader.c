@@ -72,6 +72,14 @@ int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e
         return failed->r;
 }
 
+uint64_t loader_entries_highest(const struct loader_entry *entries, size_t n, uint64_t known)
+{
+        for (size_t i = 0; i < n; i++) /* newest first */
+                if (generation_is_credible(entries[i].generation, known))
+                        return entries[i].generation;
+        return 0;
+}
+
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e)
 {
         _cleanup_free_ struct loader_entry *entries = NULL;
@@ -80,7 +88,7 @@ int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e)
 
         r = l->ops->list(l, &entries, &n, e);
         if (r >= 0)
-                *ret = n ? entries[0].generation : 0; /* newest first */
+                *ret = loader_entries_highest(entries, n, l->slots ? l->slots->generation : 0);
         return r;
 }
 

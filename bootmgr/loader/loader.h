@@ -79,7 +79,8 @@ struct loader {
         const struct disk *disk;
         const char *esp_directory; /* --esp, or NULL */
         const char *efivars;       /* "/sys/firmware/efi/efivars", or NULL: none (images) */
-        /* Of the record, borrowed; NULL: not known. What its versions boot with is not pruned. */
+        /* Of the record, borrowed; NULL: not known. What its versions boot with is not pruned, and generations on the ESP
+         * count that are credible beside its own. */
         const struct slot_set *slots;
         bool writable;
         void *priv;
@@ -96,7 +97,11 @@ void loader_close(struct loader *l);
 /* Reads kernel and initrd of a slot back; -ENOENT or -EBADMSG: one is missing or damaged, and which. */
 int loader_check_slot(struct loader *l, const struct slot *slot, struct error *e);
 
-/* The highest generation among our entries, 0 when there is none. */
+/* The highest generation of these entries, newest first, that is credible beside the highest `known` one; 0: there is none.
+ */
+uint64_t loader_entries_highest(const struct loader_entry *entries, size_t n, uint64_t known);
+
+/* The same of those on the ESP, beside what the record knows. */
 int loader_highest_generation(struct loader *l, uint64_t *ret, struct error *e);
 
 /* prune() of the boot files; every entry stays. */

@@ -290,7 +290,7 @@ static void rebuild(const struct boot_input *in, enum slot_reason why, struct bo
         for (size_t i = in->n_entries; i > 0; i--) { /* newest last, so that it wins */
                 const struct loader_entry *entry = &in->entries[i - 1];
 
-                if (entry->slot >= d->set.n_slots)
+                if (entry->slot >= d->set.n_slots || !generation_is_credible(entry->generation, in->generation))
                         continue;
                 rebuild_slot(in, entry, &d->set.slots[entry->slot]);
                 d->set.generation = MAX(d->set.generation, entry->generation);
@@ -308,7 +308,7 @@ static void rebuild(const struct boot_input *in, enum slot_reason why, struct bo
 
 static void switch_to(const struct boot_input *in, int slot, int tries, struct boot_decision *d)
 {
-        slot_set_begin_switch(&d->set, slot, in->n_entries ? in->entries[0].generation : 0);
+        slot_set_begin_switch(&d->set, slot, loader_entries_highest(in->entries, in->n_entries, d->set.generation));
         d->switch_to = slot;
         d->tries = tries;
         d->action = BOOT_REBOOT;

@@ -146,6 +146,11 @@ void slot_set_end_write(struct slot_set *set, int slot)
         set->slots[slot].reason = REASON_NONE;
 }
 
+bool generation_is_credible(uint64_t generation, uint64_t known)
+{
+        return generation <= known || generation - known <= GENERATION_LEAP;
+}
+
 uint64_t slot_set_begin_switch(struct slot_set *set, int slot, uint64_t esp_generation)
 {
         set->generation = MAX(set->generation, esp_generation) + 1;

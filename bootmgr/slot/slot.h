@@ -35,6 +35,7 @@
 #define SLOT_MAX             8
 #define SLOT_NONE            (-1)
 #define GENERATION_MAX       (UINT64_C(1) << 62) /* far above what is ever given out; far below where one more is 0 */
+#define GENERATION_LEAP      (UINT64_C(1) << 48) /* so far above the known ones it is a name that nobody of ours gave */
 #define SLOT_VERSION_SIZE    64                  /* with the NUL */
 #define SLOT_DEFAULT_TRIES   3
 #define SLOT_MAX_TRIES       9  /* single digits: a counted name never changes its length */
@@ -162,6 +163,9 @@ int slot_set_upgrade_target(const struct slot_set *set, int running);
 /* Transitions. They assert nothing and refuse nothing: checks come before (operation/check.h). */
 void slot_set_begin_write(struct slot_set *set, int slot); /* INCOMPLETE; forgets previous and snapshot if they were its */
 void slot_set_end_write(struct slot_set *set, int slot);   /* INSTALLED; identity is filled in by the caller before */
+/* Whether a generation that only a name on the ESP knows can have been given out, `known` being the highest that is known.
+ * What names can add at once is bounded, so that nobody uses up all that there are. */
+bool generation_is_credible(uint64_t generation, uint64_t known);
 /* SWITCHING to `slot` with generation max(record, esp_generation) + 1, which is returned. */
 uint64_t slot_set_begin_switch(struct slot_set *set, int slot, uint64_t esp_generation);
 /* SWITCHED: target is on trial with `tries`; tries 0: confirmed at once (the first system on a disk). */

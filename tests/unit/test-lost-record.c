@@ -70,6 +70,28 @@ START_TEST(a_lost_record_without_entries)
 }
 END_TEST
 
+/* A name on the ESP that none of ours can be: the record that is made again does not take its generation over. */
+START_TEST(a_lost_record_believes_no_name)
+{
+        struct case_ c;
+
+        upgraded(&c, 1);
+        c.in.record_lost = true;
+        slot_set_init(&c.in.set, 2);
+        c.entries[2] = c.entries[1];
+        c.entries[1] = c.entries[0];
+        c.entries[0] = (struct loader_entry){ GENERATION_MAX, 0, -1, 0, false, {}, {}, "" };
+        c.in.n_entries = 3;
+        run(&c, BOOT_FOUND_LOST, BOOT_CONTINUE);
+        ck_assert_uint_eq(c.d.set.generation, GENERATION_B);
+        ck_assert_int_eq(c.d.set.slots[0].state, SLOT_CONFIRMED);
+        ck_assert_uint_eq(c.d.set.slots[0].generation, GENERATION_A);
+        c.in.root_failed = REASON_ROOT_MOUNT;
+        run(&c, BOOT_FOUND_ROOT, BOOT_REBOOT);
+        ck_assert_uint_eq(c.d.set.target_generation, GENERATION_B + 1);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("lost-record");
@@ -77,6 +99,7 @@ int main(void)
 
         tcase_add_test(t, a_lost_record_is_rebuilt);
         tcase_add_test(t, a_lost_record_without_entries);
+        tcase_add_test(t, a_lost_record_believes_no_name);
         suite_add_tcase(s, t);
         return suite_run(s);
 }

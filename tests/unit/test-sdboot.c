@@ -494,6 +494,35 @@ START_TEST(an_entries_directory_that_is_none)
 }
 END_TEST
 
+/* Empty files: systemd-boot shows none of them. */
+START_TEST(a_name_does_not_use_up_the_generations)
+{
+        struct slot_set set = { .n_slots = 2, .generation = 8, .slots = { { .state = SLOT_CONFIRMED, .generation = 8 } } };
+        struct entry_spec spec;
+        uint64_t highest, begun;
+
+        loader.slots = &set;
+        ck_assert_int_eq(switch_to(8, 0, 0, NULL), 0);
+        put("esp/loader/entries/bootmgr-4611686018427387904-a.conf", "");
+        ck_assert_int_eq(loader_highest_generation(&loader, &highest, NULL), 0);
+        ck_assert_uint_eq(highest, 8);
+        set.slots[1] = (struct slot){ .state = SLOT_INSTALLED };
+        begun = slot_set_begin_switch(&set, 1, highest);
+        ck_assert_uint_eq(begun, 9);
+        ck_assert_int_eq(slot_set_check(&set, NULL), 0);
+        spec = spec_of(begun, 1);
+        ck_assert_int_eq(loader.ops->would_choose(&loader, &spec, 3, NULL), 0);
+        ck_assert_int_eq(switch_to(begun, 1, 3, NULL), 0);
+        /* what may have been given out counts, and is the next to be built on */
+        put("esp/loader/entries/bootmgr-281474976710665-a.conf", "");
+        ck_assert_int_eq(loader_highest_generation(&loader, &highest, NULL), 0);
+        ck_assert_uint_eq(highest, 9 + GENERATION_LEAP);
+        put("esp/loader/entries/bootmgr-281474976710666-a.conf", "");
+        ck_assert_int_eq(loader_highest_generation(&loader, &highest, NULL), 0);
+        ck_assert_uint_eq(highest, 9 + GENERATION_LEAP);
+}
+END_TEST
+
 START_TEST(no_loader_at_all)
 {
         struct entry_spec spec = spec_of(8, 1);
@@ -545,6 +574,7 @@ int main(void)
         tcase_add_loop_test(t, a_slot_needs_both_of_its_boot_files, 0, 2);
         tcase_add_test(t, an_esp_that_cannot_be_used);
         tcase_add_test(t, an_entries_directory_that_is_none);
+        tcase_add_test(t, a_name_does_not_use_up_the_generations);
         tcase_add_test(t, no_loader_at_all);
         suite_add_tcase(s, t);
         return suite_run(s);
