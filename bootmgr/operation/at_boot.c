@@ -17,6 +17,7 @@
 #include "operation/refused.h"
 #include "operation/reserve.h"
 #include "operation/steps.h"
+#include "operation/unread.h"
 #include "slot/kinds.h"
 #include "snapshot/owner.h"
 
@@ -74,6 +75,7 @@ static struct boot_input look(const struct machine *m, struct loader *loader, st
                                  .now = now_realtime(),
                                  .record_lost = m->state_lost,
                                  .counts = !m->offline,
+                                 .record_unread = m->state_lost && m->state.unread && !unread_before(m),
                                  .set = m->state.set };
 
         memcpy(in.boot_id, m->boot_id, sizeof(in.boot_id));
@@ -105,11 +107,15 @@ static int decide(struct machine *m, struct boot_decision *d, struct error *e)
                 return r;
         in = look(m, &loader, &entries);
         decide_for(&in, d);
-        if (d->save || d->arm)
+        if (d->found == BOOT_FOUND_UNREAD)
+                unread_keep(m, &d->set);
+        else if (d->save || d->arm)
                 r = carry_out(m, d, &loader, e);
         loader_close(&loader);
         if (r < 0)
                 return r;
+        if (d->found != BOOT_FOUND_UNREAD)
+                unread_forget(m);
         m->state_lost = false;
         log_decision(m, d);
         return 0;

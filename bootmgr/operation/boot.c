@@ -9,7 +9,7 @@ static const char *const found_names[_BOOT_FOUND_MAX] = {
         [BOOT_FOUND_FINISH] = "finish",       [BOOT_FOUND_DROP] = "drop",           [BOOT_FOUND_TRIAL] = "trial",
         [BOOT_FOUND_EXHAUSTED] = "exhausted", [BOOT_FOUND_FALLBACK] = "fallback",   [BOOT_FOUND_VANISHED] = "vanished",
         [BOOT_FOUND_DETOUR] = "detour",       [BOOT_FOUND_MISSING] = "missing",     [BOOT_FOUND_PASSED] = "passed",
-        [BOOT_FOUND_CHOSEN] = "chosen",       [BOOT_FOUND_CONFIRMED] = "confirmed",
+        [BOOT_FOUND_CHOSEN] = "chosen",       [BOOT_FOUND_CONFIRMED] = "confirmed", [BOOT_FOUND_UNREAD] = "record-unread",
 };
 
 enum boot_start boot_start_parse(const char *cmdline)
@@ -525,7 +525,7 @@ static const action_function actions[_BOOT_FOUND_MAX] = {
         [BOOT_FOUND_FINISH] = finish_switch,  [BOOT_FOUND_DROP] = drop_switch,      [BOOT_FOUND_TRIAL] = count_attempt,
         [BOOT_FOUND_EXHAUSTED] = leave_slot,  [BOOT_FOUND_FALLBACK] = fall_back,    [BOOT_FOUND_VANISHED] = make_again,
         [BOOT_FOUND_DETOUR] = go_on,          [BOOT_FOUND_MISSING] = restore_entry, [BOOT_FOUND_PASSED] = pass_over,
-        [BOOT_FOUND_CHOSEN] = begin_rollback, [BOOT_FOUND_CONFIRMED] = go_on,
+        [BOOT_FOUND_CHOSEN] = begin_rollback, [BOOT_FOUND_CONFIRMED] = go_on,       [BOOT_FOUND_UNREAD] = rebuild,
 };
 
 /* The one boot that a person at the console gave a slot is over, whatever boots now: it is bad again, so that nothing boots
@@ -581,8 +581,12 @@ void boot_decide(const struct boot_input *in, struct boot_decision *ret)
         if (in->record_lost) {
                 d.found = BOOT_FOUND_LOST;
                 rebuild(in, REASON_NONE, &d);
-                if (in->root_failed)
+                if (in->root_failed) {
                         decide(in, &d);
+                } else if (in->record_unread) {
+                        d.found = BOOT_FOUND_UNREAD;
+                        d.save = false;
+                }
                 *ret = d;
                 return;
         }

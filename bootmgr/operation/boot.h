@@ -5,6 +5,8 @@
  *      found                                                        done
  *      BOOT_FOUND_NOTHING    no slot of ours runs                   nothing
  *      BOOT_FOUND_LOST       no copy of the record is readable      boot; rebuild the record from the entries
+ *      BOOT_FOUND_UNREAD     the same, and one could not be read:   boot; nothing is written, the record may be whole:
+ *                            it may be whole the next time          the next boot that finds this, too, makes it again
  *      BOOT_FOUND_ROOT       the root cannot be used, or the slot   mark it bad, switch to another slot, reboot;
  *                            is marked bad or incomplete            no other: recovery, and it is tried again
  *      BOOT_FOUND_FINISH     SWITCHING, and its entry is there      SWITCHED; then as what is found next
@@ -57,6 +59,7 @@ enum boot_found {
         BOOT_FOUND_PASSED,
         BOOT_FOUND_CHOSEN,
         BOOT_FOUND_CONFIRMED,
+        BOOT_FOUND_UNREAD,
         _BOOT_FOUND_MAX,
 };
 
@@ -81,6 +84,7 @@ struct boot_input {
         uint8_t boot_id[16];
         uint64_t now; /* realtime µs */
         bool record_lost;
+        bool record_unread;                 /* and it is not to be written anew, unless the slot has to be left */
         struct slot_set set;                /* the record; initialised and empty when it is lost */
         const struct loader_entry *entries; /* ours, as loader->list gives them */
         size_t n_entries;

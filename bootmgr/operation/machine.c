@@ -270,6 +270,8 @@ int machine_save(struct machine *m, struct error *e)
 
         if (m->lock < 0)
                 return fail(e, -EPERM, NULL, "the state record is written under the lock only");
+        if (m->state_kept)
+                return 0;
         r = machine_open_for_writing(m, e);
         if (r >= 0)
                 r = state_save(&m->place, &m->state, e);
@@ -325,7 +327,8 @@ int machine_need_record(const struct machine *m, struct error *e)
 {
         if (!m->state_lost || m->booted_generation == 0)
                 return 0;
-        fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record of %s is valid", m->disk.path);
+        fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record of %s %s", m->disk.path,
+             m->state.unread ? "can be read" : "is valid");
         return fail_hint(e, "'bootmgr boot-config' makes it again from the boot entries, as the next boot does");
 }
 

@@ -25,7 +25,8 @@ struct machine {
         struct disk disk;
         struct state_place place;
         struct state state; /* as loaded, or as saved last */
-        bool state_lost;    /* no valid copy of the record was found */
+        bool state_lost;    /* no valid copy of the record was found … */
+        bool state_kept;    /* … and it is not to be written now: this process goes by what it has made up instead */
         bool offline;       /* an image, or no bootmgr.slot= on the command line: nothing runs on it */
         bool rescue; /* the rescue system runs: whose configuration is there counts as present, and it is left at once */
         int booted;  /* the running slot, or SLOT_NONE */
@@ -56,7 +57,7 @@ int machine_lock_patiently(struct machine *m, struct error *e);
 void machine_unlock(struct machine *m);
 bool machine_is_locked_by_other(struct machine *m); /* without taking it */
 
-/* Writes the record (m->state.set). Only under the lock. */
+/* Writes the record (m->state.set), unless that is kept as it is. Only under the lock. */
 int machine_save(struct machine *m, struct error *e);
 
 /* Opens the record for writing, for those who save through m->place themselves (boot_carry_out). */

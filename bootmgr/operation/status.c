@@ -110,7 +110,10 @@ static json_t *notes_to_json(struct machine *m, struct loader *loader, const str
         char *cursor, *line;
 
         if (m->state_lost)
-                add_note(notes, "no valid copy of the state record was found");
+                add_note(notes, m->state.unread
+                                        ? "no copy of the state record can be read: where the next boot cannot read it "
+                                          "either, it makes it again from the boot entries"
+                                        : "no valid copy of the state record was found");
         else if (m->state.n_valid < 2)
                 add_note(notes, "one copy of the state record is damaged; the next write mends it");
         if (m->snapshots.data < 0)

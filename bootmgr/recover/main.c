@@ -40,6 +40,7 @@
 #define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again, unless bootmgr.retry= says another time … */
 #define RETRY_MIN     (10 * USEC_PER_SEC) /* … within these bounds: it never spins */
 #define RETRY_MAX     USEC_PER_DAY
+#define UNREAD_WAIT   10 /* seconds that a record which cannot be read gets before the slot is left without it */
 #define PAGE_SECONDS  10 /* that a person has to read why the last slot boots without a try left */
 
 struct recover {
@@ -290,6 +291,8 @@ static int act(struct recover *c, struct state_place *place, struct state *state
         }
         log_info("slot %c, generation %llu: %s", slot_name(c->slot), (unsigned long long)c->generation,
                  boot_found_to_string(d->found));
+        if (d->found == BOOT_FOUND_UNREAD)
+                log_warning("no copy of the state record can be read: this boot goes on without it, and leaves it as it is");
         write_result(c, d);
         if (d->action == BOOT_REBOOT)
                 start_again(c, "another slot boots instead");
@@ -355,8 +358,9 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
                 r = state_place_open(&c->disk, NULL, O_RDWR, &place, e);
         if (r < 0)
                 return r;
-        r = state_load(&place, &state, NULL);
+        r = state_load_patiently(&place, &state, root_failed && !c->disk_path ? UNREAD_WAIT : 0);
         in.record_lost = r == -ENODATA;
+        in.record_unread = in.record_lost && state.unread;
         if (in.record_lost)
                 slot_set_init(&state.set, MAX(c->disk.n_slots, 2));
         if (r >= 0 || in.record_lost)

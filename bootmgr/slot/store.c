@@ -2,6 +2,8 @@
 /* docs/formats.md, "State record". Every field has its offset here and nowhere else. */
 #include "slot/store.h"
 
+#include <time.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -284,6 +286,7 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
         struct state best = {};
         uint64_t unknown = 0; /* sequence of the newest such record */
         uint64_t damaged = 0; /* highest in a header */
+        bool unread = false;
 
         for (int i = 0; i < 2; i++) {
                 uint8_t copy[STATE_COPY_SIZE] = {};
@@ -293,6 +296,7 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
                 /* Once more: without this copy the machine goes by what the record said before, or by no record at all. */
                 if (r < 0)
                         r = io_pread(place->fd[i], copy, sizeof(copy), place->offset[i]);
+                unread |= r < 0;
                 if (r >= 0)
                         r = state_decode(copy, &one);
                 if (r == -EBADMSG)
@@ -315,9 +319,21 @@ int state_load(const struct state_place *place, struct state *ret, struct error 
         if (unknown > 0)
                 return fail(e, -EPROTONOSUPPORT, &kind_state_unreadable,
                             "the state record was written by a newer bootmgr in a format that this one does not know");
-        *ret = (struct state){ .copy = 1, .sequence = rebuilt_sequence(damaged) };
+        *ret = (struct state){ .copy = 1, .sequence = rebuilt_sequence(damaged), .unread = unread };
         slot_set_init(&ret->set, 2);
-        return fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record is valid");
+        return fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record %s",
+                    unread ? "can be read" : "is valid");
+}
+
+int state_load_patiently(const struct state_place *place, struct state *ret, unsigned seconds)
+{
+        for (;; seconds--) {
+                int r = state_load(place, ret, NULL);
+
+                if (r != -ENODATA || !ret->unread || seconds == 0)
+                        return r;
+                nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
+        }
 }
 
 static int write_copy(const struct state_place *place, int i, const uint8_t *copy)

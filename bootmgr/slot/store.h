@@ -23,14 +23,19 @@ struct state {
         uint64_t sequence; /* of the copy it came from; none was valid: above all that ever was */
         int copy;          /* which copy that was, 0 or 1 */
         bool flushed;      /* that copy: written by this process. Another may have been killed before it flushed */
+        bool unread;       /* none was valid, and one of them could not be read: it may be whole the next time */
         int n_valid;       /* valid copies found: 2 is normal, 1 is reported by status */
         uint8_t extra[STATE_COPY_SIZE]; /* payload bytes behind what every program knows … */
         size_t n_extra;                 /* … written back unchanged */
 };
 
-/* Reads both copies. -ENODATA: no copy is valid (state is then initialised and empty, and the next save writes both copies);
+/* Reads both copies. -ENODATA: no copy is valid (state is then initialised and empty, and the next save writes both copies:
+ * a caller that is told that one was `unread` gives it another chance before that, see operation/unread.h);
  * -EPROTONOSUPPORT: the newest is of an incompatible newer format. I/O errors of one copy count as invalid. */
 int state_load(const struct state_place *place, struct state *ret, struct error *e);
+
+/* The same, again each second for so many seconds while no copy can be read. */
+int state_load_patiently(const struct state_place *place, struct state *ret, unsigned seconds);
 
 /* Writes the older copy with the next sequence, flushes, reads back; then the other one with the sequence after that, in the
  * same way. Once the first is durable it is a success (n_valid is 1 then); when it is not, the other one stays as it is,

@@ -19,6 +19,7 @@ static uint8_t present_boot[16];
 static struct boot_decision decision;
 static bool decided;
 static bool initramfs_failed;
+static bool without_record;    /* the system that came up last went on without the record, and left it */
 static char running;           /* version that came up last */
 static char booted_with[4096]; /* its kernel command line */
 int page_key;
@@ -62,6 +63,11 @@ int __wrap_consoles_key(struct consoles *c, unsigned seconds)
 char running_version(void)
 {
         return running;
+}
+
+bool ran_without_record(void)
+{
+        return without_record;
 }
 
 const char *running_with(void)
@@ -247,6 +253,7 @@ static int start_system(char *cmdline, const struct disk *disk, int slot, struct
         r = open_machine(&m, cmdline, e);
         if (r >= 0)
                 r = operation_at_boot(&m, NULL, e);
+        without_record = m.state_kept;
         if (r == -EHOSTDOWN) {
                 error_done(e);
                 return 0;

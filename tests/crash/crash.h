@@ -72,6 +72,8 @@ struct trace {
         bool fail_on;        /* all later ones too */
         bool fail_gone;      /* with what fails first, event or call, the disk is gone: all later calls fail, reads too */
         bool gone;           /* it is */
+        bool fail_blind;     /* from the first failing call on nothing can be read, and all can be written */
+        bool blind;          /* it is so */
         unsigned n_quiet;    /* calls that can fail and change nothing that lies there: they are no events */
         unsigned quiet_at;   /* which of these fails; 0: none */
 };
@@ -172,6 +174,7 @@ extern int page_key; /* that a person presses on the recovery page, whenever it 
 int open_machine(struct machine *m, const char *cmdline, struct error *e);
 char *running_cmdline(void);    /* of the entry that boots next; malloc'ed */
 char running_version(void);     /* that came up last */
+bool ran_without_record(void);  /* it could not read it, and left it as it is */
 const char *running_with(void); /* its kernel command line */
 bool is_file(const char *path, const char *content, size_t size);
 bool has_first_block(const struct disk *disk, int slot);

@@ -379,9 +379,10 @@ void enter(const struct operation_test *op, struct expectation *x)
 struct failure {
         unsigned at;
         bool quiet;
-        bool on;   /* all later events, too */
-        bool gone; /* all later calls, too */
-        int code;  /* of an event */
+        bool on;    /* all later events, too */
+        bool gone;  /* all later calls, too */
+        bool blind; /* all later calls that change nothing, too */
+        int code;   /* of an event */
 };
 
 /* The operation with that: it ends in whatever way, and the machine goes on or is cut then. */
@@ -400,9 +401,10 @@ static bool with_error(const struct operation_test *op, const struct limits *lim
                  : failure->code == -EIO ? "EIO"
                                          : "ENOSPC",
                  failure->at,
-                 failure->gone ? " gone"
-                 : failure->on ? " on"
-                               : "");
+                 failure->gone    ? " gone"
+                 : failure->blind ? " blind"
+                 : failure->on    ? " on"
+                                  : "");
         enter(op, &n.expected);
         trace_init(&t);
         t.fail_at = failure->quiet ? 0 : failure->at;
@@ -410,6 +412,7 @@ static bool with_error(const struct operation_test *op, const struct limits *lim
         t.fail_with = failure->code;
         t.fail_on = failure->on;
         t.fail_gone = failure->gone;
+        t.fail_blind = failure->blind;
         n.t = &t;
         r = record_operation_test(op, &t, &e);
         reached = (failure->quiet ? t.n_quiet : t.n_events) >= failure->at;
@@ -445,8 +448,8 @@ static void quiet_errors(const struct operation_test *op, const struct limits *l
         unsigned step = MAX(limits->errors, n_quiet / QUIET_ERRORS + 1);
 
         for (unsigned at = 1 + limits->seed % step; at <= n_quiet && !op->expected.record_lost; at += step) {
-                for (unsigned i = 0; i < 2; i++) {
-                        struct failure failure = { .at = at, .quiet = true, .gone = i == 1 };
+                for (unsigned i = 0; i < 3; i++) {
+                        struct failure failure = { .at = at, .quiet = true, .gone = i == 1, .blind = i == 2 };
 
                         if ((limits->stop && f->failures) || !with_error(op, limits, f, &failure))
                                 return;

@@ -121,7 +121,8 @@ static bool quiet_fails(const struct place *p)
         now->n_quiet++;
         if (now->n_quiet == now->quiet_at)
                 now->gone = now->fail_gone;
-        return now->gone || now->n_quiet == now->quiet_at;
+        now->blind |= now->fail_blind && now->n_quiet == now->quiet_at;
+        return now->gone || now->blind || now->n_quiet == now->quiet_at;
 }
 
 static int record_open(int dirfd, const char *path, int flags, mode_t mode)

@@ -92,6 +92,28 @@ START_TEST(a_lost_record_believes_no_name)
 }
 END_TEST
 
+/* It may be whole, and a boot that goes on all the same writes nothing over it. One that has to leave its slot does. */
+START_TEST(a_record_that_cannot_be_read_is_kept)
+{
+        struct case_ c;
+
+        for (int runs = 0; runs < 2; runs++) {
+                upgraded(&c, runs);
+                c.in.record_lost = c.in.record_unread = true;
+                slot_set_init(&c.in.set, 2);
+                run(&c, BOOT_FOUND_UNREAD, BOOT_CONTINUE);
+                ck_assert(!c.d.save);
+                ck_assert_int_eq(c.d.switch_to, SLOT_NONE);
+                ck_assert_int_eq(c.d.bad_slot, SLOT_NONE);
+                ck_assert_int_eq(c.d.set.slots[1].state, SLOT_TRIAL);
+                c.in.root_failed = REASON_ROOT_MOUNT;
+                run(&c, BOOT_FOUND_ROOT, BOOT_REBOOT);
+                ck_assert(c.d.save);
+                ck_assert_int_eq(c.d.switch_to, !runs);
+        }
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("lost-record");
@@ -100,6 +122,7 @@ int main(void)
         tcase_add_test(t, a_lost_record_is_rebuilt);
         tcase_add_test(t, a_lost_record_without_entries);
         tcase_add_test(t, a_lost_record_believes_no_name);
+        tcase_add_test(t, a_record_that_cannot_be_read_is_kept);
         suite_add_tcase(s, t);
         return suite_run(s);
 }

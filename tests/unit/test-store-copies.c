@@ -503,6 +503,52 @@ START_TEST(an_unreadable_copy_counts_as_invalid)
 }
 END_TEST
 
+/* Damaged is one thing, unreadable another: that copy may be whole. */
+START_TEST(whether_a_lost_one_could_be_read)
+{
+        static const uint8_t zeros[STATE_COPY_SIZE];
+        struct state s = formatted();
+        struct io_ops ops = io_system_ops;
+
+        ck_assert(!s.unread);
+        put_copy(0, zeros);
+        break_call(_i, -EIO, 0); /* with 0 it is the damaged one, with 1 the other, with 2 neither */
+        fault.again = 1;
+        ck_assert_int_eq(state_load(&place, &s, NULL), _i == 1 ? -ENODATA : 0);
+        ck_assert_int_eq(s.unread, _i == 1);
+        io_set_ops(NULL);
+        put_copy(1, zeros);
+        ck_assert_int_eq(state_load(&place, &s, NULL), -ENODATA);
+        ck_assert(!s.unread);
+        ops.pread = no_pread;
+        io_set_ops(&ops);
+        ck_assert_int_eq(state_load_patiently(&place, &s, _i == 0), -ENODATA);
+        ck_assert(s.unread);
+        io_set_ops(NULL);
+}
+END_TEST
+
+static unsigned n_failing;
+
+static ssize_t pread_in_time(int fd, void *data, size_t n, uint64_t offset)
+{
+        return n_failing > 0 ? (n_failing--, -EIO) : io_system_ops.pread(fd, data, n, offset);
+}
+
+START_TEST(patience_finds_it_again)
+{
+        struct state s = formatted();
+        struct io_ops ops = io_system_ops;
+
+        ops.pread = pread_in_time;
+        n_failing = 4; /* twice each copy */
+        io_set_ops(&ops);
+        ck_assert_int_eq(state_load_patiently(&place, &s, 3), 0);
+        ck_assert_int_eq(s.n_valid, 2);
+        io_set_ops(NULL);
+}
+END_TEST
+
 START_TEST(two_files)
 {
         struct state a = sample(), s;
@@ -542,6 +588,8 @@ int main(void)
         tcase_add_loop_test(t, a_failed_write_leaves_the_other_copy, 0, 12);
         tcase_add_test(t, a_lying_disk_is_found_out);
         tcase_add_loop_test(t, an_unreadable_copy_counts_as_invalid, 0, 2);
+        tcase_add_loop_test(t, whether_a_lost_one_could_be_read, 0, 3);
+        tcase_add_test(t, patience_finds_it_again);
         tcase_add_test(t, two_files);
         suite_add_tcase(s, t);
         return suite_run(s);

@@ -1,0 +1,69 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# No copy of the state record can be read, for one boot or for good: it is not written over before a second boot has found the
+# same, and until then the machine goes on without it.
+# shellcheck disable=SC2317 # recover is called through ok
+. "$(dirname "$0")/lib.sh"
+RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}
+${CC:-cc} -shared -fPIC -o unreadable.so "$top/tests/cli/unreadable.c" || exit 2
+
+recover() { "$RECOVER" --disk disk.img --esp esp --cmdline "$running" "$1" 2>recover.log; }
+config() { cat data/root/cfg/app.conf; }
+record() { status '[j["generation"], j["previous"], [s["state"] for s in j["slots"]], j["snapshot"], j["security_floor"]]'; }
+copies() { python3 -c 'import sys
+d = open("disk.img", "rb").read()
+a = d.find(b"BOOTMGRS")
+print(a, d.find(b"BOOTMGRS", a + 4096))'; }
+written() { test -e gone && echo no || echo yes; }
+
+bundle 1 && bundle 2 --security-version 2 && bundle 3 --security-version 2 && make_machine || exit 2
+m upgrade system -q 1.bundle && boots && mkdir -p data/root/cfg && echo one >data/root/cfg/app.conf
+m upgrade system -q 2.bundle && boots && m finalize -q && m upgrade system -q 3.bundle && boots || exit 2
+echo three >data/root/cfg/app.conf
+before=$(record)
+UNREADABLE=$W/gone UNREADABLE_AT=$(copies)
+export UNREADABLE UNREADABLE_AT LD_PRELOAD="$W/unreadable.so" ASAN_OPTIONS="verify_asan_link_order=0:${ASAN_OPTIONS-}"
+
+# For one boot
+touch gone
+ok "the initramfs goes on without it" recover boot
+is "and writes nothing there" no "$(written)"
+ok "so does the system" m boot-config
+has "says so" 'no copy of the state record can be read: this boot goes on without it' "$(cat err)"
+is "and writes nothing there" no "$(written)"
+is "the version has its configuration" three "$(config)"
+has "status says it, too" 'no copy of the state record can be read' "$(status 'j["notes"]')"
+fails 1 state-unreadable "a confirmation" m confirm
+is "writes nothing either" no "$(written)"
+rm gone
+is "it is what it was" "$before" "$(record)"
+ok "the next boot finds it" recover boot
+ok "and is confirmed" boots
+is "with it as it was" "$before" "$(record)"
+is "no mark is left" "" "$(find data -name record-unread)"
+
+# Two boots that are not in a row
+touch gone
+ok "a boot without it" m boot-config
+rm gone
+ok "one with it" boots
+touch gone
+ok "one without it again" m boot-config
+is "nothing is written there" no "$(written)"
+
+# Two in a row
+ok "the next initramfs cannot read it either" recover boot
+is "and writes nothing there" no "$(written)"
+ok "nor can the system" m boot-config
+is "it is made again" yes "$(written)"
+is "from what is there" '["confirmed"]' "$(status '[s["state"] for s in j["slots"] if s["version"] == "3"]')"
+is "no mark is left" "" "$(find data -name record-unread)"
+ok "the version is confirmed" m confirm
+is "with its configuration" three "$(config)"
+
+# The slot has to be left: nobody waits for a second boot
+touch gone
+ok "the root cannot be mounted" recover failed
+is "the record is made again" yes "$(written)"
+is "and the other slot boots" '["bad", "trial"]' "$(status '[s["state"] for s in j["slots"]]')"
+finish
