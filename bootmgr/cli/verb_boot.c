@@ -116,6 +116,21 @@ static uint64_t since_boot(void)
         return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
 }
 
+/* What a record that cannot be read would say of the running slot. */
+static bool is_counted(struct machine *m)
+{
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        bool counted = false;
+        size_t n = 0;
+
+        if (machine_list_entries(m, &entries, &n, NULL) < 0)
+                return false;
+        for (size_t i = 0; i < n; i++)
+                if (entries[i].slot == m->booted && entries[i].generation == m->booted_generation)
+                        counted = entries[i].tries_left >= 0;
+        return counted;
+}
+
 /* 1: the booted slot is on trial; 0: it is not. Opened anew each time: another process confirms. */
 static int on_trial(struct verb_args *args, uint64_t *ret_deadline, struct error *e)
 {
@@ -126,6 +141,8 @@ static int on_trial(struct verb_args *args, uint64_t *ret_deadline, struct error
         if (r < 0)
                 return r;
         *ret_deadline = m.config.health_deadline;
+        if (m.booted != SLOT_NONE && m.state_lost && m.state.unread)
+                return is_counted(&m);
         return m.booted != SLOT_NONE && m.state.set.slots[m.booted].state == SLOT_TRIAL;
 }
 
@@ -134,6 +151,8 @@ static int go_back(struct machine *m, struct observer *o, struct error *e)
         struct rollback_options options = { .automatic = true, .why = REASON_DEADLINE };
         int r = machine_lock_patiently(m, e);
 
+        if (r >= 0)
+                r = machine_need_record(m, e);
         /* It was being confirmed when the time was over. */
         if (r >= 0 && (m->booted == SLOT_NONE || m->state.set.slots[m->booted].state != SLOT_TRIAL))
                 return 1;

@@ -99,6 +99,11 @@ int operation_clear_refused(struct machine *m, struct error *e)
         r = machine_lock(m, e);
         if (r < 0)
                 return r;
+        /* It may be whole, and would refuse it still. */
+        if (m->state_lost && m->state.unread) {
+                fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record of %s can be read", m->disk.path);
+                return fail_hint(e, "'bootmgr boot-config' makes it again from the boot entries, as the next boot does");
+        }
         r = refused_clear(m, e);
         /* A lost record refuses nothing; what is written in its place is for the boot to decide. */
         return r < 0 || m->state_lost ? r : machine_save(m, e);

@@ -146,7 +146,9 @@ static int open_machine(struct recover *c, bool mount, struct error *e)
 /* What a new entry for the other slot gets besides our own words: what this boot was given. */
 static char *extra_cmdline(const char *cmdline)
 {
-        static const char *const ours[] = { "root=", "panic=", "bootmgr.", "initrd=", "BOOT_IMAGE=" };
+        static const char *const ours[] = {
+                "root=", "panic=", "bootmgr.", "initrd=", "BOOT_IMAGE=", "systemd.crash_reboot=1"
+        };
         _cleanup_free_ char *copy = strdup(cmdline);
         struct buf b = {};
         char *cursor = copy, *word;
@@ -172,9 +174,10 @@ static void write_result(struct recover *c, const struct boot_decision *d)
         if (c->disk_path || boot_id(id) < 0 || mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755) < 0)
                 return;
         hex_encode(id, sizeof(id), hex);
-        buf_printf(&b, "boot_id=%s\nslot=%c\ngeneration=%llu\ndisk=%s\ndata=%s\nfound=%s\nusec=%llu\n", hex,
+        buf_printf(&b, "boot_id=%s\nslot=%c\ngeneration=%llu\ndisk=%s\ndata=%s\nfound=%s\ntrial=%d\nusec=%llu\n", hex,
                    slot_name(c->slot), (unsigned long long)c->generation, c->disk.path, c->disk.data.node,
-                   boot_found_to_string(d->found), (unsigned long long)(now_monotonic() - c->start));
+                   boot_found_to_string(d->found), d->set.slots[c->slot].state == SLOT_TRIAL,
+                   (unsigned long long)(now_monotonic() - c->start));
         if (!b.failed)
                 file_replace_volatile(AT_FDCWD, BOOT_RESULT, b.data, b.size, 0644);
 }

@@ -39,6 +39,10 @@ is "a refusal is the degraded target's" "3 0" "$(ends 3)"
 touch confirmed
 is "confirmed meanwhile" "1 0" "$(ends 1)"
 rm confirmed
+printf 'found=record-unread\ntrial=1\n' >boot
+is "on trial, without a record" "0 1" "$(ends 1)"
+printf 'found=record-unread\ntrial=0\n' >boot
+is "confirmed, without a record" "1 0" "$(ends 1)"
 echo found=confirmed >boot
 is "not on trial" "1 0" "$(ends 1)"
 rm boot

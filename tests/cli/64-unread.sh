@@ -16,7 +16,7 @@ a = d.find(b"BOOTMGRS")
 print(a, d.find(b"BOOTMGRS", a + 4096))'; }
 written() { test -e gone && echo no || echo yes; }
 
-bundle 1 && bundle 2 --security-version 2 && bundle 3 --security-version 2 && make_machine || exit 2
+bundle 1 && bundle 2 --security-version 2 && bundle 3 --security-version 2 && bundle 4 --security-version 2 && make_machine || exit 2
 m upgrade system -q 1.bundle && boots && mkdir -p data/root/cfg && echo one >data/root/cfg/app.conf
 m upgrade system -q 2.bundle && boots && m finalize -q && m upgrade system -q 3.bundle && boots || exit 2
 echo three >data/root/cfg/app.conf
@@ -61,9 +61,21 @@ is "no mark is left" "" "$(find data -name record-unread)"
 ok "the version is confirmed" m confirm
 is "with its configuration" three "$(config)"
 
+# On trial: the deadline holds, and the rollback that it asks for is left to the next boot
+m upgrade system -q --yes 4.bundle && choose_next || exit 2
+touch gone
+ok "a boot of a version on trial" m boot-config
+fails 1 state-unreadable "it is not confirmed in time" m wait-confirmed
+is "nothing is written there" no "$(written)"
+rm gone
+boot_up || exit 2
+touch gone
+ok "a confirmed one has no deadline" m wait-confirmed
+rm gone
+
 # The slot has to be left: nobody waits for a second boot
 touch gone
 ok "the root cannot be mounted" recover failed
 is "the record is made again" yes "$(written)"
-is "and the other slot boots" '["bad", "trial"]' "$(status '[s["state"] for s in j["slots"]]')"
+is "and the other slot boots" '["trial", "bad"]' "$(status '[s["state"] for s in j["slots"]]')"
 finish
