@@ -311,27 +311,52 @@ bool boot_file_id(const char *path, uint8_t id[static BOOT_FILE_ID_SIZE])
         return hex && hex_decode(hex, id, BOOT_FILE_ID_SIZE) >= 0;
 }
 
-int entry_format(const struct entry_spec *spec, char **ret, struct error *e)
+/* Without it a systemd that dies freezes: nothing panics then, and no watchdog may run. Newer ones, which have
+ * systemd.crash_action=, still take it. */
+#define CRASH_KEY "systemd.crash_reboot"
+
+static bool says_what_a_crash_does(const char *cmdline)
 {
-        _cleanup_buf_ struct buf b = {};
+        _cleanup_free_ char *reboot = cmdline_get(cmdline, CRASH_KEY),
+                            *action = cmdline_get(cmdline, "systemd.crash_action");
+
+        return reboot || action || cmdline_has(cmdline, CRASH_KEY);
+}
+
+static void write_entry(const struct entry_spec *spec, bool crash_word, struct buf *b)
+{
         char kernel[BOOT_FILE_PATH_SIZE], initrd[BOOT_FILE_PATH_SIZE], verity[VERITY_TEXT_SIZE] = "";
         bool verified = spec->verity && verity_is_set(spec->verity);
-        char *text;
 
         boot_file_path(spec->kernel, kernel);
-        buf_printf(&b, "title %s%s (slot %c)\nversion %" PRIu64 "\nsort-key bootmgr%s\nlinux /%s\n",
+        buf_printf(b, "title %s%s (slot %c)\nversion %" PRIu64 "\nsort-key bootmgr%s\nlinux /%s\n",
                    spec->rollback ? "Previous version: " : "", spec->version, slot_name(spec->slot), spec->generation,
                    spec->rollback ? "-previous" : "", kernel);
         if (spec->initrd) {
                 boot_file_path(spec->initrd, initrd);
-                buf_printf(&b, "initrd /%s\n", initrd);
+                buf_printf(b, "initrd /%s\n", initrd);
         }
         if (verified)
                 verity_format(spec->verity, verity);
-        buf_printf(&b, "options root=PARTUUID=%s %s gpt panic=10 bootmgr.slot=%c bootmgr.generation=%" PRIu64 "%s%s%s%s%s\n",
-                   spec->root_partuuid, spec->writable_root ? "rw" : "ro", slot_name(spec->slot), spec->generation,
-                   verified ? " " VERITY_KEY "=" : "", verity, spec->rollback ? " " ROLLBACK_WORD : "",
-                   spec->extra_cmdline && *spec->extra_cmdline ? " " : "", spec->extra_cmdline ?: "");
+        buf_printf(b,
+                   "options root=PARTUUID=%s %s gpt panic=10%s bootmgr.slot=%c bootmgr.generation=%" PRIu64 "%s%s%s%s%s\n",
+                   spec->root_partuuid, spec->writable_root ? "rw" : "ro", crash_word ? " " CRASH_KEY "=1" : "",
+                   slot_name(spec->slot), spec->generation, verified ? " " VERITY_KEY "=" : "", verity,
+                   spec->rollback ? " " ROLLBACK_WORD : "", spec->extra_cmdline && *spec->extra_cmdline ? " " : "",
+                   spec->extra_cmdline ?: "");
+}
+
+int entry_format(const struct entry_spec *spec, char **ret, struct error *e)
+{
+        _cleanup_buf_ struct buf b = {};
+        bool crash_word = !spec->extra_cmdline || !says_what_a_crash_does(spec->extra_cmdline);
+        char *text;
+
+        write_entry(spec, crash_word, &b);
+        if (b.size > ENTRY_SIZE_MAX && crash_word) { /* an entry without it is better than none */
+                buf_done(&b);
+                write_entry(spec, false, &b);
+        }
         if (!b.failed && b.size > ENTRY_SIZE_MAX) {
                 size_t size = b.size;
 

@@ -80,7 +80,7 @@ version 2
 sort-key bootmgr
 linux /bootmgr/$kernel
 initrd /bootmgr/$(sha256sum <initrd-2 | cut -c1-30)0b
-options root=PARTUUID=UUID ro gpt panic=10 bootmgr.slot=b bootmgr.generation=2" "$(sed 's/PARTUUID=[0-9a-f-]*/PARTUUID=UUID/' $entry)"
+options root=PARTUUID=UUID ro gpt panic=10 systemd.crash_reboot=1 bootmgr.slot=b bootmgr.generation=2" "$(sed 's/PARTUUID=[0-9a-f-]*/PARTUUID=UUID/' $entry)"
 is "the owner marker" "phase=owned slot=a version=1 generation=1" "$(tr '\n' ' ' <data/owner | sed 's/ $//')"
 archive=$(find data/snapshots -name '*.tar.zst')
 is "an archive is named by its digest" "$(sha256sum <"$archive" | cut -c1-16)" "$(basename "$archive" .tar.zst)"

@@ -57,4 +57,15 @@ for unit in bootmgr-config.service bootmgr-switch.service; do
         is "$unit waits for /data" data.mount \
                 "$(awk -v u="$unit:" '/-> Unit /{of = $3} of == u && $1 == "After:"{print $2}' planned | grep -x data.mount)"
 done
+# Whatever a version comes up with, on trial it ends in time: rescue mode, emergency mode, a default target that is not there
+for target in multi-user rescue emergency; do
+        SYSTEMD_UNIT_PATH=$W/generated:$W/$units:/usr/lib/systemd/system timeout 60 "$@" /usr/lib/systemd/systemd --test --system \
+                --unit=$target.target >planned 2>/dev/null
+        for unit in bootmgr-deadline.service bootmgr-switch.service; do
+                is "$unit is started with $target.target" "$unit" \
+                        "$(sed -n "s/.*Action: \($unit\) -> start.*/\1/p" planned | sort -u)"
+        done
+done
+is "and is not stopped with what emergency mode stops" "" \
+        "$(sed -n 's/^\(Requires\|BindsTo\|PartOf\)=//p' $units/bootmgr-deadline.service $units/bootmgr-switch.service $units/bootmgr-rollback.service)"
 finish

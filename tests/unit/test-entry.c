@@ -240,8 +240,8 @@ START_TEST(golden_text)
                                "sort-key bootmgr\n"
                                "linux /bootmgr/01ab0000000000000000000000000000\n"
                                "initrd /bootmgr/ff000000000000000000000000000000\n"
-                               "options root=PARTUUID=11111111-2222-3333-4444-555555555555 ro gpt panic=10 bootmgr.slot=b "
-                               "bootmgr.generation=8 console=ttyS0 quiet\n");
+                               "options root=PARTUUID=11111111-2222-3333-4444-555555555555 ro gpt panic=10 "
+                               "systemd.crash_reboot=1 bootmgr.slot=b bootmgr.generation=8 console=ttyS0 quiet\n");
         ck_assert_int_eq(entry_parse("bootmgr-8-b.conf", text, strlen(text), &e), 0);
         ck_assert(boot_file_id(e.linux_, id));
         ck_assert_mem_eq(id, kernel, sizeof(id));
@@ -251,22 +251,59 @@ START_TEST(golden_text)
         s.writable_root = true;
         ck_assert_int_eq(entry_format(&s, &plain, NULL), 0);
         ck_assert_ptr_null(strstr(plain, "initrd"));
-        ck_assert_ptr_nonnull(strstr(plain, " rw gpt panic=10 bootmgr.slot=b bootmgr.generation=8\n"));
+        ck_assert_ptr_nonnull(
+                strstr(plain, " rw gpt panic=10 systemd.crash_reboot=1 bootmgr.slot=b bootmgr.generation=8\n"));
+}
+END_TEST
+
+/* What an operator says of it stands; where there is no room the entry is made without it. */
+START_TEST(a_system_that_crashes_starts_again)
+{
+        static const char *const said[] = { "quiet systemd.crash_reboot=0", "systemd.crash_reboot",
+                                            "systemd.crash_action=poweroff a" };
+        struct entry_spec s = spec();
+        char extra[600], *text;
+        size_t room;
+
+        for (size_t i = 0; i < ARRAY_SIZE(said); i++) {
+                s.extra_cmdline = said[i];
+                ck_assert_int_eq(entry_format(&s, &text, NULL), 0);
+                ck_assert_ptr_null(strstr(text, "crash_reboot=1"));
+                ck_assert_ptr_nonnull(strstr(text, said[i]));
+                free(text);
+        }
+        s.extra_cmdline = "";
+        ck_assert_int_eq(entry_format(&s, &text, NULL), 0);
+        room = ENTRY_SIZE_MAX - strlen(text) - 1;
+        free(text);
+        memset(extra, 'x', sizeof(extra));
+        extra[room + strlen(" systemd.crash_reboot=1")] = '\0';
+        s.extra_cmdline = extra;
+        ck_assert_int_eq(entry_format(&s, &text, NULL), 0);
+        ck_assert_uint_eq(strlen(text), ENTRY_SIZE_MAX);
+        ck_assert_ptr_null(strstr(text, "crash_reboot"));
+        free(text);
+        extra[room] = '\0';
+        ck_assert_int_eq(entry_format(&s, &text, NULL), 0);
+        ck_assert_ptr_nonnull(strstr(text, " systemd.crash_reboot=1 "));
+        free(text);
 }
 END_TEST
 
 START_TEST(an_entry_fits_one_sector)
 {
+        static const char said[] = "systemd.crash_reboot=1 "; /* by the operator, so that it cannot be left out */
         char extra[600];
         struct entry_spec s = spec();
         size_t room;
         char *text;
 
-        s.extra_cmdline = "";
+        s.extra_cmdline = said;
         ck_assert_int_eq(entry_format(&s, &text, NULL), 0);
-        room = ENTRY_SIZE_MAX - strlen(text) - 1; /* a space before it */
+        room = ENTRY_SIZE_MAX - strlen(text) + strlen(said);
         free(text);
         memset(extra, 'x', sizeof(extra));
+        memcpy(extra, said, strlen(said));
         extra[room] = '\0';
         s.extra_cmdline = extra;
         ck_assert_int_eq(entry_format(&s, &text, NULL), 0);
@@ -278,6 +315,7 @@ START_TEST(an_entry_fits_one_sector)
 
                 text = NULL;
                 memset(extra, 'x', sizeof(extra));
+                memcpy(extra, said, strlen(said));
                 extra[room + over] = '\0';
                 ck_assert_int_eq(entry_format(&s, &text, &e), -E2BIG);
                 ck_assert_ptr_null(text);
@@ -463,6 +501,7 @@ int main(void)
         tcase_add_test(t, bad_content_is_refused);
         tcase_add_test(t, architectures);
         tcase_add_test(t, golden_text);
+        tcase_add_test(t, a_system_that_crashes_starts_again);
         tcase_add_test(t, an_entry_fits_one_sector);
         tcase_add_test(t, boot_file_ids);
         tcase_add_test(t, whose_boot_file);

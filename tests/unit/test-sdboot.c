@@ -129,7 +129,7 @@ START_TEST(the_firmware_is_told)
         check_option("Boot0012", "bootmgr 3", systemd_boot, "");
         kernel = xasprintf("\\bootmgr\\%s", kernel_id);
         arguments = xasprintf("initrd=\\bootmgr\\%s root=PARTUUID=11111111-2222-3333-4444-555555555555 ro gpt panic=10 "
-                              "bootmgr.slot=a bootmgr.generation=7 " FALLBACK_WORD,
+                              "systemd.crash_reboot=1 bootmgr.slot=a bootmgr.generation=7 " FALLBACK_WORD,
                               initrd_id);
         check_option("Boot0013", "bootmgr fallback", kernel, arguments);
         put("esp/EFI/BOOT/BOOTx64.EFI", "x");
