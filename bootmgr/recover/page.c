@@ -75,7 +75,9 @@ void page_make(const struct page_input *in, struct page *ret)
                            "\nIt boots all the same in %u seconds; 'bootmgr upgrade system' writes the other slot anew.\n",
                            in->seconds);
         else
-                buf_printf(&b, "\nThe machine tries again in %u seconds. Any other key: that time begins anew.\n",
+                buf_printf(&b,
+                           "\nThe machine tries again in %u seconds. Any other key: that time begins anew. "
+                           "After four times as long it ends whatever is pressed.\n",
                            in->seconds);
         page.text = buf_take(&b);
         *ret = page;

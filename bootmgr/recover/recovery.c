@@ -4,9 +4,13 @@
 #include <sys/mount.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "loader/rescue.h"
 #include "recover/console.h"
+
+#define WAITS_MAX     4  /* as long as one wait, all together */
+#define AGAIN_SECONDS 10 /* for the second press of a key that needs one */
 
 static uint64_t esp_generation(const struct recovery *r)
 {
@@ -83,12 +87,31 @@ static int number_of(int key, const struct page *page)
         return number >= 0 && number < (int)page->n ? number : -1;
 }
 
-static bool choose(const struct recovery *r, struct consoles *consoles, const struct page *page, enum choice_kind *ret)
+/* Nothing comes back from them without a person: a byte of noise is not to be enough. */
+static bool is_meant(struct consoles *consoles, const struct choice *choice, int key)
+{
+        if (choice->kind != CHOICE_POWER_OFF && choice->kind != CHOICE_RESCUE)
+                return true;
+        consoles_print(consoles, choice->kind == CHOICE_RESCUE ? "\nPress it again to start the rescue system.\n"
+                                                               : "\nPress it again to power off.\n");
+        return consoles_key(consoles, AGAIN_SECONDS) == key;
+}
+
+/* A key that is none of the page's lengthens the wait, but not for ever: a line may be noisy. */
+static unsigned seconds_left(const struct recovery *r, uint64_t end)
+{
+        uint64_t now = now_monotonic();
+
+        return now < end ? (unsigned)MIN((uint64_t)r->seconds, (end - now + USEC_PER_SEC - 1) / USEC_PER_SEC) : 0;
+}
+
+static bool choose(const struct recovery *r, struct consoles *consoles, const struct page *page, uint64_t end,
+                   enum choice_kind *ret)
 {
         _cleanup_error_ struct error e = {};
         int key, number, result;
 
-        key = consoles_key(consoles, r->test && consoles->n == 0 ? 0 : r->seconds);
+        key = consoles_key(consoles, r->test && consoles->n == 0 ? 0 : seconds_left(r, end));
         if (key == -EPIPE && !r->test)
                 return false; /* the time goes on with nobody there */
         if (key < 0) {
@@ -96,7 +119,7 @@ static bool choose(const struct recovery *r, struct consoles *consoles, const st
                 return true;
         }
         number = number_of(key, page);
-        if (number < 0)
+        if (number < 0 || !is_meant(consoles, &page->choices[number], key))
                 return false;
         result = carry_out(r, &page->choices[number], &e);
         if (result < 0) {
@@ -114,6 +137,7 @@ enum choice_kind recovery_run(const struct recovery *r)
 {
         enum choice_kind chosen = CHOICE_AGAIN;
         struct consoles consoles = {};
+        uint64_t end = now_monotonic() + (uint64_t)WAITS_MAX * r->seconds * USEC_PER_SEC;
         bool done = false;
 
         if (!r->test || r->console)
@@ -124,7 +148,7 @@ enum choice_kind recovery_run(const struct recovery *r)
                 make_page(r, &page);
                 consoles_print(&consoles, "\n");
                 consoles_print(&consoles, page.text ?: "bootmgr: no slot can be booted\n");
-                done = choose(r, &consoles, &page, &chosen);
+                done = choose(r, &consoles, &page, end, &chosen);
         }
         consoles_close(&consoles);
         return chosen;

@@ -9,6 +9,14 @@ RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}
 recover() { "$RECOVER" --disk disk.img --esp esp --cmdline "$running" "$1" 2>recover.log; }
 # KEYS VERB: they are typed on a terminal, what it shows is in page.
 choose() { python3 "$top/tests/cli/console.py" "$1" page "$RECOVER" --disk disk.img --esp esp --cmdline "$running" --console TTY "$2" 2>recover.log; }
+# Bytes that are no key of the page, one after the other.
+noise() {
+        start=$(date +%s)
+        python3 "$top/tests/cli/console.py" "$(printf 'x%.0s' $(seq 2000))" page timeout 100 "$RECOVER" --disk disk.img --esp esp --cmdline "$running" --console TTY "$1" 2>recover.log
+        status=$?
+        echo $(($(date +%s) - start)) >took
+        return $status
+}
 next_boot() { python3 "$top/tests/cli/record.py" new-boot disk.img; }
 states() { status '[s["state"] for s in j["slots"]]'; }
 reason() { status "j['slots'][$1]['reason']"; }
@@ -35,7 +43,15 @@ running="$b bootmgr.retry=1"
 ok "a time that is too short" choose "" boot
 has "is made longer" "tries again in 10 seconds" "$(cat page)"
 running="$b bootmgr.retry=20s"
-ok "power off" choose 4 boot
+ok "power off" choose 44 boot
+has "takes the key twice" 'Press it again to power off' "$(cat page)"
+has_not "and then goes" "Press a number.*Press a number" "$(tr '\n' ' ' <page)"
+ok "another key behind it" choose 41 boot
+is "is a no, and shows the page again" 2 "$(grep -c 'Press a number' page)"
+running="$b bootmgr.retry=10"
+ok "a line that is noisy" noise boot
+is "is not listened to for ever" yes "$([ "$(cat took)" -ge 35 ] && [ "$(cat took)" -le 60 ] && echo yes)"
+running="$b bootmgr.retry=20s"
 ok "other keys do nothing" choose "x91" boot
 is "but show the page again" 3 "$(grep -c 'Press a number' page)"
 is "the entries are what they were" "bootmgr-2-b.conf" "$(entries)"
@@ -110,7 +126,7 @@ has "nothing else is left" "no slot can be booted" "$(cat page)"
 
 # The rescue system, and one whose files are gone
 content "rescue initrd" 30000 >ri && m rescue install -q --kernel kernel-1 --initrd ri || exit 2
-ok "it is chosen" choose 2 failed
+ok "it is chosen" choose 22 failed
 has "where it is offered" "2  start the rescue system" "$(cat page)"
 has "but the firmware cannot be told here, and there is another way" "It cannot be done: .*The way out: choose 'Rescue' in the boot menu" "$(cat page)"
 rm "esp/bootmgr/$(sha256sum <ri | cut -c1-30)ff"

@@ -5,6 +5,7 @@ The keys are typed one after the other, each once the command has shown a page a
 showed is written to OUTPUT; the exit status is the command's."""
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -16,11 +17,11 @@ def main():
     master, slave = pty.openpty()
     name = os.ttyname(slave)
     process = subprocess.Popen([name if word == "TTY" else word for word in command], stdin=subprocess.DEVNULL)
-    shown, marks, deadline = b"", 0, time.monotonic() + 30
+    shown, marks, deadline = b"", 0, time.monotonic() + 90
     while process.poll() is None and time.monotonic() < deadline:
         if master >= 0 and select.select([master], [], [], 0.05)[0]:
             shown += os.read(master, 4096)
-        if master >= 0 and shown.count(b"seconds") > marks:
+        if master >= 0 and len(re.findall(b"seconds|Press it again", shown)) > marks:
             marks += 1
             time.sleep(0.1)
             if marks > len(keys):
