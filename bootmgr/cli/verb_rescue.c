@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/verbs.h"
 #include "loader/rescue.h"
+#include "operation/upkeep.h"
 #include "slot/kinds.h"
 
 static int open_file(struct verb_args *args, const char *option, struct error *e)
@@ -28,6 +29,13 @@ static int open_loader(struct verb_args *args, struct machine *m, struct loader 
         return r < 0 ? r : machine_open_loader(m, true, ret, e);
 }
 
+/* The firmware's last boot option comes with the entry, and goes with it. As upkeep(), which makes up for it. */
+static void tell_firmware(struct machine *m, struct loader *loader)
+{
+        if (m->booted != SLOT_NONE && !m->state_lost)
+                upkeep_firmware(m, loader);
+}
+
 int verb_rescue_install(struct verb_args *args, struct error *e)
 {
         _cleanup_close_ int kernel = open_file(args, "kernel", e);
@@ -42,6 +50,8 @@ int verb_rescue_install(struct verb_args *args, struct error *e)
         if (r < 0)
                 return r;
         r = rescue_install(&loader, kernel, initrd, cmdline ?: m.config.cmdline, e);
+        if (r >= 0)
+                tell_firmware(&m, &loader);
         loader_close(&loader);
         return r < 0 ? r : cli_done(cli_from(args), "the rescue entry is in place");
 }
@@ -56,6 +66,8 @@ int verb_rescue_remove(struct verb_args *args, struct error *e)
         if (r < 0)
                 return r;
         r = rescue_remove(&loader, e);
+        if (r >= 0)
+                tell_firmware(&m, &loader);
         loader_close(&loader);
         return r < 0 ? r : cli_done(cli_from(args), "there is no rescue entry");
 }

@@ -7,6 +7,7 @@
  *      bootmgr fallback        another slot's kernel by its EFI stub, with its whole command line and
  *                              FALLBACK_WORD: a confirmed entry has no counter, so the bootloader would choose it
  *                              for ever
+ *      bootmgr rescue          the rescue system in the same way, where there is one: neither kernel could be started
  *
  * They stand together, in this order, where the machine was booted from. Variables are worn out by writing: equal ones
  * are kept, others of ours are written over, and those that are not wanted any more are removed. */

@@ -68,7 +68,7 @@ struct loader_ops {
          * is none. An equal one is kept. */
         int (*offer)(struct loader *l, const struct entry_spec *spec, struct error *e);
         /* The firmware's boot options (loader/firmware.h): this loader, as often as there are tries, then the entry of
-         * this generation by itself; 0: none. *changed as there. */
+         * this generation by itself (0: none), then the rescue entry. *changed as there. */
         int (*firmware)(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e);
         /* Things a person should know, e.g. that something else will boot, or a pin. Appends lines to `notes`. */
         int (*inspect)(struct loader *l, struct buf *notes, struct error *e);

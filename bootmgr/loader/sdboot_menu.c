@@ -71,7 +71,7 @@ static char *with_backslashes(char *path)
 }
 
 /* What systemd-boot would give the kernel: its initrds, then the options of the entry. */
-static char *stub_arguments(const struct entry *entry)
+static char *stub_arguments(const struct entry *entry, const char *word)
 {
         _cleanup_buf_ struct buf b = {};
 
@@ -80,23 +80,36 @@ static char *stub_arguments(const struct entry *entry)
 
                 buf_printf(&b, "initrd=%s ", path ?: "");
         }
-        buf_printf(&b, "%s " FALLBACK_WORD, entry->options ?: "");
+        buf_printf(&b, "%s%s", entry->options ?: "", word);
         return buf_take(&b);
 }
 
-/* The last option: false when there is no such entry that could be started. */
-static bool add_fallback(const struct entry_list *list, uint64_t generation, struct firmware_option *ret, char **ret_path,
-                         char **ret_arguments)
+/* An entry by itself; owns its strings. */
+struct direct {
+        char *path, *arguments;
+};
+
+static void direct_done(struct direct *d)
+{
+        free(d->path);
+        free(d->arguments);
+}
+#define _cleanup_direct_ _cleanup_(direct_done)
+
+/* The entry of this generation, 0: the rescue entry. false when there is none that could be started. */
+static bool add_direct(const struct entry_list *list, uint64_t generation, struct direct *d, struct firmware_option *ret)
 {
         for (size_t i = 0; i < list->n; i++) {
                 const struct entry *entry = &list->items[i];
+                bool wanted = generation ? entry->name.ours && entry->name.generation == generation
+                                         : streq(entry->name.id, RESCUE_ID);
 
-                if (!entry->name.ours || entry->name.generation != generation || !entry->usable || !entry->linux_)
+                if (!wanted || !entry->usable || !entry->linux_)
                         continue;
-                *ret_path = with_backslashes(strdup(entry->linux_));
-                *ret_arguments = stub_arguments(entry);
-                *ret = (struct firmware_option){ "bootmgr fallback", *ret_path, *ret_arguments };
-                return *ret_path && *ret_arguments;
+                d->path = with_backslashes(strdup(entry->linux_));
+                d->arguments = stub_arguments(entry, generation ? " " FALLBACK_WORD : "");
+                *ret = (struct firmware_option){ generation ? "bootmgr fallback" : "bootmgr rescue", d->path, d->arguments };
+                return d->path && d->arguments;
         }
         return false;
 }
@@ -107,9 +120,9 @@ int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, un
                                                "EFI/BOOT/BOOT" EFI_MACHINE ".EFI" };
         static const char *const names[SLOT_MAX_TRIES] = { "bootmgr 1", "bootmgr 2", "bootmgr 3", "bootmgr 4", "bootmgr 5",
                                                            "bootmgr 6", "bootmgr 7", "bootmgr 8", "bootmgr 9" };
-        _cleanup_free_ char *path = NULL, *arguments = NULL;
+        _cleanup_direct_ struct direct other = {}, rescue = {};
         char *starts[ARRAY_SIZE(loaders)] = {};
-        struct firmware_option options[SLOT_MAX_TRIES + 2];
+        struct firmware_option options[SLOT_MAX_TRIES + 3];
         _cleanup_entries_ struct entry_list list = {};
         struct sdboot *s = l->priv;
         size_t n = 0, n_starts = 0;
@@ -127,7 +140,9 @@ int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, un
                 options[n++] = (struct firmware_option){ names[i], with_backslashes(starts[0]), NULL };
         if (n_starts > 1)
                 options[n++] = (struct firmware_option){ "bootmgr removable", with_backslashes(starts[1]), NULL };
-        if (n > 0 && add_fallback(&list, fallback, &options[n], &path, &arguments))
+        if (n > 0 && fallback && add_direct(&list, fallback, &other, &options[n]))
+                n++;
+        if (n > 0 && add_direct(&list, 0, &rescue, &options[n])) /* better than the firmware's own shell */
                 n++;
         r = firmware_sync(l->efivars, l->disk, options, n, dry, changed, e);
         free(starts[0]);

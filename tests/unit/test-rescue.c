@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/io.h"
 #include "loader/entry.h"
+#include "loader/load_option.h"
 #include "slot/kinds.h"
 
 /* Check has a macro of this name. */
@@ -150,6 +152,54 @@ START_TEST(it_boots_next)
 }
 END_TEST
 
+/* The option behind all others, by number; NULL: that variable is not there. */
+static void check_option(const char *name, const char *description)
+{
+        _cleanup_free_ char *file = xasprintf("efivars/%s-8be4df61-93ca-11d2-aa0d-00e098032b8c", name), *data = NULL;
+        _cleanup_load_option_ struct load_option o = {};
+        size_t size;
+
+        if (!description) {
+                ck_assert_int_lt(access(file, F_OK), 0);
+                return;
+        }
+        ck_assert_int_eq(file_read(AT_FDCWD, file, 4096, &data, &size), 0);
+        ck_assert_int_eq(load_option_parse(data + 4, size - 4, &o), 0);
+        ck_assert_str_eq(o.description, description);
+        if (!streq(description, "bootmgr rescue"))
+                return;
+        ck_assert_ptr_nonnull(startswith(o.path, "\\bootmgr\\"));
+        ck_assert_ptr_nonnull(startswith(o.arguments, "initrd=\\bootmgr\\"));
+        ck_assert_ptr_nonnull(strstr(o.arguments, " " RESCUE_WORD " "));
+        ck_assert_ptr_null(strstr(o.arguments, FALLBACK_WORD));
+}
+
+START_TEST(the_firmware_has_it_at_the_end)
+{
+        unsigned changed;
+
+        disk.esp = (struct partition){ .present = true,
+                                       .number = 1,
+                                       .offset = 1 << 20,
+                                       .size = 1 << 27,
+                                       .uuid = "4f551100-77ff-49c1-beb0-279596370b19" };
+        ck_assert_int_eq(system("mkdir -p esp/EFI/systemd; echo x >esp/EFI/systemd/systemd-boot" EFI_MACHINE ".efi"), 0);
+        ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, false, &changed, NULL), 0);
+        check_option("Boot0012", NULL);
+        ck_assert_int_eq(install("kernel", "initrd", "quiet", NULL), 0);
+        ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, false, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 2); /* it and the order */
+        check_option("Boot0011", "bootmgr 2");
+        check_option("Boot0012", "bootmgr rescue");
+        ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, true, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 0);
+        ck_assert_int_eq(rescue_remove(&loader, NULL), 0);
+        ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, false, &changed, NULL), 0);
+        check_option("Boot0012", NULL);
+        disk.esp = (struct partition){};
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("rescue");
@@ -160,6 +210,7 @@ int main(void)
         tcase_add_test(t, what_a_power_cut_left_goes);
         tcase_add_test(t, the_order_of_an_exchange);
         tcase_add_test(t, it_boots_next);
+        tcase_add_test(t, the_firmware_has_it_at_the_end);
         suite_add_tcase(s, t);
         return suite_run(s);
 }
