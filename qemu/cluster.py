@@ -194,8 +194,8 @@ class Cluster:
         def over():
             found.clear()
             found.update(self.members[0].operation())
-            # Where the store does not answer, a node shows what it did itself, without an epoch.
-            return 'epoch' in found and found['state'] != 'IN_PROGRESS'
+            # Where the store does not answer, a node shows what it did itself.
+            return 'cluster_unreachable' not in found and found['state'] != 'IN_PROGRESS'
         self.wait('the end of the operation', over, timeout)
         self.s.note('%s %s' % (found['operation'], found['state']))
         return found

@@ -173,7 +173,8 @@ static int ask_current(struct machine *m, struct operation *ret, json_t **ret_js
 {
         _cleanup_close_ int home = cluster_home(m->data_path, false, e);
         _cleanup_json_ json_t *j = NULL;
-        int r = home < 0 ? home : ask_as_node(home, &(struct ask){ .path = STATUS_PATH }, &j, e);
+        const struct ask ask = { .path = STATUS_PATH, .cancelled = cli_cancelled() };
+        int r = home < 0 ? home : ask_as_node(home, &ask, &j, e);
 
         if (r >= 0)
                 r = operation_from_json(j, ret, e);

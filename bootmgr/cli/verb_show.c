@@ -10,6 +10,8 @@
 #include "cli/remote.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "cluster/progress.h"
+#include "slot/kinds.h"
 
 #define WATCH_INTERVAL (500 * USEC_PER_MSEC)
 #define STEP_BAR_WIDTH 10
@@ -110,6 +112,8 @@ struct shown {
         struct operation op;
         json_t *json;
         char *laggards; /* of a cluster: who lags or failed; NULL: it is the machine's */
+        char *unasked;  /* of a member: why the cluster cannot be asked; then it is the machine's. NULL: it is what it should
+                           be */
 };
 
 static void shown_done(struct shown *s)
@@ -117,19 +121,58 @@ static void shown_done(struct shown *s)
         operation_done(&s->op);
         json_decref(s->json);
         free(s->laggards);
+        free(s->unasked);
 }
 #define _cleanup_shown_ _cleanup_(shown_done)
 
-/* What came of asking the cluster, with `why`: 1. Where nobody can be asked a node's own is better than nothing: 0. */
-static int of_cluster(int result, struct error *why, struct error *e)
+/* What came of asking the cluster, with `why`: 1. Where nobody can be asked a node's own is better than nothing: 0, and
+ * *ret_unasked. */
+static int of_cluster(int result, struct error *why, char **ret_unasked, struct error *e)
 {
         if (result == -EHOSTUNREACH || result == -EAGAIN) {
-                cli_warn("%s: only what this node did is shown", why->message ?: "no controller answers");
-                return 0;
+                *ret_unasked = strdup(why->message ?: "no controller answers");
+                return *ret_unasked ? 0 : -ENOMEM;
         }
         if (result < 0)
                 *e = TAKE(*why, (struct error){});
         return result < 0 ? result : 1;
+}
+
+/* There is nothing of its own to be shown instead. */
+static int fail_unasked(const char *unasked, struct error *e)
+{
+        fail(e, -EHOSTUNREACH, &kind_store, "the cluster cannot be asked, and this machine has done nothing yet: %s",
+             unasked);
+        return fail_hint(e, "ask on a controller, or try again");
+}
+
+/* So that nobody takes it for the cluster's. */
+static int mark_unasked(json_t *operation, const char *unasked)
+{
+        return unasked ? json_object_set_new(operation, CLUSTER_UNREACHABLE, json_string(unasked)) : 0;
+}
+
+static int load_own(struct machine *m, struct shown *ret, struct error *e)
+{
+        int r = operation_current(m, &ret->op, e);
+
+        if (r == -ENOENT && ret->unasked && !(e && e->message))
+                return fail_unasked(ret->unasked, e);
+        if (r >= 0)
+                ret->json = operation_to_json(&ret->op);
+        return r < 0 || (ret->json && mark_unasked(ret->json, ret->unasked) >= 0) ? r : -ENOMEM;
+}
+
+static int load_told(const json_t *told, struct shown *ret, struct error *e)
+{
+        const char *unasked = json_string_value(json_object_get(told, CLUSTER_UNREACHABLE));
+        int r = json_is_null(told) ? -ENOENT : operation_from_json(told, &ret->op, e);
+
+        if (r < 0)
+                return r;
+        ret->json = json_deep_copy(told);
+        ret->unasked = unasked ? strdup(unasked) : NULL;
+        return ret->json && (ret->unasked || !unasked) ? 0 : -ENOMEM;
 }
 
 /* Opens the machine anew: record and files may have changed. -ENOENT: there never was an operation. */
@@ -141,30 +184,35 @@ static int load_current(struct verb_args *args, struct shown *ret, struct error 
         int r;
 
         r = cli_open_machine(args, &m, e);
-        if (r >= 0 && is_member(&m)) {
-                r = of_cluster(cluster_load_current(&m, &ret->op, &ret->json, &ret->laggards, &why), &why, e);
+        if (r < 0) {
+                r = remote_read(args, r, "GetOperation", &j, e);
+                return r < 0 ? r : load_told(j, ret, e);
+        }
+        if (is_member(&m)) {
+                r = cluster_load_current(&m, &ret->op, &ret->json, &ret->laggards, &why);
+                r = of_cluster(r, &why, &ret->unasked, e);
                 if (r != 0)
                         return r;
         }
-        if (r >= 0) {
-                r = operation_current(&m, &ret->op, e);
-        } else {
-                r = remote_read(args, r, "GetOperation", &j, e);
-                if (r >= 0)
-                        r = json_is_null(j) ? -ENOENT : operation_from_json(j, &ret->op, e);
-        }
-        if (r >= 0)
-                ret->json = operation_to_json(&ret->op);
-        return r < 0 || ret->json ? r : -ENOMEM;
+        return load_own(&m, ret, e);
 }
 
 static char *shown_text(const struct shown *s, bool utf8)
 {
         _cleanup_free_ char *text = operation_text(&s->op, utf8);
 
+        if (text && s->unasked)
+                return xasprintf("The cluster cannot be asked (%s).\nThis is what this machine did itself:\n\n%s",
+                                 s->unasked, text);
         if (!text || !s->laggards || !*s->laggards)
                 return TAKE_PTR(text);
         return xasprintf("%s\nnodes that lag or failed:\n%s", text, s->laggards);
+}
+
+static void warn_unasked(const char *unasked)
+{
+        if (unasked)
+                cli_warn("%s: only what this node did is shown", unasked);
 }
 
 static int show_once(struct verb_args *args, const struct bar *bar, struct error *e)
@@ -180,6 +228,7 @@ static int show_once(struct verb_args *args, const struct bar *bar, struct error
         }
         if (r < 0)
                 return r;
+        warn_unasked(shown.unasked);
         if (bar->cli->json)
                 return cli_print_json(bar->cli, json_incref(shown.json));
         text = shown_text(&shown, bar->utf8);
@@ -232,9 +281,20 @@ static int print_change(const struct shown *shown, char **last)
         return 0;
 }
 
+/* Controllers that switch are away for as long as that takes: no reason to stop, and what this machine did is not it. */
+static void await_cluster(const char *unasked, bool *said, size_t *lines)
+{
+        if (!*said)
+                cli_warn("%s: no controller tells of the operation; this goes on until one does, Ctrl-C ends it", unasked);
+        *said = true;
+        *lines = 0; /* what is drawn next comes below */
+        cli_sleep(WATCH_INTERVAL);
+}
+
 static int watch(struct verb_args *args, struct bar *bar, struct error *e)
 {
         _cleanup_free_ char *last = NULL;
+        bool said = false;
         size_t lines = 0;
 
         while (!*cli_cancelled()) {
@@ -243,6 +303,12 @@ static int watch(struct verb_args *args, struct bar *bar, struct error *e)
                 int r;
 
                 r = load_current(args, &shown, e);
+                if (shown.unasked) {
+                        if (e)
+                                error_done(e);
+                        await_cluster(shown.unasked, &said, &lines);
+                        continue;
+                }
                 if (r == -ENOENT && !e->message) {
                         cli_say(bar->cli, "there was no operation yet");
                         return bar->cli->json ? cli_print_json(bar->cli, json_null()) : 0;
@@ -328,10 +394,32 @@ static int history_from_json(const json_t *list, struct operation **ret, size_t 
         return r;
 }
 
-/* *ret_list: as it is printed, where it was told so; else NULL. */
+/* *ret_list is as it is printed. */
+static int load_own_history(struct machine *m, const char *unasked, struct operation **ret, size_t *ret_n, json_t **ret_list,
+                            struct error *e)
+{
+        json_t *one;
+        size_t i;
+        int r = operation_history(m, ret, ret_n, e);
+
+        if (r < 0)
+                return r;
+        if (*ret_n == 0 && unasked)
+                return fail_unasked(unasked, e);
+        warn_unasked(unasked);
+        *ret_list = history_to_json(*ret, *ret_n);
+        json_array_foreach(*ret_list, i, one)
+        {
+                if (mark_unasked(one, unasked) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
 static int load_history(struct verb_args *args, struct operation **ret, size_t *ret_n, json_t **ret_list, struct error *e)
 {
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_free_ char *unasked = NULL;
         _cleanup_error_ struct error why = {};
         int r;
 
@@ -340,11 +428,11 @@ static int load_history(struct verb_args *args, struct operation **ret, size_t *
                 r = remote_read(args, r, "GetHistory", ret_list, e);
                 r = r < 0 ? r : 1;
         } else if (is_member(&m)) {
-                r = of_cluster(cluster_load_history(&m, ret_list, &why), &why, e);
+                r = of_cluster(cluster_load_history(&m, ret_list, &why), &why, &unasked, e);
         }
         if (r > 0)
                 return history_from_json(*ret_list, ret, ret_n, e);
-        return r < 0 ? r : operation_history(&m, ret, ret_n, e);
+        return r < 0 ? r : load_own_history(&m, unasked, ret, ret_n, ret_list, e);
 }
 
 int verb_show_history(struct verb_args *args, struct error *e)
@@ -357,7 +445,7 @@ int verb_show_history(struct verb_args *args, struct error *e)
 
         r = load_history(args, &ops, &n, &list, e);
         if (r >= 0 && cli->json)
-                r = cli_print_json(cli, list ? json_incref(list) : history_to_json(ops, n));
+                r = cli_print_json(cli, json_incref(list));
         else if (r >= 0)
                 r = print_history(cli, ops, n);
         for (size_t i = 0; i < n; i++)

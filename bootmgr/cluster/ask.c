@@ -39,10 +39,18 @@ static CURLcode set_blob(CURL *easy, CURLoption option, const char *pem)
         return curl.easy_setopt(easy, option, &blob);
 }
 
+static int on_progress(void *userdata, curl_off_t to_come, curl_off_t come, curl_off_t to_go, curl_off_t gone)
+{
+        const struct ask *ask = userdata;
+
+        return *ask->cancelled;
+}
+
 static CURLcode configure(CURL *easy, const struct ask *ask, const char *url, struct curl_slist *headers, struct answer *a)
 {
         const struct curl_number numbers[] = {
                 { CURLOPT_NOSIGNAL, 1 },
+                { CURLOPT_NOPROGRESS, ask->cancelled ? 0 : 1 },
                 { CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1 },
                 { CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MSEC },
                 { CURLOPT_TIMEOUT_MS, ask->patience_msec ?: ANSWER_MSEC },
@@ -57,11 +65,14 @@ static CURLcode configure(CURL *easy, const struct ask *ask, const char *url, st
                 { CURLOPT_HTTPHEADER, headers },
                 { CURLOPT_ERRORBUFFER, a->message },
                 { CURLOPT_WRITEDATA, a },
+                { CURLOPT_XFERINFODATA, ask },
         };
         CURLcode r = curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
 
         if (r == CURLE_OK)
                 r = curl_set(easy, numbers, ARRAY_SIZE(numbers), pointers, ARRAY_SIZE(pointers));
+        if (r == CURLE_OK && ask->cancelled)
+                r = curl.easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
         if (r == CURLE_OK && ask->body)
                 r = curl.easy_setopt(easy, CURLOPT_POSTFIELDS, ask->body);
         if (r == CURLE_OK && ask->ca)
@@ -138,7 +149,7 @@ static int ask_all(const struct ask *ask, char **ret, struct error *e)
                 r = ask_one(ask, ask->urls[i], &a, e);
                 *ret = r >= 0 ? buf_take(&a.body) : NULL;
                 buf_done(&a.body);
-                if (r != -EAGAIN)
+                if (r != -EAGAIN || (ask->cancelled && *ask->cancelled))
                         break;
         }
         if (r >= 0)

@@ -10,12 +10,13 @@
 struct ask {
         const char *const *urls; /* "https://HOST:PORT", NULL-terminated: asked in turn, until one answers */
         const char *path;
-        const char *body;              /* JSON: it is a POST; NULL: a GET */
-        const char *ca;                /* PEM; NULL: whoever answers is believed, so nothing secret may be in it */
-        const char *certificate, *key; /* PEM, or NULL */
-        size_t max;                    /* bytes of the answer */
-        long patience_msec;            /* for each server; 0: 40 s, as long as the store may take */
-        const struct error_kind *kind; /* without an answer; NULL: kind_fetch */
+        const char *body;               /* JSON: it is a POST; NULL: a GET */
+        const char *ca;                 /* PEM; NULL: whoever answers is believed, so nothing secret may be in it */
+        const char *certificate, *key;  /* PEM, or NULL */
+        size_t max;                     /* bytes of the answer */
+        long patience_msec;             /* for each server; 0: 40 s, as long as the store may take */
+        const struct error_kind *kind;  /* without an answer; NULL: kind_fetch */
+        const volatile bool *cancelled; /* once it is set, nobody else is asked, and within a second -EAGAIN; may be NULL */
 };
 
 /* What was answered, the caller's. Errors have the kind that the controller gave them; without an answer `kind`, where

@@ -8,6 +8,9 @@
 #include "cluster/view.h"
 #include "operation/operation.h"
 
+/* Where a member could not ask its cluster, what is printed is an operation of its own, and has this member besides: why. */
+#define CLUSTER_UNREACHABLE "cluster_unreachable"
+
 /* `op` may be over; of one whose votes and epoch are no more, the nodes are not counted. -ENOMEM. */
 int progress_of(const struct cluster_view *view, const struct cluster_operation *op, struct operation *ret);
 

@@ -3,6 +3,7 @@
 #include "daemon/cluster.h"
 
 #include "base/log.h"
+#include "cluster/progress.h"
 #include "slot/kinds.h"
 
 #define WORDS_MAX 20
@@ -102,16 +103,31 @@ static void on_line(const json_t *line, void *userdata)
                 answer(c, line);
 }
 
+/* What this machine did by itself would be taken for what the cluster does: whoever follows that asks another controller. */
+static bool refuse_own(struct call *c, const json_t *printed)
+{
+        const json_t *newest = json_is_array(printed) ? json_array_get(printed, 0) : printed;
+        const char *why = json_string_value(json_object_get(newest, CLUSTER_UNREACHABLE));
+        _cleanup_error_ struct error e = {};
+
+        if (!why)
+                return false;
+        fail(&e, -EHOSTUNREACH, &kind_store, "the cluster cannot be asked: %s", why);
+        fail_hint(&e, "ask another controller; GET /api/cluster/runtime tells what this machine itself does");
+        answer_error(c, &e);
+        return true;
+}
+
 static void on_done(int exit_status, const json_t *last, void *userdata)
 {
         struct call *c = userdata;
         /* A dry run that says no is an answer, too. */
         bool told = exit_status == 0 || json_is_boolean(json_object_get(last, "allowed"));
 
-        if (told)
-                answer(c, last);
-        else
+        if (!told)
                 answer_failure(c, last, exit_status);
+        else if (!refuse_own(c, last))
+                answer(c, last);
         manager_ran(c->api->manager, c->kind, exit_status == 0 ? NULL : last);
         call_free(c);
 }

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "cluster/progress.h"
+#include "slot/kinds.h"
 
 #define ANNOUNCE_INTERVAL (200 * USEC_PER_MSEC)
 #define POLL_INTERVAL     USEC_PER_SEC        /* of work that is not ours: nobody tells us how far it is */
@@ -107,7 +109,7 @@ static void end_refresh(struct manager *m)
         become_known(m);
         if (TAKE(m->refresh_again, false))
                 refresh(m);
-        else if (!m->working && (m->others_work || manager_running_step(m)))
+        else if (!m->working && (m->others_work || m->unasked || manager_running_step(m)))
                 start_timer(m, &m->poll,
                             m->member.name ? MEMBER_INTERVAL / 2 + now_monotonic() % (MEMBER_INTERVAL / 2) : POLL_INTERVAL,
                             on_poll_time);
@@ -117,8 +119,11 @@ static void on_operation_read(int exit_status, const json_t *last, void *userdat
 {
         struct manager *m = userdata;
 
+        /* What a member did by itself is not what its cluster does: that was told last. */
+        m->unasked = json_object_get(last, CLUSTER_UNREACHABLE) ||
+                     streq(json_string_value(json_object_get(last, "kind")), kind_store.name);
         /* A worker that began meanwhile knows better, once it has said something. */
-        if (exit_status == 0 && (!m->working || !m->operation))
+        if (exit_status == 0 && !m->unasked && (!m->working || !m->operation))
                 announce(m, false, replace(&m->operation, last) || m->unannounced);
         end_refresh(m);
 }

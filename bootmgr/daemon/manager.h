@@ -48,6 +48,7 @@ struct manager {
 
         bool looking; /* manager_look() was called */
         bool refreshing, refresh_again;
+        bool unasked;         /* the cluster could not be asked for its operation: to be tried again */
         bool unannounced;     /* the operation changed, and the timer will say so */
         uint64_t last_change; /* monotonic µs of the last announcement of the operation */
         sd_event_source *timer, *poll, *look, *lock;

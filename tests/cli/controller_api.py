@@ -320,18 +320,19 @@ def part_phases(*_):
 
 
 def part_without_store(o, _):
-    """What asks a store that does not answer says so."""
+    """What asks a store that does not answer says so; what this node did itself is not taken for what the cluster does."""
     etcd = int((W / "etcd.pid").read_text())
     os.kill(etcd, signal.SIGSTOP)
     asked = [("GET", "/api/cluster/nodes", None), ("POST", "/api/cluster/rollback", {"prechecks_only": True}),
-             ("POST", "/api/cluster/rollback", {"id": identifier(50)}), ("DELETE", "/api/cluster/nodes/e3", None)]
+             ("POST", "/api/cluster/rollback", {"id": identifier(50)}), ("DELETE", "/api/cluster/nodes/e3", None),
+             ("GET", "/api/cluster/upgrade/status", None), ("GET", "/api/cluster/upgrade/history", None)]
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             answers = [(f"{method} {path}", pool.submit(o.ask, method, path, body)) for method, path, body in asked]
-            own = pool.submit(o.get, "/api/cluster/upgrade/status")
+            own = pool.submit(o.get, "/api/cluster/runtime")
             for what, answer in answers:
                 refused(f"{what} without a store", 500, "store-failed", answer.result())
-            same("what this node itself does is told", 200, own.result()[0])
+            same("what this node itself does is told", (200, "c1"), (own.result()[0], own.result()[1]["name"]))
         until("nodes are sent elsewhere", lambda: why_no_view("e1") == "store-failed")
     finally:
         os.kill(etcd, signal.SIGCONT)

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A server that says it is a controller: false_controller.py PORT CERTIFICATE KEY CA LOG
+"""A server that says it is a controller: false_controller.py PORT CERTIFICATE KEY CA LOG [OPERATION]
 
-Gives the file CA to whoever asks for the cluster's CA, and writes every request with its body into LOG.
+Gives the file CA to whoever asks for the cluster's CA, OPERATION, as it is then, to whoever asks for the newest operation, and writes
+every request with its body into LOG.
 """
 import http.server
 import ssl
 import sys
 
-PORT, CERTIFICATE, KEY, CA, LOG = sys.argv[1:]
+PORT, CERTIFICATE, KEY, CA, LOG = sys.argv[1:6]
+FILES = {"/api/cluster/ca": CA, **{"/api/cluster/upgrade/status": file for file in sys.argv[6:]}}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -16,7 +18,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         with open(LOG, "ab") as f:
             f.write(f"{self.command} {self.path} ".encode() + body + b"\n")
-        text = open(CA, "rb").read() if self.path == "/api/cluster/ca" else b"{}"
+        text = open(FILES[self.path], "rb").read() if self.path in FILES else b"{}"
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

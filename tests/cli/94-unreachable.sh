@@ -1,0 +1,92 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What an engine shows while no controller answers, and while they come and go.
+#
+# Functions that ok calls by their names:
+# shellcheck disable=SC2317
+. "$(dirname "$0")/lib.sh"
+. "$top/tests/cli/controller.sh"
+
+bundle 1 && bundle 2 || exit 2
+make_machine
+{ m upgrade system -q 1.bundle && boots; } || exit 2
+"$BOOTMGR" --config conf --data "$W/c1" cluster init -q acme --name c1 --address 127.0.0.1 2>/dev/null || exit 2
+port=$(free_ports 1)
+mkdir -p data/cluster && cp c1/cluster/ca.pem c1/cluster/node.pem c1/cluster/node.key data/cluster/ || exit 2
+echo "https://127.0.0.1:$port" >data/cluster/controllers
+m show upgrade status --json >own.json 2>/dev/null # of the machine alone, while nobody answers
+controller='' watcher=''
+trap 'kill $controller $watcher 2>/dev/null; rm -rf "$W"' EXIT
+answers() {
+        "$top/tests/cli/false_controller.py" "$port" c1/cluster/node.pem c1/cluster/node.key c1/cluster/ca.pem log shared.json >ready &
+        controller=$!
+        until [ -s ready ]; do kill -0 $controller || exit 2; sleep 0.05; done
+}
+is_away() {
+        kill $controller
+        wait $controller 2>/dev/null
+        controller=
+        rm -f ready
+}
+# STATE EPOCH: what the controller says of the cluster's operation
+shares() {
+        python3 - own.json "$1" "$2" >new.json <<'END'
+import json, sys
+j = json.load(open(sys.argv[1]))
+j.pop("cluster_unreachable", None)
+j.update(id="%032d" % 77, operation="ROLLBACK", state=sys.argv[2], epoch=int(sys.argv[3]), nodes=[], nodes_failed=[], end=None)
+print(json.dumps(j))
+END
+        mv new.json shared.json
+}
+# In place of a shell in the background, which takes no SIGINT
+watch() { exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" show upgrade status --watch "$@"; }
+# Until that file holds the pattern; for 20 s at most
+until_says() { for _ in $(seq 200); do grep -q "$2" "$1" && return; sleep 0.1; done; }
+
+# ---- nobody answers ----
+
+is "what is shown is marked, for programs" "UPGRADE DONE True" \
+        "$(json '"%s %s %s" % (j["operation"], j["state"], "127.0.0.1" in j["cluster_unreachable"])' <own.json)"
+is "and is not said to be the cluster's" "False False" "$(json '"%s %s" % ("epoch" in j, "nodes" in j)' <own.json)"
+has "for people, too" 'cluster cannot be asked .*127.0.0.1' "$(m show upgrade status 2>/dev/null)"
+has "whose it is" 'what this machine did itself' "$(m show upgrade status 2>/dev/null)"
+is "the history as well" "True" "$(m show upgrade history --json 2>/dev/null | json 'str(all("127.0.0.1" in x["cluster_unreachable"] for x in j))')"
+mv data/operations away
+fails 1 store-failed "where it did nothing itself, that is no answer" m show upgrade status
+fails 1 store-failed "nor is an empty history" m show upgrade history
+mv away data/operations
+
+# ---- watching ----
+
+watch >out 2>err &
+watcher=$!
+until_says err 'no controller'
+sleep 2
+is "watching goes on" yes "$(kill -0 $watcher && echo yes)"
+kill -INT $watcher
+wait $watcher
+is "until somebody ends it" 0 $?
+watcher=
+is "it has said so once" 1 "$(grep -c 'no controller' err)"
+has_not "and took nothing else for the end" DONE "$(cat out)"
+
+shares IN_PROGRESS 4
+answers
+watch --json >out 2>err &
+watcher=$!
+until_says out IN_PROGRESS
+is_away # as controllers do that switch
+until_says err 'no controller'
+sleep 2
+is "in the middle of an operation it goes on" yes "$(kill -0 $watcher && echo yes)"
+shares DONE 5
+answers
+wait $watcher
+is "to the end of what it watched" "0 IN_PROGRESS DONE" "$? $(python3 -c 'import json
+print(*[json.loads(x)["state"] for x in open("out")])')"
+watcher=
+is "which was said once" 1 "$(grep -c 'no controller' err)"
+is "what a controller tells is not marked" "False 5" "$(m show upgrade status --json | json '"%s %d" % ("cluster_unreachable" in j, j["epoch"])')"
+is_away
+finish
