@@ -120,6 +120,7 @@ struct admission {
         uint64_t now, epoch;
         json_t *controllers; /* owned */
         bool again;          /* it was let in before */
+        int home;            /* borrowed */
 };
 
 /* The token as it is now; `revision` 0: there is none. */
@@ -178,6 +179,9 @@ static int decide_admit(const struct cluster_view *view, struct plan *plan, void
         r = list_controllers(view, a);
         if (r >= 0)
                 r = request_join(view, &a->who, a->now, plan, e);
+        /* Before it is a member: what is a member and never starts would keep every operation from being opened. */
+        if (r >= 0 && a->who.role == ROLE_CONTROLLER)
+                r = admit_check_store(a->home, view, a->who.name, e);
         if (r < 0 || a->again)
                 return r;
         /* It joined with another token before: still, it must not be deleted meanwhile. */
@@ -200,8 +204,9 @@ static void log_joined(const struct admission *a)
 }
 
 /* The certificate is made before the member: what cannot be certified is not let in. */
-static int admit(struct admission *a, int home, json_t **ret, struct error *e)
+static int admit(struct admission *a, json_t **ret, struct error *e)
 {
+        const int home = a->home;
         _cleanup_pem_ char *ca_key = NULL;
         _cleanup_free_ char *ca = NULL, *certificate = NULL;
         int r = cluster_get(home, "ca.key", &ca_key, e);
@@ -249,7 +254,8 @@ int cluster_admit(const char *data, const struct join_request *request, uint64_t
         strcpy(a.who.name, request->name);
         strcpy(a.who.address, request->url);
         a.store = store;
-        r = admit(&a, home, ret, e);
+        a.home = home;
+        r = admit(&a, ret, e);
         json_decref(a.controllers);
         return r;
 }

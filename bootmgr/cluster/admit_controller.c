@@ -66,19 +66,6 @@ static int put_store(int home, const struct etcd_members *m, const char *peer, c
         return json_object_set_new(answer, "ca_key", json_string(key)) < 0 ? -ENOMEM : 0;
 }
 
-int admit_controller(int home, const struct join_request *q, uint64_t now, json_t *answer, struct error *e)
-{
-        char peer[CLUSTER_TEXT_SIZE];
-        struct etcd_members members;
-        int r;
-
-        cluster_url(q->addresses[0], PEER_PORT, peer);
-        r = etcd_members_add(home, peer, &members, e);
-        return r < 0 ? r : put_store(home, &members, peer, q, now, answer, e);
-}
-
-/* ---- taking out ---- */
-
 /* By its name; one that never started has none, and is known by where it was to be. */
 static const struct etcd_member *find_member(const struct etcd_members *m, const struct member *node)
 {
@@ -94,6 +81,46 @@ static const struct etcd_member *find_member(const struct etcd_members *m, const
         }
         return NULL;
 }
+
+int admit_check_store(int home, const struct cluster_view *view, const char *name, struct error *e)
+{
+        struct etcd_members members;
+        int r = etcd_members_read(home, &members, e);
+
+        for (size_t i = 0; r >= 0 && i < view->n_nodes; i++) {
+                const struct member *m = &view->nodes[i].member;
+                const struct etcd_member *found;
+
+                if (m->role != ROLE_CONTROLLER || streq(m->name, name))
+                        continue;
+                found = find_member(&members, m);
+                if (found && !found->learner)
+                        continue;
+                fail(e, -EAGAIN, &kind_too_many_requests,
+                     "the controller %s, which joined before, is not a full member of the store yet: only one at a time can "
+                     "join",
+                     m->name);
+                return fail_hint(
+                        e,
+                        "start its store ('systemctl start bootmgr-etcd' on %s) or take it out ('bootmgr node delete "
+                        "%s'), then repeat this: the token is still good",
+                        m->name, m->name);
+        }
+        return r;
+}
+
+int admit_controller(int home, const struct join_request *q, uint64_t now, json_t *answer, struct error *e)
+{
+        char peer[CLUSTER_TEXT_SIZE];
+        struct etcd_members members;
+        int r;
+
+        cluster_url(q->addresses[0], PEER_PORT, peer);
+        r = etcd_members_add(home, peer, &members, e);
+        return r < 0 ? r : put_store(home, &members, peer, q, now, answer, e);
+}
+
+/* ---- taking out ---- */
 
 /* From etcd first: when it is no member of the cluster any more, nobody would look. */
 static int remove_from_store(int home, const struct member *node, struct error *e)

@@ -10,7 +10,8 @@
 #include "cluster/home.h"
 #include "slot/kinds.h"
 
-#define PATIENCE (60 * USEC_PER_SEC) /* with controllers that are busy: a whole rack may join at once */
+/* With controllers that are busy: a whole rack may join at once, or another controller be on its way in. */
+#define PATIENCE (60 * USEC_PER_SEC)
 #define PAUSE    (2 * USEC_PER_SEC)
 
 /* ---- a machine that is a node already ---- */

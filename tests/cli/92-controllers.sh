@@ -53,11 +53,27 @@ ok "an answer that was lost" sh -c "rm c2/cluster/etcd.env; '$BOOTMGR' --config 
 is "makes it no second one" "?=learner c1" "$(etcd_members c1)"
 has "etcd joins what there is" "INITIAL_CLUSTER=.*c2=https://$net.2:2380" "$(cat c2/cluster/etcd.env)"
 has "and makes nothing new" "INITIAL_CLUSTER_STATE=existing" "$(cat c2/cluster/etcd.env)"
+third_token=$(on 1 cluster token --role controller)
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout asking.key -subj /CN=c3 -out asking.csr 2>/dev/null
+python3 -c 'import json, sys
+csr = open("asking.csr").read()
+print(json.dumps({"token": sys.argv[1], "name": "c3", "csr": csr, "addresses": [sys.argv[2]], "url": f"https://{sys.argv[2]}:8443", "store_csr": csr}))' \
+        "$third_token" "$net.3" >asking.json
+is "a third one has to wait until the second has started" 429 "$(curl -sk -o answer -w '%{http_code}' -d @asking.json "https://$net.1:8443/api/cluster/join")"
+has "is told why" 'the controller c2, .* one at a time' "$(json 'j["message"]' <answer)"
+has "and the ways out" 'bootmgr-etcd.* on c2.*node delete c2.*repeat' "$(json 'j["hint"]' <answer)"
+is "it is no member: nothing waits for it" "c1 c2" "$(members 1)"
 at_home 2
 start_etcd c2
 second=$etcd
-ok "it counts once it runs" on 2 cluster promote
-is "as all do" "c1 c2" "$(etcd_members c1)"
+{ sleep 2; on 2 cluster promote; } >promoted 2>&1 &
+promoter=$!
+ok "back to back: it waits until the second counts" on 3 node join "https://$net.1" "$third_token" --name c3 --address "$net.3"
+wait $promoter
+is "which it does once it runs" "0 ?=learner c1 c2" "$? $(etcd_members c1)"
+ok "here it is taken out once more" on 2 node delete c3
+rm -r c3
+is "all count" "c1 c2" "$(etcd_members c1)"
 is "it is no learner any more" "" "$(find c2/cluster -name learner)"
 is "a member with its URL" "https://$net.2:8443" "$(on 2 show nodes --json | json '[n["address"] for n in j["nodes"] if n["name"] == "c2"][0]')"
 is "and it sees that it is the one that answers" "c2" "$(on 2 show nodes --json | json '[n["name"] for n in j["nodes"] if n["self"]][0]')"
