@@ -499,14 +499,6 @@ static int decide_finalize(const struct cluster_view *view, struct plan *plan, v
         return request_finalize(view, now_realtime(), plan, e);
 }
 
-static int change(struct machine *m, cluster_decide decide, void *userdata, struct error *e)
-{
-        _cleanup_store_ struct store *store = NULL;
-        int r = open_store(m, &store, e);
-
-        return r < 0 ? r : cluster_change(store, decide, userdata, e);
-}
-
 static int change_once(struct machine *m, const char *id, const char *verb, cluster_decide decide, void *userdata,
                        struct error *e)
 {
@@ -530,41 +522,4 @@ int cluster_abort(struct machine *m, const char *id, struct error *e)
 int cluster_finalize(struct machine *m, const char *id, struct error *e)
 {
         return change_once(m, id, "finalize", decide_finalize, NULL, e);
-}
-
-/* ---- the first record ---- */
-
-struct founding {
-        struct member self;
-        struct version_id running;
-};
-
-static int decide_found(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
-{
-        const struct founding *f = userdata;
-
-        return view->record_revision ? 0 : request_init(view, &f->self, &f->running, now_realtime(), plan, e);
-}
-
-int verb_cluster_found(struct verb_args *args, struct error *e)
-{
-        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
-        struct founding f = {};
-        const struct slot *running;
-        int slot, r;
-
-        r = cli_open_machine(args, &m, e);
-        if (r >= 0)
-                r = cluster_self(m.data_path, &f.self, e);
-        if (r < 0)
-                return r;
-        slot = machine_reference_slot(&m);
-        if (slot == SLOT_NONE || m.state.set.slots[slot].state != SLOT_CONFIRMED ||
-            is_all_zero(m.state.set.slots[slot].digest, DIGEST_SIZE))
-                return fail(e, -EAGAIN, &kind_no_machine, "no confirmed version that bootmgr has installed runs here");
-        running = &m.state.set.slots[slot];
-        strcpy(f.running.version, running->version);
-        memcpy(f.running.digest, running->digest, DIGEST_SIZE);
-        r = change(&m, decide_found, &f, e);
-        return r < 0 ? r : cli_done(cli_from(args), "the cluster runs version %s", f.running.version);
 }

@@ -6,7 +6,9 @@
 #include "cli/verb_cluster.h"
 #include "cli/verbs.h"
 #include "cluster/admit.h"
+#include "cluster/change.h"
 #include "cluster/home.h"
+#include "cluster/request.h"
 #include "slot/kinds.h"
 
 #define TTL_DEFAULT (24 * 3600 * USEC_PER_SEC)
@@ -44,6 +46,56 @@ unsigned cluster_api_port(const struct config *config)
         return colon && parse_u32(colon + 1, &port) >= 0 && port > 0 && port <= UINT16_MAX ? port : API_PORT;
 }
 
+int cluster_open_machine(struct verb_args *args, struct machine *m, struct error *e)
+{
+        _cleanup_error_ struct error why = {};
+        int r = cli_open_machine(args, m, &why);
+
+        if (r >= 0)
+                return 1;
+        if (why.kind == &kind_no_machine && verb_has(args, "data"))
+                return 0;
+        *e = TAKE(why, (struct error){});
+        return r;
+}
+
+/* The version that a cluster which is founded here would run. -EAGAIN: it is not confirmed, or not from a bundle. */
+static int version_here(struct machine *m, struct version_id *ret, struct error *e)
+{
+        int slot = machine_reference_slot(m);
+        const struct slot *running = slot == SLOT_NONE ? NULL : &m->state.set.slots[slot];
+
+        if (!running) {
+                fail(e, -EAGAIN, &kind_no_machine, "what runs here is in no slot: no cluster can go back to it");
+        } else if (running->state != SLOT_CONFIRMED) {
+                fail(e, -EAGAIN, &kind_no_machine, "version %s in slot %c is not confirmed yet", running->version,
+                     slot_name(slot));
+                return fail_hint(e, "'bootmgr status' says how it stands; try again when it is confirmed");
+        } else if (is_all_zero(running->digest, DIGEST_SIZE)) {
+                fail(e, -EAGAIN, &kind_no_machine,
+                     "what runs in slot %c was not installed from a bundle, by which a cluster knows its version",
+                     slot_name(slot));
+        } else {
+                strcpy(ret->version, running->version);
+                memcpy(ret->digest, running->digest, DIGEST_SIZE);
+                return 0;
+        }
+        return fail_hint(e, "install it as a bundle first, as on every machine: 'bootmgr upgrade system BUNDLE'");
+}
+
+/* Without one, nobody could ever join: found out before there are certificates, and not when somebody does. */
+static int check_version(struct verb_args *args, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        struct version_id version;
+        int r = cluster_open_machine(args, &m, e);
+
+        if (r == 0)
+                cli_warn("the version of the machine of %s must have been installed from a bundle: nobody can look",
+                         verb_value(args, "data"));
+        return r > 0 ? version_here(&m, &version, e) : r;
+}
+
 int verb_cluster_init(struct verb_args *args, struct error *e)
 {
         _cleanup_config_ struct config config = {};
@@ -62,6 +114,9 @@ int verb_cluster_init(struct verb_args *args, struct error *e)
         if (!addresses[0])
                 return fail(e, -EINVAL, &kind_usage,
                             "--address HOST|IP is missing: where do the other nodes reach this one?");
+        r = check_version(args, e);
+        if (r < 0)
+                return r;
         r = cluster_init(data,
                          &(struct cluster_setup){ .cluster = args->n_positional ? args->positional[0] : "cluster",
                                                   .name = name ?: config.cluster_name ?: host,
@@ -98,4 +153,38 @@ int verb_cluster_token(struct verb_args *args, struct error *e)
                 return puts(token) < 0 ? -EIO : 0;
         format_time(expires, when);
         return cli_print_json(cli, json_pack("{s:s, s:s, s:s}", "token", token, "role", role_text, "expires", when));
+}
+
+/* ---- the first record ---- */
+
+struct founding {
+        struct member self;
+        struct version_id running;
+};
+
+static int decide_found(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
+{
+        const struct founding *f = userdata;
+
+        return view->record_revision ? 0 : request_init(view, &f->self, &f->running, now_realtime(), plan, e);
+}
+
+int verb_cluster_found(struct verb_args *args, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+        _cleanup_store_ struct store *store = NULL;
+        struct founding f = {};
+        int r;
+
+        r = cli_open_machine(args, &m, e);
+        if (r >= 0)
+                r = cluster_self(m.data_path, &f.self, e);
+        if (r < 0)
+                return r;
+        r = version_here(&m, &f.running, e);
+        if (r >= 0)
+                r = cluster_open_store(m.data_path, NULL, &store, e);
+        if (r >= 0)
+                r = cluster_change(store, decide_found, &f, e);
+        return r < 0 ? r : cli_done(cli_from(args), "the cluster runs version %s", f.running.version);
 }

@@ -248,6 +248,14 @@ static int print_joined(struct cli *cli, json_t *answer)
                                              json_object_get(answer, "controllers")));
 }
 
+/* Whatever version runs here, the cluster's comes from a controller: into a slot. */
+static int check_slots(struct verb_args *args, struct error *e)
+{
+        _cleanup_machine_ struct machine m = MACHINE_CLOSED;
+
+        return MIN(cluster_open_machine(args, &m, e), 0);
+}
+
 static int join_as_configured(struct cli *cli, struct verb_args *args, const char *token, size_t n_words, struct error *e)
 {
         _cleanup_config_ struct config config = {};
@@ -272,7 +280,9 @@ static int join_as_configured(struct cli *cli, struct verb_args *args, const cha
         gethostname(host, sizeof(host) - 1);
         setup.name = verb_value(args, "name") ?: config.cluster_name ?: host;
         setup.controller.port = cluster_api_port(&config);
-        r = node_join(data, &setup, &answer, e);
+        r = check_slots(args, e);
+        if (r >= 0)
+                r = node_join(data, &setup, &answer, e);
         return r < 0 ? r : print_joined(cli, answer);
 }
 

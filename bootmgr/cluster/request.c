@@ -6,6 +6,15 @@
 #include "cluster/coordinator.h"
 #include "slot/kinds.h"
 
+/* bootmgrd there writes it as soon as it can. */
+static int no_record_yet(struct error *e)
+{
+        fail(e, -ENOENT, NULL, "there is no cluster yet: its first controller has not written down which version runs");
+        return fail_hint(e,
+                         "that needs a confirmed version which was installed from a bundle: 'bootmgr status' on the first "
+                         "controller, and 'journalctl -u bootmgrd', say what is missing");
+}
+
 static int refuse_open(const struct cluster_view *view, struct error *e)
 {
         char id[CLUSTER_ID_TEXT_SIZE];
@@ -39,7 +48,7 @@ int request_check(const struct cluster_view *view, const struct open_request *re
         int r = refuse_open(view, e);
 
         if (r >= 0 && view->record_revision == 0)
-                return fail(e, -ENOENT, NULL, "there is no cluster yet");
+                return no_record_yet(e);
         if (r >= 0 && request->kind == OPERATION_ROLLBACK)
                 r = check_rollback(view, e);
         if (r >= 0 && request->kind == OPERATION_UPGRADE && version_id_equal(&request->to, &view->record.running))
@@ -202,7 +211,7 @@ int request_join(const struct cluster_view *view, const struct member *who, uint
         if (r < 0)
                 return r;
         if (view->record_revision == 0)
-                return fail(e, -ENOENT, NULL, "there is no cluster yet");
+                return no_record_yet(e);
         if (view->n_nodes == CLUSTER_MEMBERS_MAX)
                 return fail(e, -E2BIG, NULL, "the cluster has %d members", CLUSTER_MEMBERS_MAX);
         r = refuse_fourth(view, who, plan, e);

@@ -85,4 +85,26 @@ ok "a certificate of the cluster is none of the store" not ask $home/node
 fails 2 usage "another role" c cluster token --role operator
 fails 2 usage "too long" c cluster token --ttl 1000h
 
+# A cluster knows its version by the bundle that it was installed from
+rm conf
+bundle 1 || exit 2
+make_machine
+founds() { m cluster init acme --name c1 --address 127.0.0.1 "$@"; }
+joins() { m node join https://127.0.0.1:1 "$token" --name e1 "$@"; }
+rm -r data && mkdir data
+fails 1 no-bootmgr-machine "no cluster of what is in no slot" founds
+has "and why" 'upgrade system BUNDLE' "$(json 'j["hint"]' <out)"
+{ m upgrade system -q 1.bundle && boots; } || exit 2
+cp disk.img good.img && python3 "$top/tests/cli/record.py" no-bundle disk.img || exit 2
+fails 1 no-bootmgr-machine "nor of what was installed by other means" founds
+has "which is said, with the way out" 'not installed from a bundle.*upgrade system BUNDLE' "$(json 'j["message"] + j["hint"]' <out)"
+is "nothing was made" "" "$(find data/cluster -name '*.pem' 2>/dev/null)"
+fails 1 fetch-failed "it may join: the cluster's version comes to it" joins
+cp good.img disk.img
+ok "what came from a bundle can" founds
+printf '[Storage]\nDataDirectory=%s/none\n' "$W" >conf-none
+fails 1 no-bootmgr-machine "where there are no slots" "$BOOTMGR" --config conf-none cluster init --address 127.0.0.1
+fails 1 no-bootmgr-machine "none can join either" "$BOOTMGR" --config conf-none node join https://127.0.0.1:1 "$token"
+
+
 finish

@@ -4,6 +4,7 @@
 
     record.py new-boot IMAGE    no boot was counted yet: the boot id is the kernel's, so a new boot is played like this
     record.py lose IMAGE        no copy is readable
+    record.py no-bundle IMAGE   no slot was installed from a bundle, as far as the record knows
 """
 import os
 import struct
@@ -13,14 +14,22 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '../../qemu'))
 from reader import crc32c                                       # noqa: E402
 
-COPY, HEADER, SLOTS, SLOT_SIZE, LAST_BOOT = 4096, 32, 128, 208, 176
+COPY, HEADER, SLOTS, SLOT_SIZE, LAST_BOOT, DIGEST = 4096, 32, 128, 208, 176, 80
 
 
 def forget_boot(copy):
+    clear(copy, LAST_BOOT, 16)
+
+
+def forget_digest(copy):
+    clear(copy, DIGEST, 32)
+
+
+def clear(copy, member, size):
     length = struct.unpack_from('<I', copy, 12)[0]
     for slot in range(8):
-        start = HEADER + SLOTS + slot * SLOT_SIZE + LAST_BOOT
-        copy[start:start + 16] = bytes(16)
+        start = HEADER + SLOTS + slot * SLOT_SIZE + member
+        copy[start:start + size] = bytes(size)
     struct.pack_into('<I', copy, 28, crc32c(bytes(copy[:28]) + bytes(copy[HEADER:HEADER + length])))
 
 
@@ -29,7 +38,7 @@ def lose(copy):
 
 
 def main():
-    change = {'new-boot': forget_boot, 'lose': lose}[sys.argv[1]]
+    change = {'new-boot': forget_boot, 'lose': lose, 'no-bundle': forget_digest}[sys.argv[1]]
     found = 0
     with open(sys.argv[2], 'r+b') as f:
         data = f.read()
