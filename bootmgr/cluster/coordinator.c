@@ -3,9 +3,9 @@
 
 #include "base/text.h"
 #include "cluster/prune.h"
+#include "cluster/stragglers.h"
 
-#define ORDERS_AT_ONCE   64       /* engines in one transaction */
-#define STRAGGLERS_BYTES KIB(160) /* of names and reasons, as they are stored: a value of the store has STORE_VALUE_MAX */
+#define ORDERS_AT_ONCE 64 /* engines in one transaction */
 
 static const char *const events[_EVENT_MAX] = {
         [EVENT_WAITING] = "waiting",
@@ -91,29 +91,6 @@ static bool is_overdue(const struct cluster_operation *op, uint64_t order, uint6
 }
 
 /* ---- what has happened ---- */
-
-/* They are named in the order of the members, which is that of the keys. */
-static int compare_stragglers(const void *name, const void *straggler)
-{
-        return strcmp(name, ((const struct straggler *)straggler)->name);
-}
-
-/* At the commit. For whom the list has no room the vote tells it: until the operation is over it is as it was then. */
-static bool is_straggler(const struct cluster_view *view, const struct cluster_node *n)
-{
-        const struct cluster_operation *op = &view->operation;
-
-        if (op->n_stragglers > 0 &&
-            bsearch(n->member.name, op->stragglers, op->n_stragglers, sizeof(*op->stragglers), compare_stragglers))
-                return true;
-        return op->stragglers_more > 0 && !(n->voted && n->vote.yes);
-}
-
-/* Whether the rollback would refuse it afterwards. */
-static bool joined_after_snapshot(const struct cluster_view *view, const struct cluster_node *n)
-{
-        return view->operation.kind == OPERATION_ROLLBACK && n->member.joined > view->record.previous_epoch;
-}
 
 static enum coordinator_event event_prepare(const struct cluster_view *view, uint64_t now, uint64_t seen)
 {
@@ -266,52 +243,6 @@ uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now, uin
 
 /* ---- what is written ---- */
 
-static const char *why_not(const struct cluster_view *view, const struct cluster_node *n)
-{
-        if (view->operation.phase == PHASE_PREPARE)
-                return !n->voted ? "it did not answer" : n->vote.message;
-        if (!n->has_status || n->status.epoch != view->record.epoch)
-                return "it was not heard of since the decision";
-        if (*n->status.message)
-                return n->status.message;
-        return n->status.settled ? "it runs another version" : "it is still at work";
-}
-
-/* As JSON, at most: a character of a reason may need a second one to be written. */
-static size_t straggler_bytes(const struct straggler *s)
-{
-        return strlen("{\"name\":\"\",\"reason\":\"\"},") + strlen(s->name) + 2 * strlen(s->reason);
-}
-
-/* Names who lags; all that is not fenced and not there. Thousands have room; the others are counted. */
-static int name_stragglers(const struct cluster_view *view, struct cluster_operation *op)
-{
-        size_t bytes = 0;
-
-        free(TAKE_PTR(op->stragglers));
-        op->n_stragglers = op->stragglers_more = 0;
-        op->stragglers = calloc(view->n_nodes + 1, sizeof(*op->stragglers));
-        if (!op->stragglers)
-                return -ENOMEM;
-        for (size_t i = 0; i < view->n_nodes; i++) {
-                const struct cluster_node *n = &view->nodes[i];
-                bool good = view->operation.phase == PHASE_PREPARE ? n->voted && n->vote.yes : node_has_reached(view, n);
-                struct straggler *s = &op->stragglers[op->n_stragglers];
-
-                if (good || node_is_fenced(view, n) ||
-                    (view->operation.phase == PHASE_PREPARE && joined_after_snapshot(view, n)))
-                        continue;
-                snprintf(s->name, sizeof(s->name), "%s", n->member.name);
-                snprintf(s->reason, sizeof(s->reason), "%s", why_not(view, n));
-                bytes += straggler_bytes(s);
-                if (bytes > STRAGGLERS_BYTES)
-                        op->stragglers_more++;
-                else
-                        op->n_stragglers++;
-        }
-        return 0;
-}
-
 /* Ranges in which nobody has joined who is still a member refuse nobody. */
 static void drop_fences(const struct cluster_view *view, struct cluster_record *record)
 {
@@ -370,7 +301,7 @@ static int commit(const struct cluster_view *view, struct cluster_record *record
                 record->previous_epoch = record->epoch;
         }
         if (r >= 0)
-                r = name_stragglers(view, op);
+                r = name_stragglers(view, op, true);
         if (r < 0)
                 return r;
         record->running = op->to;
@@ -391,8 +322,9 @@ static int commit(const struct cluster_view *view, struct cluster_record *record
         return 0;
 }
 
-void coordinator_close(const struct cluster_view *view, enum cluster_result result, const char *reason, uint64_t now,
-                       struct plan *plan)
+/* `late`: it is closed because who has not voted had the time to. */
+static void close_operation(const struct cluster_view *view, enum cluster_result result, const char *reason, bool late,
+                            uint64_t now, struct plan *plan)
 {
         char id[CLUSTER_ID_TEXT_SIZE];
         struct cluster_operation op;
@@ -401,8 +333,11 @@ void coordinator_close(const struct cluster_view *view, enum cluster_result resu
                 plan->failed = -ENOMEM;
                 return;
         }
-        if (op.epoch > 0 && name_stragglers(view, &op) < 0)
+        if (name_stragglers(view, &op, late) < 0)
                 plan->failed = -ENOMEM;
+        /* Engines in turn had no instant: from when on, for who looks back. */
+        if (op.phase == PHASE_ENGINES && op.engines_at == 0)
+                op.engines_at = op.deadline - MIN(op.deadline, op.switch_limit);
         op.phase = PHASE_IDLE;
         op.result = result == CLUSTER_DONE && op.n_stragglers > 0 ? CLUSTER_PARTIAL : result;
         op.ended = now;
@@ -418,7 +353,13 @@ void coordinator_close(const struct cluster_view *view, enum cluster_result resu
         record_done(RECORD_OPERATION, &op);
 }
 
-static void abort_operation(const struct cluster_view *view, uint64_t now, struct plan *plan)
+void coordinator_close(const struct cluster_view *view, enum cluster_result result, const char *reason, uint64_t now,
+                       struct plan *plan)
+{
+        close_operation(view, result, reason, false, now, plan);
+}
+
+static void abort_operation(const struct cluster_view *view, uint64_t now, uint64_t seen, struct plan *plan)
 {
         char reason[CLUSTER_TEXT_SIZE] = "";
 
@@ -439,7 +380,7 @@ static void abort_operation(const struct cluster_view *view, uint64_t now, struc
                 if (!n->voted && !*reason)
                         snprintf(reason, sizeof(reason), "%s did not answer in time", n->member.name);
         }
-        coordinator_close(view, CLUSTER_ABORTED, reason, now, plan);
+        close_operation(view, CLUSTER_ABORTED, reason, is_late(&view->operation, now, seen), now, plan);
 }
 
 static void go_on(const struct cluster_view *view, struct cluster_operation *op, uint64_t now, struct plan *plan)
@@ -541,7 +482,7 @@ static int carry_out(enum coordinator_action action, const struct cluster_view *
         case COORDINATOR_COMMIT:
                 return commit(view, record, op, now, plan);
         case COORDINATOR_ABORT:
-                abort_operation(view, now, plan);
+                abort_operation(view, now, seen, plan);
                 return 0;
         case COORDINATOR_GO_ON:
                 go_on(view, op, now, plan);

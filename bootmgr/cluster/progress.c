@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "cluster/plan.h"
+#include "cluster/stragglers.h"
 
 enum { OPEN, PREPARE, COMMIT, SWITCH_CONTROLLERS, SWITCH_ENGINES, FINISH, N_STEPS };
 
@@ -98,6 +99,17 @@ static int step_of(const struct cluster_operation *op)
         return op->result == CLUSTER_ABORTED ? PREPARE : FINISH;
 }
 
+/* When the engines' phase was begun. In turn they have no instant in common: its deadline tells; coordinator_close() keeps
+ * it. */
+static uint64_t engines_from(const struct cluster_operation *op)
+{
+        uint64_t at = op->engines_at;
+
+        if (at == 0 && op->phase == PHASE_ENGINES)
+                at = op->deadline - MIN(op->deadline, op->switch_limit);
+        return at - MIN(at, op->lead);
+}
+
 static uint64_t start_of(const struct cluster_operation *op, uint64_t committed, int step)
 {
         switch (step) {
@@ -105,7 +117,7 @@ static uint64_t start_of(const struct cluster_operation *op, uint64_t committed,
         case SWITCH_CONTROLLERS:
                 return committed;
         case SWITCH_ENGINES:
-                return op->engines_at > op->lead ? op->engines_at - op->lead : 0;
+                return engines_from(op);
         case FINISH:
                 if (is_taken_back(op)) /* the way back is its end */
                         return start_of(op, committed, SWITCH_ENGINES);
@@ -167,7 +179,7 @@ int progress_of(const struct cluster_view *view, const struct cluster_operation 
                    : ours         ? view->record.written
                                   : op->controllers_at - MIN(op->controllers_at, op->lead),
                    &o);
-        if (op->phase == PHASE_PREPARE)
+        if (is_open(op)) /* the votes are kept until it is over */
                 set_counted(&o.steps[PREPARE], count_votes(view));
         if (is_taken_back(op)) {
                 o.steps[SWITCH_CONTROLLERS].message = *op->reason ? strdup(op->reason) : NULL;
@@ -184,19 +196,6 @@ int progress_of(const struct cluster_view *view, const struct cluster_operation 
 }
 
 /* ---- the nodes ---- */
-
-static int compare_stragglers(const void *name, const void *straggler)
-{
-        return strcmp(name, ((const struct straggler *)straggler)->name);
-}
-
-/* They are in the order of their names. NULL: it is not named. */
-static const struct straggler *find_straggler(const struct cluster_operation *op, const char *name)
-{
-        return op->n_stragglers == 0
-                       ? NULL
-                       : bsearch(name, op->stragglers, op->n_stragglers, sizeof(*op->stragglers), compare_stragglers);
-}
 
 /* Why it lags or failed; NULL: it does not. */
 static const char *why(const struct cluster_view *view, const struct cluster_operation *op, const struct cluster_node *n)

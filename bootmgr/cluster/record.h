@@ -94,11 +94,11 @@ struct cluster_operation {
         uint64_t prepare_limit, switch_limit; /* µs for a phase */
         uint64_t lead;     /* µs from the order to the instant: services are stopped and configuration is sealed in it */
         uint64_t deadline; /* of this phase */
-        uint64_t controllers_at, engines_at; /* instants; 0: not yet. Of a take-back: both */
+        uint64_t controllers_at, engines_at; /* instants; 0: not yet, or in turn. Of a take-back: both */
         char reason[CLUSTER_TEXT_SIZE];      /* why it was aborted or taken back */
         char requested_by[NODE_NAME_SIZE];
         struct cluster_record before; /* the record that it found: what a take-back restores */
-        struct straggler *stragglers; /* owned: named at the commit, and again at the end */
+        struct straggler *stragglers; /* owned: named at the commit, and again at the end, be it an abort */
         size_t n_stragglers;
         uint64_t stragglers_more; /* so many are not named: there is no room for all in one value of the store */
         uint64_t minor;
