@@ -5,8 +5,8 @@
 
 "$BOOTMGR" bundle keygen release -q || exit 2
 content "kernel" 20000 >kernel
-content "root" 12582912 >content
-{ cat content && head -c 2097152 /dev/zero; } >root-1
+content "root" 12582912 >start
+{ cat start && head -c 2097152 /dev/zero; } >root-1
 cp root-1 root-2
 for at in 3000000 9000000; do content "new at $at" 100000 | dd of=root-2 bs=1000 seek=$((at / 1000)) conv=notrunc status=none; done
 content "nothing of it" 12582912 >root-3
@@ -32,6 +32,7 @@ machine() {
         m upgrade system -q 1.bundle && boots || exit 2
         rm -r data/slots
 }
+# shellcheck disable=SC2317 # called by ok
 holds() {
         dd if=disk.img bs=512 skip="$(partition "root-$1" start)" count=$(($(stat -c %s "$2") / 512)) status=none | cmp - "$2"
 }
