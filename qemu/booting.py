@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import queue
+import re
 import threading
 import time
 
@@ -13,6 +14,7 @@ import scenario
 from agent import AgentError
 from guest import GuestError
 
+STARTING = 'BdsDxe: starting'       # OVMF, of each option that it starts
 SETTLED_SECONDS = 900       # a trial that fails, and the boots of the way back
 
 
@@ -58,7 +60,7 @@ class Booter:
         machine = self.idle.get()
         try:
             wrong = None
-            found = self._started(machine, self.place.image(step, slot))
+            found = self._started(machine, self.place.image(step, slot), entry, version)
         except (cuts.Wrong, GuestError, AgentError, scenario.ScenarioError) as error:
             wrong = error
         with self.lock:
@@ -73,12 +75,27 @@ class Booter:
         machine.guest.cut()
         self.idle.put(machine)
 
-    def _started(self, machine, image):
+    def _started(self, machine, image, entry, version):
         machine.guest.create(image)
+        mark = machine.guest.console_size()
         machine.guest.start()
         machine.await_boot(new=False)
+        compare(machine, mark, entry, version)
         machine.wait('no operation is at work, and it is up', lambda: is_at_rest(machine), SETTLED_SECONDS)
         return look(machine, self.place.facts())
+
+
+def compare(machine, mark, entry, version):
+    """Whether what the reader has predicted is what has come up. Where the machine has started more than once before it could be
+    asked, what came up is what became of that start."""
+    words = dict(word.partition('=')[::2] for word in machine.run('cat', '/proc/cmdline').text.split())
+    found = machine.run('sed', '-n', 's/^VERSION_ID=//p', '/usr/lib/os-release').text.strip().strip('"')
+    if machine.guest.console(mark).count(STARTING) != 1:
+        return
+    started = 'bootmgr-%s-%s' % (words.get('bootmgr.generation'), words.get('bootmgr.slot'))
+    if (started, found) != (re.sub(r'(\+[0-9-]+)?\.conf$', '', entry or 'none'), version):
+        raise cuts.Wrong('the reader has said that %s (version %s) would be started, and %s (version %s) was'
+                         % (entry, version, started, found))
 
 
 def is_at_rest(machine):

@@ -15,7 +15,7 @@ noise() {
         python3 "$top/tests/cli/console.py" "$(printf 'x%.0s' $(seq 2000))" page timeout 100 "$RECOVER" --disk disk.img --esp esp --cmdline "$running" --console TTY "$1" 2>recover.log
         status=$?
         echo $(($(date +%s) - start)) >took
-        return $status
+        return "$status"
 }
 next_boot() { python3 "$top/tests/cli/record.py" new-boot disk.img; }
 states() { status '[s["state"] for s in j["slots"]]'; }
