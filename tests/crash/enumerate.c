@@ -5,8 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define SEEN         (1u << 20)
-#define QUIET_ERRORS 24 /* of an operation's reads fail, in turn */
+#define SEEN (1u << 20)
 
 static unsigned next_random(struct enumeration *n)
 {
@@ -439,15 +438,13 @@ static void event_errors(const struct operation_test *op, const struct limits *l
                 }
 }
 
-/* Of an operation's many reads, and room that is kept: each once, and with it the whole disk. Not all later reads alone: of
- * a disk of which nothing can be read any more both copies of the record are lost, and one that can be written all the same
- * has it made anew from the entries (design section 4), so that what it knew beyond these is gone when the disk is read
- * again. And not where the record is lost before: what is made from what can be read then is all there is. */
+/* Of an operation's reads, and room that is kept: each once, with it the whole disk, and with it all later ones of a disk
+ * that can be written all the same. Not where the record is lost before: what is made from what can be read then is all
+ * there is. */
 static void quiet_errors(const struct operation_test *op, const struct limits *limits, struct figures *f, unsigned n_quiet)
 {
-        unsigned step = MAX(limits->errors, n_quiet / QUIET_ERRORS + 1);
-
-        for (unsigned at = 1 + limits->seed % step; at <= n_quiet && !op->expected.record_lost; at += step) {
+        for (unsigned at = 1 + limits->seed % limits->errors; at <= n_quiet && !op->expected.record_lost;
+             at += limits->errors) {
                 for (unsigned i = 0; i < 3; i++) {
                         struct failure failure = { .at = at, .quiet = true, .gone = i == 1, .blind = i == 2 };
 
