@@ -331,6 +331,12 @@ static bool is_other_bundle(struct machine *m, const char *source, const struct 
                !version_id_equal(&found, &op->to);
 }
 
+static bool has_other_options(const struct open_request *request, const struct cluster_operation *op)
+{
+        return op->strict != request->strict || op->one_instant != request->one_instant || op->engines != request->engines ||
+               op->max_unavailable != request->max_unavailable;
+}
+
 /* Once for each id: one that is open, or over, is told. 1: it was; 0: the id is new. */
 static int answer_known(struct cli *cli, struct machine *m, const char *source, struct store *store,
                         const struct cluster_view *view, const struct open_request *request, struct error *e)
@@ -347,8 +353,10 @@ static int answer_known(struct cli *cli, struct machine *m, const char *source, 
                 return once_find(store, request->id, "", e);
         if (r < 0)
                 return r;
-        if (op->kind != request->kind || is_other_bundle(m, source, op))
-                return fail(e, -EEXIST, &kind_id_reused, "the id was used for something else");
+        if (op->kind != request->kind || has_other_options(request, op) || is_other_bundle(m, source, op)) {
+                fail(e, -EEXIST, &kind_id_reused, "the id was used for something else");
+                return fail_hint(e, "make a new id for each request, and repeat a request with the same words");
+        }
         r = print_operation(cli, store, request->id, e);
         return r < 0 ? r : 1;
 }

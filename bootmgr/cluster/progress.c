@@ -246,6 +246,9 @@ json_t *progress_to_json(const struct cluster_view *view, const struct cluster_o
                         json_array_append_new(failed, json_pack("{s:s, s:s}", "name", n->member.name, "reason", reason));
         }
         json_object_set_new(j, "epoch", json_integer((json_int_t)(op->epoch ?: view->record.epoch)));
+        json_object_set_new(j, "strict", json_boolean(op->strict));
+        json_object_set_new(j, "engines", json_string(op->engines == ENGINES_ROLLING ? "rolling" : "together"));
+        json_object_set_new(j, "max_unavailable", json_integer((json_int_t)op->max_unavailable));
         json_object_set_new(j, "nodes", nodes);
         json_object_set_new(j, "nodes_failed", failed);
         return j;

@@ -14,7 +14,8 @@
 /* `op` may be over; of one whose votes and epoch are no more, the nodes are not counted. -ENOMEM. */
 int progress_of(const struct cluster_view *view, const struct cluster_operation *op, struct operation *ret);
 
-/* operation_to_json() of it, with "epoch", "nodes" and "nodes_failed". New reference; NULL: no memory. */
+/* operation_to_json() of it, with "epoch", "nodes" and "nodes_failed", and how it was asked for. New reference; NULL: no
+ * memory. */
 json_t *progress_to_json(const struct cluster_view *view, const struct cluster_operation *op);
 
 /* Who lags or failed, and why: "NAME: REASON" a line; "" when nobody does. malloc'ed; NULL: no memory. */

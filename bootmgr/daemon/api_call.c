@@ -134,9 +134,23 @@ static void on_done(int exit_status, const json_t *last, void *userdata)
 
 /* --- asking ---------------------------------------------------------------------------------------------- */
 
+/* What is not said is as `bootmgr` takes it. */
+static const char *engines_of(const struct api_body *body)
+{
+        return *body->engines ? body->engines : "together";
+}
+
+static const char *max_unavailable_of(const struct api_body *body)
+{
+        return *body->max_unavailable ? body->max_unavailable : "1";
+}
+
+/* Whether to reboot may be said anew. */
 static bool is_same(const struct call *c, const struct route *route, const struct api_body *body)
 {
-        return c->route == route && streq(c->body.source, body->source);
+        return c->route == route && streq(c->body.source, body->source) && c->body.strict == body->strict &&
+               streq(engines_of(&c->body), engines_of(body)) &&
+               streq(max_unavailable_of(&c->body), max_unavailable_of(body));
 }
 
 /* Who asks again before the answer is there waits for the same. true: it was. */
@@ -199,15 +213,29 @@ static const json_t *find_operation(const json_t *history, const char *id)
         return NULL;
 }
 
+/* That of a cluster does not say where its bundle came from, but how it was asked for. */
+static bool is_what_was_asked(const json_t *op, const struct api_body *body)
+{
+        const char *verb = body->source ? "UPGRADE" : "ROLLBACK";
+        char most[24];
+
+        if (!streq(json_string_value(json_object_get(op, "operation")), verb))
+                return false;
+        if (!json_object_get(op, "nodes"))
+                return streq(json_string_value(json_object_get(op, "source")), body->source);
+        snprintf(most, sizeof(most), "%lld", (long long)json_integer_value(json_object_get(op, "max_unavailable")));
+        return json_is_true(json_object_get(op, "strict")) == body->strict &&
+               streq(json_string_value(json_object_get(op, "engines")), engines_of(body)) &&
+               streq(most, max_unavailable_of(body));
+}
+
 static void on_searched(int exit_status, const json_t *last, void *userdata)
 {
         struct call *c = userdata;
         const json_t *found = exit_status == 0 ? find_operation(last, c->body.id) : NULL;
-        const char *verb = c->body.source ? "UPGRADE" : "ROLLBACK";
-        const char *source = json_string_value(json_object_get(found, "source"));
         _cleanup_error_ struct error e = {};
 
-        if (found && streq(json_string_value(json_object_get(found, "operation")), verb) && streq(source, c->body.source)) {
+        if (found && is_what_was_asked(found, &c->body)) {
                 answer(c, found);
         } else if (found) {
                 fail(&e, -EEXIST, &kind_id_reused, "the id %s was used for something else", c->body.id);

@@ -82,6 +82,8 @@ ok "the same again" m upgrade system --id "$(id 1)" 2.bundle
 ok "elsewhere" other upgrade system --id "$(id 1)" 2.bundle
 fails 3 id-reused "with another bundle it is another request" m upgrade system --id "$(id 1)" 3.bundle
 fails 3 id-reused "elsewhere, too" other upgrade system --id "$(id 1)" 3.bundle
+fails 3 id-reused "with other options as well" m upgrade system --id "$(id 1)" --strict 2.bundle
+fails 3 id-reused "elsewhere, too" other upgrade system --id "$(id 1)" --engines rolling 2.bundle
 ok "when the bundle is gone it is what it was" other upgrade system --id "$(id 1)" gone.bundle
 fails 3 id-reused "a rollback with that id" other rollback system --id "$(id 1)"
 fails 3 id-reused "an abort with that id" other abort --id "$(id 1)"

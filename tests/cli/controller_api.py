@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -174,7 +175,8 @@ def part_rollback(o, stream):
     same("the checks allow it, and say who would be fenced", (200, True, ["e5"]), (status, checks["allowed"], checks["fenced"]))
     refused("no id", 400, "usage", o.post(path, {}))
     refused("what is of one machine", 400, "usage", o.post(path, {"id": id, "no_reboot": True}))
-    status, op = o.post(path, {"id": id, "engines": "rolling", "max_unavailable": 2})
+    words = {"id": id, "engines": "rolling", "max_unavailable": 2}
+    status, op = o.post(path, words)
     same("a rollback is opened", (202, id, "ROLLBACK", "IN_PROGRESS"), (status, op.get("id"), op.get("operation"), op.get("state")))
     told = stream.line()
     same("the engine is told", (id, "rolling"), (told["operation"]["id"], told["operation"]["engines"]))
@@ -197,12 +199,34 @@ def part_rollback(o, stream):
     done = o.post("/api/cluster/abort", {"id": identifier(24)})
     same("an abort", (200, {"id": identifier(24), "epoch": 4, "result": "done"}), done)
     same("is told to who repeats it", done, o.post("/api/cluster/abort", {}, {"Idempotency-Key": identifier(24)}))
-    same("and the rollback to who repeats that", (200, "ABORTED"), (lambda a: (a[0], a[1].get("state")))(o.post(path, {"id": id})))
+    same("and the rollback to who repeats that", (200, "ABORTED"), (lambda a: (a[0], a[1].get("state")))(o.post(path, words)))
+    refused("with other words it is another request", 409, "id-reused", o.post(path, {**words, "max_unavailable": 1}))
     refused("nothing to abort", 400, "usage", o.post("/api/cluster/abort", {"id": identifier(25)}))
     same("the engine is told that it is over", None, stream.line()["operation"])
     history = o.get("/api/cluster/upgrade/history")[1]["operations"]
     same("the history", [("ABORTED", id), ("PARTIAL", identifier(9)), ("FAILED", identifier(6)), ("DONE", identifier(7))],
          sorted(((h["state"], h["id"]) for h in history), key=lambda h: ["ABORTED", "PARTIAL", "FAILED", "DONE"].index(h[0])))
+
+
+def while_busy(o, path, words):
+    """What was asked for before is told as well, and told apart, while a worker of the daemon is at work: it waits for a server."""
+    hanging = socket.create_server(("127.0.0.1", 0))
+    hanging.settimeout(30)
+    busy = {"id": identifier(34), "source": f"http://127.0.0.1:{hanging.getsockname()[1]}/5.bundle"}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(o.post, path, busy)
+        connection = hanging.accept()[0]
+        try:
+            refused("a new one finds it at work", 409, "operation-in-progress", o.post(path, {**words, "id": identifier(35)}))
+            same("repeated, it is told", (200, words["id"]), (lambda a: (a[0], a[1].get("id")))(o.post(path, words)))
+            refused("but not with other options", 409, "id-reused", o.post(path, {**words, "strict": False}))
+            refused("nor is what is under way", 409, "id-reused", o.post(path, {**busy, "strict": True}))
+        finally:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            connection.close()
+            hanging.close()
+        refused("the server has none", 502, "fetch-failed", waiting.result())
 
 
 def part_upgrade(o, stream):
@@ -223,8 +247,11 @@ def part_upgrade(o, stream):
     seen = until("the stream of events tells of it", lambda: [d for _, _, d in [next_event(events_of, ("operation",))] if d["id"] == id])
     same("as it is described", None, fit(seen[0], SCHEMAS["Operation"], "Operation"))
     c.close()
-    same("repeated", (202, id), (lambda a: (a[0], a[1].get("id")))(o.post(path, {"id": id, "source": str(W / "3.bundle")})))
-    refused("with another bundle", 409, "id-reused", o.post(path, {"id": id, "source": str(W / "4.bundle")}))
+    words = {"id": id, "source": str(W / "3.bundle"), "strict": True}
+    same("repeated", (202, id), (lambda a: (a[0], a[1].get("id")))(o.post(path, words)))
+    refused("with another bundle", 409, "id-reused", o.post(path, {**words, "source": str(W / "4.bundle")}))
+    for other in ({"strict": False}, {"engines": "rolling"}, {"engines": "rolling", "max_unavailable": 2}):
+        refused(f"with {other}", 409, "id-reused", o.post(path, {**words, **other}))
     whole, bundle = (W / "3.bundle").read_bytes(), f"/api/cluster/bundles/{digest}"
     start = time.monotonic()
     same("the bundle is there for nodes", (200, whole), Client("e1").get(bundle))
@@ -237,7 +264,8 @@ def part_upgrade(o, stream):
     same("aborted", 200, o.post("/api/cluster/abort", {"id": identifier(31)})[0])
     stream.line()
     same("repeated, it is told how it has ended", (200, "ABORTED"),
-         (lambda a: (a[0], a[1].get("state")))(o.post(path, {"id": id, "source": str(W / "3.bundle")})))
+         (lambda a: (a[0], a[1].get("state")))(o.post(path, words)))
+    while_busy(o, path, words)
     refused("a finalize without an id", 400, "usage", o.post("/api/cluster/finalize", {}))
     same("finalized", (200, {"id": identifier(32), "epoch": 4, "result": "done"}), o.post("/api/cluster/finalize", {"id": identifier(32)}))
     refused("the id of that for a rollback", 409, "id-reused", o.post("/api/cluster/rollback", {"id": identifier(32)}))
