@@ -33,10 +33,11 @@ static int go_on_again(struct verb_args *args, struct machine *m, const char *ve
 /* Among the operations, and what was done at once: an enum request_state. */
 static int find_known(struct machine *m, const char *verb, const char *id, const char *source, json_t **ret, struct error *e)
 {
+        char of[ONCE_OF_SIZE];
         int r = request_find(m, id, verb, source, ret, e);
 
         if (r == REQUEST_NEW)
-                r = once_find_alone(m->data_path, id, verb, e);
+                r = once_find_alone(m->data_path, id, verb, of, e);
         if (r == REQUEST_KNOWN && !*ret)
                 *ret = json_pack("{s:s}", "result", "done");
         return r;
@@ -277,43 +278,114 @@ int verb_rollback_system(struct verb_args *args, struct error *e)
         return r;
 }
 
-/* The cluster itself remembers it, for all of its controllers. */
-static int member_at_once(struct verb_args *args, struct machine *m,
-                          int (*member)(struct machine *m, const char *id, struct error *e), struct error *e)
+static int take_id(const struct verb_args *args, char id[static OPERATION_ID_SIZE], struct error *e)
 {
-        char id[OPERATION_ID_SIZE] = "";
-
+        *id = '\0';
         if (verb_has(args, "id") && request_id(verb_value(args, "id"), id) < 0)
                 return fail(e, -EINVAL, &kind_usage, "'%s' is not 32 hexadecimal digits", verb_value(args, "id"));
-        return member(m, id, e);
+        return 0;
 }
 
-/* What is done at once: opened, looked up, done here or in the cluster, remembered. 1: it was done before, and that is
- * answered. */
-static int at_once(struct verb_args *args, struct machine *m, const char *verb,
-                   int (*alone)(struct machine *m, struct error *e),
-                   int (*member)(struct machine *m, const char *id, struct error *e), struct error *e)
+/* What is done at once. */
+struct at_once {
+        const char *verb;
+        /* What it would be done to, or "": there is nothing, which the doing says. */
+        void (*what)(struct machine *m, char of[static ONCE_OF_SIZE]);
+        /* To that only, and success where that is gone; `of` "": to whatever is there. */
+        int (*alone)(struct machine *m, const char *of, struct error *e);
+        int (*member)(struct machine *m, const char *id, struct error *e);
+};
+
+/* `of`: what an earlier try was begun with, or "". */
+static int do_once(struct machine *m, const struct at_once *v, const char *id, char of[static ONCE_OF_SIZE], struct error *e)
 {
-        char id[OPERATION_ID_SIZE] = "";
+        int r = 0;
+
+        if (!*of) {
+                v->what(m, of);
+                r = *of ? once_begin_alone(m->data_path, id, v->verb, of, e) : 0;
+        }
+        /* A power cut from here on: who repeats it does it to what is named there, and to nothing that came since. */
+        if (r >= 0)
+                r = v->alone(m, of, e);
+        return r < 0 ? r : once_end_alone(m->data_path, id, v->verb, e);
+}
+
+/* Opened, looked up, done here or in the cluster (which itself remembers it, for all of its controllers), remembered. 1: it
+ * was done before, and that is answered. */
+static int at_once(struct verb_args *args, struct machine *m, const struct at_once *v, struct error *e)
+{
+        char id[OPERATION_ID_SIZE], of[ONCE_OF_SIZE] = "";
         int r;
 
         r = cli_open_machine(args, m, e);
-        if (r >= 0 && is_member(m))
-                return member_at_once(args, m, member, e);
         if (r >= 0)
-                r = repeat(args, m, verb, id, e);
-        if (r == 0)
-                r = alone(m, e);
-        return r == 0 && *id ? once_remember_alone(m->data_path, id, verb, e) : r;
+                r = take_id(args, id, e);
+        if (r >= 0 && is_member(m))
+                return v->member(m, id, e);
+        if (r >= 0 && *id)
+                r = once_find_alone(m->data_path, id, v->verb, of, e);
+        /* Begun, and not known to be done, is no answer yet. */
+        if (r >= 0 && !*of)
+                r = repeat(args, m, v->verb, id, e);
+        if (r < 0 || (r > 0 && !*of))
+                return r;
+        return *id ? do_once(m, v, id, of, e) : v->alone(m, "", e);
+}
+
+/* The version that runs, by its generation. */
+static void running_generation(struct machine *m, char of[static ONCE_OF_SIZE])
+{
+        int running = machine_reference_slot(m);
+
+        *of = '\0';
+        if (running != SLOT_NONE)
+                snprintf(of, ONCE_OF_SIZE, "generation %llu", (unsigned long long)m->state.set.slots[running].generation);
+}
+
+static void what_to_finalize(struct machine *m, char of[static ONCE_OF_SIZE])
+{
+        int running = machine_reference_slot(m);
+
+        *of = '\0';
+        if (running != SLOT_NONE && m->state.set.slots[running].state == SLOT_CONFIRMED &&
+            m->state.set.operation_state != OPERATION_STAGED)
+                running_generation(m, of);
+}
+
+static int finalize_alone(struct machine *m, const char *of, struct error *e)
+{
+        char now[ONCE_OF_SIZE];
+
+        running_generation(m, now);
+        return *of && !streq(now, of) ? 0 : operation_finalize(m, e);
+}
+
+/* The operation that is prepared, by its id. */
+static void what_to_abort(struct machine *m, char of[static ONCE_OF_SIZE])
+{
+        *of = '\0';
+        if (m->state.set.operation_state == OPERATION_STAGED)
+                hex_encode(m->state.set.operation_id, sizeof(m->state.set.operation_id), of);
+}
+
+static int abort_alone(struct machine *m, const char *of, struct error *e)
+{
+        uint8_t id[sizeof(m->state.set.operation_id)];
+
+        if (!*of)
+                return operation_abort(m, e);
+        return hex_decode(of, id, sizeof(id)) < 0 ? 0 : operation_give_up(m, id, "aborted by an operator", e);
 }
 
 int verb_finalize(struct verb_args *args, struct error *e)
 {
+        static const struct at_once finalize = { "finalize", what_to_finalize, finalize_alone, cluster_finalize };
         struct cli *cli = cli_from(args);
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
-        r = at_once(args, &m, "finalize", operation_finalize, cluster_finalize, e);
+        r = at_once(args, &m, &finalize, e);
         if (r != 0)
                 return r < 0 ? r : 0;
         if (is_member(&m))
@@ -337,13 +409,14 @@ static int abort_local(struct verb_args *args, struct error *e)
 
 int verb_abort(struct verb_args *args, struct error *e)
 {
+        static const struct at_once give_up = { "abort", what_to_abort, abort_alone, cluster_abort };
         struct cli *cli = cli_from(args);
         _cleanup_machine_ struct machine m = MACHINE_CLOSED;
         int r;
 
         if (verb_has(args, "local"))
                 return abort_local(args, e);
-        r = at_once(args, &m, "abort", operation_abort, cluster_abort, e);
+        r = at_once(args, &m, &give_up, e);
         if (r != 0)
                 return r < 0 ? r : 0;
         if (is_member(&m))

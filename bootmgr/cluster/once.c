@@ -17,13 +17,16 @@ static int refuse_other(const char *id, struct error *e)
         return fail_hint(e, "make a new id for each request, and repeat a request with the same words");
 }
 
-int once_find(struct store *s, const uint8_t id[static CLUSTER_ID_SIZE], const char *verb, struct error *e)
+/* *of: as in once_find_alone(). */
+static int find(struct store *s, const uint8_t id[static CLUSTER_ID_SIZE], const char *verb, char of[static ONCE_OF_SIZE],
+                struct error *e)
 {
         _cleanup_reply_ struct store_reply reply = {};
         _cleanup_json_ json_t *o = NULL;
         char text[CLUSTER_ID_TEXT_SIZE], key[sizeof(KEY_REQUESTS) + CLUSTER_ID_TEXT_SIZE];
         int r;
 
+        *of = '\0';
         snprintf(key, sizeof(key), KEY_REQUESTS "%s", id_to_text(id, text));
         r = store_range_wait(s, &(struct store_range){ .key = key }, &reply, e);
         if (r < 0 || reply.n_entries == 0)
@@ -31,17 +34,35 @@ int once_find(struct store *s, const uint8_t id[static CLUSTER_ID_SIZE], const c
         r = json_parse_strict(reply.entries[0].value, reply.entries[0].size, "a request in the store", &o, e);
         if (r < 0)
                 return r;
-        return streq(json_string_value(json_object_get(o, "verb")), verb) ? 1 : refuse_other(text, e);
+        if (!streq(json_string_value(json_object_get(o, "verb")), verb))
+                return refuse_other(text, e);
+        snprintf(of, ONCE_OF_SIZE, "%s", json_string_value(json_object_get(o, "of")) ?: "");
+        return 1;
 }
 
-static int remember(const struct once *o, struct plan *plan, struct error *e)
+int once_find(struct store *s, const uint8_t id[static CLUSTER_ID_SIZE], const char *verb, struct error *e)
 {
-        char id[CLUSTER_ID_TEXT_SIZE], text[128];
+        char of[ONCE_OF_SIZE];
 
-        snprintf(text, sizeof(text), "{\"format\":%d,\"minor\":%d,\"verb\":\"%s\"}", CLUSTER_FORMAT, CLUSTER_MINOR, o->verb);
+        return find(s, id, verb, of, e);
+}
+
+static void put(const struct once *o, const char *of, struct plan *plan)
+{
+        char id[CLUSTER_ID_TEXT_SIZE], text[128 + ONCE_OF_SIZE];
+
+        snprintf(text, sizeof(text), "{\"format\":%d,\"minor\":%d,\"verb\":\"%s\"%s%s%s}", CLUSTER_FORMAT, CLUSTER_MINOR,
+                 o->verb, *of ? ",\"of\":\"" : "", of, *of ? "\"" : "");
+        plan_put_text(plan, text, KEY_REQUESTS "%s", id_to_text(o->id, id));
+}
+
+static int remember(const struct once *o, const char *of, struct plan *plan, struct error *e)
+{
+        char id[CLUSTER_ID_TEXT_SIZE];
+
         plan_compare(plan, STORE_ABSENT, 0, KEY_REQUESTS "%s", id_to_text(o->id, id));
         plan_compare(plan, STORE_ABSENT, 0, KEY_HISTORY "%s", id);
-        plan_put_text(plan, text, KEY_REQUESTS "%s", id);
+        put(o, of, plan);
         return plan_failed(plan, e);
 }
 
@@ -83,15 +104,16 @@ static int open_alone(const char *data, struct store **ret, struct error *e)
         return r < 0 ? fail(e, r, why.kind, "%s", why.message ?: error_text(r)) : 1;
 }
 
-int once_find_alone(const char *data, const char *id, const char *verb, struct error *e)
+int once_find_alone(const char *data, const char *id, const char *verb, char of[static ONCE_OF_SIZE], struct error *e)
 {
         _cleanup_store_ struct store *store = NULL;
         uint8_t bytes[CLUSTER_ID_SIZE];
         int r = hex_decode(id, bytes, sizeof(bytes));
 
+        *of = '\0';
         if (r >= 0 && has_local_store(data))
                 r = open_alone(data, &store, e);
-        return r <= 0 ? r : once_find(store, bytes, verb, e);
+        return r <= 0 ? r : find(store, bytes, verb, of, e);
 }
 
 /* The one that cannot be read is put aside, for who wants to see what it was. */
@@ -107,13 +129,20 @@ static int make_alone(const char *data, struct store **ret, struct error *e)
                      : open_alone(data, ret, e);
 }
 
-int once_remember_alone(const char *data, const char *id, const char *verb, struct error *e)
+static int commit_alone(struct store *store, const struct plan *plan, struct error *e)
+{
+        _cleanup_reply_ struct store_reply reply = {};
+        struct store_txn txn = plan_txn(plan);
+        int r = store_commit_wait(store, &txn, &reply, e);
+
+        return r < 0 ? r : reply.done;
+}
+
+int once_begin_alone(const char *data, const char *id, const char *verb, const char *of, struct error *e)
 {
         _cleanup_store_ struct store *store = NULL;
         _cleanup_plan_ struct plan plan = {};
-        _cleanup_reply_ struct store_reply reply = {};
         struct once o = { .verb = verb };
-        struct store_txn txn;
         int r = hex_decode(id, o.id, sizeof(o.id));
 
         if (r >= 0)
@@ -121,13 +150,27 @@ int once_remember_alone(const char *data, const char *id, const char *verb, stru
         if (r >= 0)
                 r = prune_requests(store, &plan, e);
         if (r >= 0)
-                r = remember(&o, &plan, e);
+                r = remember(&o, of, &plan, e);
+        if (r >= 0)
+                r = commit_alone(store, &plan, e);
+        /* Somebody was quicker: with the same words it is the same request. */
+        return r != 0 ? MIN(r, 0) : MIN(once_find(store, o.id, verb, e), 0);
+}
+
+int once_end_alone(const char *data, const char *id, const char *verb, struct error *e)
+{
+        _cleanup_store_ struct store *store = NULL;
+        _cleanup_plan_ struct plan plan = {};
+        struct once o = { .verb = verb };
+        int r = hex_decode(id, o.id, sizeof(o.id));
+
+        if (r >= 0)
+                r = make_alone(data, &store, e);
         if (r < 0)
                 return r;
-        txn = plan_txn(&plan);
-        r = store_commit_wait(store, &txn, &reply, e);
-        /* Somebody was quicker: with the same words it is the same request. */
-        return r < 0 || reply.done ? MIN(r, 0) : MIN(once_find(store, o.id, verb, e), 0);
+        put(&o, "", &plan);
+        r = plan_failed(&plan, e);
+        return r < 0 ? r : MIN(commit_alone(store, &plan, e), 0);
 }
 
 int once_decide(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
@@ -146,5 +189,5 @@ int once_decide(const struct cluster_view *view, struct plan *plan, void *userda
         if (r >= 0)
                 r = o->decide(view, plan, o->userdata, e);
         /* Also where nothing had to be done: asked again later, something might. */
-        return r < 0 ? r : remember(o, plan, e);
+        return r < 0 ? r : remember(o, "", plan, e);
 }

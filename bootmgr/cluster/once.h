@@ -17,9 +17,15 @@ struct once {
 /* 1: done before, by this verb; 0: not. -EEXIST, kind_id_reused: the id is another request's; of an operation `verb` is "".
  */
 int once_find(struct store *s, const uint8_t id[static CLUSTER_ID_SIZE], const char *verb, struct error *e);
-/* The same on a machine that stands alone, in its local store; there the verb is done first, and then remembered. The newest
- * PRUNE_REQUESTS are. `id` as 32 hexadecimal digits. */
-int once_find_alone(const char *data, const char *id, const char *verb, struct error *e);
-int once_remember_alone(const char *data, const char *id, const char *verb, struct error *e);
+
+/* The same on a machine that stands alone, in its local store. No transaction does both there, so it is remembered first
+ * what is about to be done, and of what, and then that it is done. A cut between: who repeats it does it to that, if that is
+ * still what there is. The newest PRUNE_REQUESTS are remembered. `id` as 32 hexadecimal digits. */
+#define ONCE_OF_SIZE 48
+/* 1: it was asked for before; *of: of what it was begun, or "": it is done. */
+int once_find_alone(const char *data, const char *id, const char *verb, char of[static ONCE_OF_SIZE], struct error *e);
+/* `of` is of letters, digits and blanks. Flushed. */
+int once_begin_alone(const char *data, const char *id, const char *verb, const char *of, struct error *e);
+int once_end_alone(const char *data, const char *id, const char *verb, struct error *e);
 /* A cluster_decide; userdata is a struct once. */
 int once_decide(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e);

@@ -46,7 +46,46 @@ fails 3 id-reused "or for a rollback" m rollback system --id $second
 is "the local store remembers it, as a cluster's does" '[["bootmgr/requests/00112233445566778899aabbccddee00", "abort"]]' \
         "$(json '[[k["key"], json.loads(k["text"])["verb"]] for k in j["keys"]]' <data/cluster/store.json)"
 unchanged "a repeated abort" "$before"
-m abort -q
+# A power cut between what was remembered and what is done, or between that and the word that it is
+cut_after() { # ID VERB OF
+        python3 - "$@" <<'END'
+import json, sys
+store, key = json.load(open("data/cluster/store.json")), "bootmgr/requests/" + sys.argv[1]
+store["keys"] = [k for k in store["keys"] if k["key"] != key]
+store["revision"] += 1
+store["keys"].append({"key": key, "created": store["revision"], "modified": store["revision"],
+                      "text": json.dumps({"format": 1, "minor": 0, "verb": sys.argv[2], "of": sys.argv[3]})})
+store["keys"].sort(key=lambda k: k["key"])
+json.dump(store, open("data/cluster/store.json", "w"))
+END
+}
+of() { json '[json.loads(k["text"]).get("of") for k in j["keys"] if k["key"].endswith("'"$1"'")][0]' <data/cluster/store.json; }
+cut=00112233445566778899aabbccddee05
+cut_after $cut abort "$(printf %032d 1)"
+before=$(fingerprint)
+is "an abort of what is gone, after a cut" "done" "$(m abort --json --id $cut | json 'j["result"]')"
+is "leaves what was prepared since" "ROLLBACK true" "$(m show upgrade status --json | json 'j["operation"] + " " + str(j["staged"]).lower()')"
+is "and is done" null "$(of $cut)"
+cut=00112233445566778899aabbccddee06
+cut_after $cut abort "$(m show upgrade status --json | json 'j["id"]')"
+fails 3 id-reused "it is another's id, though it is not known to be done" m finalize --id $cut
+mv data/cluster/store.json kept && mkdir data/cluster/store.json
+fails 1 store-failed "what cannot be remembered" m abort --id 00112233445566778899aabbccddee07
+is "is not done" true "$(m show upgrade status --json | json 'j["staged"]')"
+rmdir data/cluster/store.json && mv kept data/cluster/store.json
+is "an abort of what is there, after a cut" "done" "$(m abort --json --id $cut | json 'j["result"]')"
+is "is done" "ABORTED null" "$(m show upgrade status --json | json 'j["state"]') $(of $cut)"
+cut=00112233445566778899aabbccddee08
+cut_after $cut finalize "generation 1"
+is "the finalize of an older version, after a cut" "done" "$(m finalize --json --id $cut | json 'j["result"]')"
+is "leaves the newer one its way back" "false null" "$(status 'j["finalized"]') $(of $cut)"
+cut=00112233445566778899aabbccddee09
+cut_after $cut finalize "generation $(status 'j["generation"]')"
+cp data/cluster/store.json begun
+is "the finalize of what runs, after a cut" "done" "$(m finalize --json --id $cut | json 'j["result"]')"
+is "takes it" "true null" "$(status 'j["finalized"]') $(of $cut)"
+cp begun data/cluster/store.json # and after the next one
+is "once more" "done true null" "$(m finalize --json --id $cut | json 'j["result"]') $(status 'j["finalized"]') $(of $cut)"
 is "a finalize" "done" "$(m finalize --json --id $third | json 'j["result"]')"
 m upgrade system -q 3.bundle && boots || exit 2
 is "the finalize again" "done" "$(m finalize --json --id $third | json 'j["result"]')"
