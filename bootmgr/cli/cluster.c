@@ -50,7 +50,7 @@ static int open_store(struct machine *m, struct store **ret, struct error *e)
         if (cluster_role(m->data_path) == ROLE_CONTROLLER)
                 return cluster_open_store(m->data_path, NULL, ret, e);
         fail(e, -EPERM, &kind_usage, "this machine is an engine: its cluster is told what to do on a controller");
-        return fail_hint(e, "'bootmgr rollback system --local' goes back here alone");
+        return fail_hint(e, "ask on one: 'bootmgr show nodes' lists them");
 }
 
 /* ---- what is asked for ---- */
@@ -462,6 +462,16 @@ static json_t *would_be_fenced(const struct cluster_view *view)
         return names;
 }
 
+/* An engine knows of itself, and nothing decides here. */
+static int engine_dry_run(struct check_list *checks)
+{
+        const struct error none = {};
+
+        return check_list_add(
+                checks, "cluster", &none,
+                "of this engine alone: the cluster decides, asked on a controller, where --dry-run tells of all");
+}
+
 int cluster_dry_run(struct machine *m, struct check_list *checks, json_t **ret_fenced, struct error *e)
 {
         const struct open_request request = { .kind = OPERATION_ROLLBACK };
@@ -470,6 +480,8 @@ int cluster_dry_run(struct machine *m, struct check_list *checks, json_t **ret_f
         _cleanup_error_ struct error why = {};
         int r;
 
+        if (cluster_role(m->data_path) == ROLE_ENGINE)
+                return engine_dry_run(checks);
         r = open_store(m, &store, e);
         if (r >= 0)
                 r = cluster_read(store, &view, e);

@@ -29,5 +29,6 @@ int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_
 int cluster_load_history(struct machine *m, json_t **ret, struct error *e);
 
 /* For a dry run: what the cluster has against a rollback, as a check ("cluster"), and the names of those that it would
- * refuse afterwards (a new reference). */
+ * refuse afterwards (a new reference). On an engine it says that the cluster is not asked here, and leaves the names NULL.
+ */
 int cluster_dry_run(struct machine *m, struct check_list *checks, json_t **ret_fenced, struct error *e);

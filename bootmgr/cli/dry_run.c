@@ -79,21 +79,24 @@ static void print_takeover(const struct slot_set *set)
                version);
 }
 
-/* NULL: the machine stands alone. */
-static void print_fenced(const json_t *fenced)
+/* NULL: the machine stands alone, or is an engine. */
+static void print_fenced(const json_t *fenced, bool of_cluster)
 {
         const json_t *name;
         size_t i;
 
         printf("\nNodes that would be fenced:");
-        if (json_array_size(fenced) == 0)
+        if (!fenced && of_cluster)
+                printf(" a controller tells");
+        else if (json_array_size(fenced) == 0)
                 printf(" none%s", fenced ? "" : ": standalone machine");
         json_array_foreach(fenced, i, name) printf("%s %s", i ? "," : "", json_string_value(name));
         printf("\n");
 }
 
 static int print_dry_run(const struct slot_set *set, const struct rollback_options *options, const struct check_list *checks,
-                         const struct difference_list *changes, const struct error *why, const json_t *fenced)
+                         const struct difference_list *changes, const struct error *why, const json_t *fenced,
+                         bool of_cluster)
 {
         int r;
 
@@ -109,7 +112,7 @@ static int print_dry_run(const struct slot_set *set, const struct rollback_optio
         else
                 printf("\nConfiguration that would be given up (kept as discarded):\n\n");
         print_differences(changes);
-        print_fenced(fenced);
+        print_fenced(fenced, of_cluster);
         return 0;
 }
 
@@ -131,10 +134,11 @@ int rollback_dry_run(struct cli *cli, struct machine *m, const struct rollback_o
         _cleanup_(difference_list_done) struct difference_list changes = {};
         _cleanup_error_ struct error why = {};
         _cleanup_json_ json_t *fenced = NULL;
+        bool of_cluster = is_member(m) && !options->local && !options->without_snapshot;
         int verdict, r;
 
         r = cluster_check_rollback(m, options, &checks, e);
-        if (r >= 0 && is_member(m) && !options->local && !options->without_snapshot)
+        if (r >= 0 && of_cluster)
                 r = cluster_dry_run(m, &checks, &fenced, e);
         if (r < 0)
                 return r;
@@ -145,7 +149,7 @@ int rollback_dry_run(struct cli *cli, struct machine *m, const struct rollback_o
                 r = cli_print_json(cli, dry_run_to_json(&m->state.set, &checks, &changes, e, fenced));
                 cli->printed = true;
         } else if (!cli->quiet) {
-                r = print_dry_run(&m->state.set, options, &checks, &changes, &why, fenced);
+                r = print_dry_run(&m->state.set, options, &checks, &changes, &why, fenced, of_cluster);
         }
         return r < 0 ? r : verdict;
 }

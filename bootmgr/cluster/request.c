@@ -56,9 +56,15 @@ int request_check(const struct cluster_view *view, const struct open_request *re
         for (size_t i = 0; r >= 0 && i < view->n_nodes; i++) {
                 const struct cluster_node *n = &view->nodes[i];
 
-                if (node_decides(n) && !node_is_fenced(view, n) && !node_has_reached(view, n))
-                        return fail(e, -EAGAIN, &kind_unhealthy, "the controller %s does not run the cluster's version %s",
-                                    n->member.name, view->record.running.version);
+                if (!node_decides(n) || node_is_fenced(view, n) || node_has_reached(view, n))
+                        continue;
+                fail(e, -EAGAIN, &kind_unhealthy, "the controller %s does not run the cluster's version %s", n->member.name,
+                     view->record.running.version);
+                return fail_hint(
+                        e,
+                        "'bootmgr show nodes' says how it stands; one that will not come back is taken out: bootmgr node "
+                        "delete %s",
+                        n->member.name);
         }
         return r;
 }

@@ -9,7 +9,9 @@
 
 bundle 1 && bundle 2 || exit 2
 make_machine
-{ m upgrade system -q 1.bundle && boots; } || exit 2
+mkdir -p data/root/cfg && echo old >data/root/cfg/setting
+{ m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots; } || exit 2
+echo new >data/root/cfg/setting # what a rollback would give up
 "$BOOTMGR" --config conf --data "$W/c1" cluster init -q acme --name c1 --address 127.0.0.1 2>/dev/null || exit 2
 port=$(free_ports 1)
 mkdir -p data/cluster && cp c1/cluster/ca.pem c1/cluster/node.pem c1/cluster/node.key data/cluster/ || exit 2
@@ -56,6 +58,18 @@ mv data/operations away
 fails 1 store-failed "where it did nothing itself, that is no answer" m show upgrade status
 fails 1 store-failed "nor is an empty history" m show upgrade history
 mv away data/operations
+
+# ---- what a rollback would do here ----
+
+ok "a dry run is of this engine" m rollback system --dry-run
+has "with what it would give up" 'content +/cfg/setting' "$(cat out)"
+has "and that the cluster decides" 'cluster +ok +.*asked on a controller' "$(cat out)"
+has "also who would be refused" 'would be fenced: a controller tells' "$(cat out)"
+is "the same for programs" 'true ["/cfg/setting"] cluster []' \
+        "$(m rollback system --dry-run --json | json '"%s %s %s %s" % (*[json.dumps(x) for x in (j["allowed"], [c["path"] for c in j["changes"]])], j["checks"][-1]["name"], j["fenced"])')"
+is "nothing has changed" "UPGRADE 2" "$(m show upgrade history --json 2>/dev/null | json '"%s %d" % (j[0]["operation"], len(j))')"
+fails 2 usage "the rollback itself is asked for elsewhere" m rollback system
+has_not "and nothing is offered that would go back here" local "$(cat out)"
 
 # ---- watching ----
 

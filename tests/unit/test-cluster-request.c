@@ -16,6 +16,21 @@ static const struct error_kind *refused(const struct open_request *request)
         return kind;
 }
 
+/* One that is dead says nothing any more: without a way out nothing could ever be opened. */
+START_TEST(who_keeps_it_back_is_named_with_the_way_out)
+{
+        const struct open_request upgrade = { .kind = OPERATION_UPGRADE, .to = version(3) };
+        struct error e = {};
+
+        view.nodes[1].has_status = false;
+        ck_assert_int_eq(request_check(&view, &upgrade, &e), -EAGAIN);
+        ck_assert_ptr_eq(e.kind, &kind_unhealthy);
+        ck_assert_ptr_nonnull(e.hint);
+        ck_assert_ptr_nonnull(strstr(e.hint, "bootmgr node delete c1"));
+        error_done(&e);
+}
+END_TEST
+
 START_TEST(opening_is_refused_with_its_reason)
 {
         struct open_request upgrade = { .id = { 8 }, .kind = OPERATION_UPGRADE, .to = version(2) };
@@ -187,6 +202,7 @@ int main(void)
         TCase *t = tcase_create("cluster-request");
 
         tcase_add_checked_fixture(t, setup, teardown);
+        tcase_add_test(t, who_keeps_it_back_is_named_with_the_way_out);
         tcase_add_test(t, opening_is_refused_with_its_reason);
         tcase_add_test(t, opening_is_idempotent_by_its_id);
         tcase_add_test(t, membership_is_frozen_while_an_operation_is_open);
