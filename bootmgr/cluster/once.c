@@ -129,6 +129,13 @@ static int make_alone(const char *data, struct store **ret, struct error *e)
                      : open_alone(data, ret, e);
 }
 
+static int begin_alone(const char *data, const char *id, struct once *o, struct store **ret, struct error *e)
+{
+        int r = hex_decode(id, o->id, sizeof(o->id));
+
+        return r < 0 ? r : make_alone(data, ret, e);
+}
+
 static int commit_alone(struct store *store, const struct plan *plan, struct error *e)
 {
         _cleanup_reply_ struct store_reply reply = {};
@@ -143,10 +150,8 @@ int once_begin_alone(const char *data, const char *id, const char *verb, const c
         _cleanup_store_ struct store *store = NULL;
         _cleanup_plan_ struct plan plan = {};
         struct once o = { .verb = verb };
-        int r = hex_decode(id, o.id, sizeof(o.id));
+        int r = begin_alone(data, id, &o, &store, e);
 
-        if (r >= 0)
-                r = make_alone(data, &store, e);
         if (r >= 0)
                 r = prune_requests(store, &plan, e);
         if (r >= 0)
@@ -162,10 +167,8 @@ int once_end_alone(const char *data, const char *id, const char *verb, struct er
         _cleanup_store_ struct store *store = NULL;
         _cleanup_plan_ struct plan plan = {};
         struct once o = { .verb = verb };
-        int r = hex_decode(id, o.id, sizeof(o.id));
+        int r = begin_alone(data, id, &o, &store, e);
 
-        if (r >= 0)
-                r = make_alone(data, &store, e);
         if (r < 0)
                 return r;
         put(&o, "", &plan);
