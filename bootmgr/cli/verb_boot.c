@@ -117,18 +117,17 @@ static uint64_t since_boot(void)
 }
 
 /* What a record that cannot be read would say of the running slot. */
-static bool is_counted(struct machine *m)
+static bool entry_is_on_trial(struct machine *m)
 {
         _cleanup_free_ struct loader_entry *entries = NULL;
-        bool counted = false;
         size_t n = 0;
 
         if (machine_list_entries(m, &entries, &n, NULL) < 0)
                 return false;
         for (size_t i = 0; i < n; i++)
                 if (entries[i].slot == m->booted && entries[i].generation == m->booted_generation)
-                        counted = entries[i].tries_left >= 0;
-        return counted;
+                        return entries[i].tries_left >= 0 && !entries[i].confirmed;
+        return false;
 }
 
 /* 1: the booted slot is on trial; 0: it is not. Opened anew each time: another process confirms. */
@@ -142,7 +141,7 @@ static int on_trial(struct verb_args *args, uint64_t *ret_deadline, struct error
                 return r;
         *ret_deadline = m.config.health_deadline;
         if (m.booted != SLOT_NONE && m.state_lost && m.state.unread)
-                return is_counted(&m);
+                return entry_is_on_trial(&m);
         return m.booted != SLOT_NONE && m.state.set.slots[m.booted].state == SLOT_TRIAL;
 }
 

@@ -5,8 +5,8 @@
  *                              one, and the one after them starts the entry behind
  *      bootmgr removable       its other copy, where there is one: the first may be what is damaged
  *      bootmgr fallback        another slot's kernel by its EFI stub, with its whole command line and
- *                              FALLBACK_WORD: a confirmed entry has no counter, so the bootloader would choose it
- *                              for ever
+ *                              FALLBACK_WORD: the bootloader goes on choosing a confirmed entry that has no
+ *                              counter, or starts left
  *      bootmgr rescue          the rescue system in the same way, where there is one: neither kernel could be started
  *
  * They stand together, in this order, where the machine was booted from. Variables are worn out by writing: equal ones

@@ -71,6 +71,9 @@ rm gone
 boot_up || exit 2
 touch gone
 ok "a confirmed one has no deadline" m wait-confirmed
+entry=$(ls -v esp/loader/entries/bootmgr-[0-9]* | tail -n 1)
+echo 'bootmgr-confirmed yes' >>"$entry" && mv "$entry" "${entry%.conf}+9-0.conf" || exit 2
+ok "nor has one whose starts are counted" m wait-confirmed
 rm gone
 
 # The slot has to be left: nobody waits for a second boot
