@@ -71,7 +71,7 @@ rm gone
 boot_up || exit 2
 touch gone
 ok "a confirmed one has no deadline" m wait-confirmed
-entry=$(ls -v esp/loader/entries/bootmgr-[0-9]* | tail -n 1)
+entry=$(grep -lw "$(printf %s "$running" | grep -o 'bootmgr.generation=[0-9]*')" esp/loader/entries/bootmgr-[0-9]*)
 echo 'bootmgr-confirmed yes' >>"$entry" && mv "$entry" "${entry%.conf}+9-0.conf" || exit 2
 ok "nor has one whose starts are counted" m wait-confirmed
 rm gone
