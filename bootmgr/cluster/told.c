@@ -13,7 +13,8 @@ struct told_mark told_mark(const struct cluster_view *view, const struct cluster
                                    .order = node ? node->order : 0,
                                    .controllers = view->controllers,
                                    .member = node,
-                                   .fenced = node && node_is_fenced(view, node) };
+                                   .fenced = node && node_is_fenced(view, node),
+                                   .status = node ? node->status_revision : 0 };
 }
 
 bool told_mark_equal(const struct told_mark *a, const struct told_mark *b)
@@ -48,12 +49,18 @@ char *told_of_all(const struct cluster_view *view)
 
 char *told_format(const char *of_all, const struct cluster_view *view, const struct cluster_node *node, uint64_t now)
 {
+        _cleanup_free_ char *status = node && node->has_status ? record_encode(RECORD_STATUS, &node->status)
+                                                               : strdup("null");
+
+        if (!status)
+                return NULL;
         return xasprintf("{\"format\":%d,\"minor\":%d,\"revision\":%" PRIu64 ",\"now_usec\":%" PRIu64 ",%s,\"you\":{"
-                         "\"member\":%s,\"role\":\"%s\",\"fenced\":%s,\"voted\":%s,\"order_usec\":%" PRIu64 "}}",
+                         "\"member\":%s,\"role\":\"%s\",\"fenced\":%s,\"voted\":%s,\"order_usec\":%" PRIu64
+                         ",\"status\":%s}}",
                          CLUSTER_FORMAT, CLUSTER_MINOR, view->revision, now, of_all, node ? "true" : "false",
                          node_role_to_string(node ? node->member.role : ROLE_ENGINE),
                          node && node_is_fenced(view, node) ? "true" : "false", node && node->voted ? "true" : "false",
-                         node ? node->order : 0);
+                         node ? node->order : 0, status);
 }
 
 static int parse_embedded(enum record_type type, const json_t *o, void *ret, struct error *e)
@@ -157,6 +164,30 @@ int told_parse(const char *text, size_t size, struct told *ret, struct error *e)
         if (r >= 0)
                 *ret = TAKE(t, (struct told){});
         return r;
+}
+
+static json_t *load_without_passing(const char *line)
+{
+        json_t *o = json_loads(line, 0, NULL);
+
+        json_object_del(o, "revision");
+        json_object_del(o, "now_usec");
+        json_object_del(json_object_get(o, "you"), "status");
+        return o;
+}
+
+bool told_is_same(const char *line, const char *other)
+{
+        _cleanup_json_ json_t *a = load_without_passing(line), *b = load_without_passing(other);
+
+        return json_equal(a, b);
+}
+
+bool told_has_status(const char *line, const json_t *status)
+{
+        _cleanup_json_ json_t *o = json_loads(line, 0, NULL);
+
+        return json_equal(json_object_get(json_object_get(o, "you"), "status"), status);
 }
 
 void told_done(struct told *t)

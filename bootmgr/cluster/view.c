@@ -79,11 +79,12 @@ static int add_vote(struct cluster_node *n, const char *value, size_t size, stru
         return r;
 }
 
-static int add_status(struct cluster_node *n, const char *value, size_t size, struct error *e)
+static int add_status(struct cluster_node *n, const char *value, size_t size, uint64_t revision, struct error *e)
 {
         int r = record_decode(RECORD_STATUS, value, size, &n->status, e);
 
         n->has_status = r >= 0;
+        n->status_revision = revision;
         return r;
 }
 
@@ -126,7 +127,7 @@ int cluster_view_add(struct cluster_view *view, const char *key, const char *val
         if ((rest = startswith(key, KEY_NODES)))
                 return add_node(view, rest, value, size, e);
         if ((rest = startswith(key, KEY_STATUS)))
-                return (n = node_of_key(view, rest, false)) && !n->has_status ? add_status(n, value, size, e) : 0;
+                return (n = node_of_key(view, rest, false)) && !n->has_status ? add_status(n, value, size, revision, e) : 0;
         if ((rest = startswith(key, KEY_VOTES)))
                 return (n = node_of_key(view, rest, true)) && !n->voted ? add_vote(n, value, size, e) : 0;
         if ((rest = startswith(key, KEY_ORDERS)))
@@ -206,7 +207,8 @@ static int update_record(struct cluster_view *view, const char *value, size_t si
         return r;
 }
 
-static int update_said(struct cluster_view *view, const char *key, const char *value, size_t size, struct error *e)
+static int update_said(struct cluster_view *view, const char *key, const char *value, size_t size, uint64_t revision,
+                       struct error *e)
 {
         struct cluster_node *n;
         const char *rest;
@@ -215,6 +217,7 @@ static int update_said(struct cluster_view *view, const char *key, const char *v
         if ((rest = startswith(key, KEY_STATUS)) && (n = node_of_key(view, rest, false))) {
                 r = replace(RECORD_STATUS, value, size, &n->status, sizeof(n->status), e);
                 n->has_status = n->has_status || r >= 0;
+                n->status_revision = r >= 0 ? revision : n->status_revision;
         } else if ((rest = startswith(key, KEY_VOTES)) && (n = node_of_key(view, rest, true))) {
                 r = replace(RECORD_VOTE, value, size, &n->vote, sizeof(n->vote), e);
                 n->voted = n->voted || r >= 0;
@@ -237,7 +240,7 @@ int cluster_view_update(struct cluster_view *view, const char *key, const char *
                 return 0;
         if ((name = startswith(key, KEY_NODES)))
                 return update_node(view, name, value, size, e);
-        return update_said(view, key, value, size, e);
+        return update_said(view, key, value, size, revision, e);
 }
 
 void cluster_view_done(struct cluster_view *view)

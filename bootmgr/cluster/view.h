@@ -12,7 +12,8 @@ struct cluster_node {
         struct vote vote;
         bool has_status;
         struct member_status status;
-        uint64_t order; /* rolling: its instant; 0: none yet */
+        uint64_t status_revision; /* of the store, when that was written */
+        uint64_t order;           /* rolling: its instant; 0: none yet */
 };
 
 struct cluster_view {

@@ -80,16 +80,17 @@ void cluster_step(struct cluster *c)
         c->stepping = true;
 }
 
-/* What is at work for what was told before stops at its next safe place: an install that takes minutes must not keep the
- * node from an operation that is open now. What it wrote is found by the next one. */
+/* What is at work for something else that was told before stops at its next safe place: an install that takes minutes must
+ * not keep the node from an operation that is open now. What it wrote is found by the next one. */
 void cluster_tell(struct cluster *c, char *line)
 {
         _cleanup_json_ json_t *o = json_loads(line, 0, NULL);
+        bool same = c->told && told_is_same(line, c->told);
 
         c->manager->member.epoch = (uint64_t)json_integer_value(json_object_get(json_object_get(o, "cluster"), "epoch"));
         free(c->told);
         c->told = line;
-        if (c->stepping) {
+        if (c->stepping && !same) {
                 c->ended = true;
                 kill(c->step, SIGTERM);
         }

@@ -258,6 +258,18 @@ static void on_changed(const struct store_change *changes, size_t n, uint64_t re
                 sd_event_add_time_relative(c->manager->event, &c->changed, CLOCK_MONOTONIC, SETTLE_TIME, 0, on_settled, c);
 }
 
+/* What this node said itself may be overtaken, too, by what a process before this one had asked of a store that was stopped.
+ */
+static void look_at_own_status(struct cluster *c)
+{
+        const struct cluster_node *n = cluster_view_node(&c->view, c->name);
+
+        if (!c->told || !n || n->status_revision == c->mark.status)
+                return;
+        c->mark.status = n->status_revision;
+        cluster_step(c);
+}
+
 /* ---- whether the store is there ---- */
 
 /* A controller that hears nothing of its store tells its nodes nothing new, for as long as that lasts: they ask another. */
@@ -276,6 +288,7 @@ static int on_look_at_store(sd_event_source *source, uint64_t usec, void *userda
                 log_notice("the cluster's store is heard of again");
         }
         c->lost = lost;
+        look_at_own_status(c);
         sd_event_source_set_time_relative(source, STORE_LOOK);
         sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;

@@ -46,6 +46,8 @@ struct cluster_link {
         uint64_t wait;                                /* µs until the next try */
         uint64_t asked[N_SAID];                       /* when they were sent, monotonic µs */
         char *status;                                 /* waits for the vote to be answered; owned */
+        json_t *status_said;                          /* the newest, once it was answered; owned */
+        json_t *status_saying;                        /* until then; owned */
         struct clock_offset offset;
         char *held; /* a line with an instant; owned; NULL: none */
         uint64_t held_until;
@@ -120,11 +122,17 @@ static uint64_t time_to_ask(const struct cluster_link *l, const char *line)
         return MIN((uint64_t)left / HOLD_OF, HOLD_MAX);
 }
 
-/* Takes it. */
+/* Takes it. Where the store has another status than this node has said last, what it said before came later, by a controller
+ * that was slow: it is said again. */
 static void hear(struct cluster_link *l, char *told)
 {
+        const char *before = l->held ?: l->cluster->told;
         uint64_t hold = time_to_ask(l, told);
 
+        if (before && l->status_said && told_is_same(told, before) && told_has_status(told, l->status_said)) {
+                free(told);
+                return;
+        }
         free(l->held); /* it is old */
         l->held = told;
         l->held_until = now_monotonic() + hold;
@@ -176,6 +184,7 @@ static void on_ended(int result, const char *body, size_t size, const struct err
         bool refused = e && (e->kind == &kind_joined_after_snapshot || e->code == -EACCES);
 
         l->stream = NULL;
+        json_decref(TAKE_PTR(l->status_said)); /* what comes first of the next one is acted on */
         /* The stream of a node that is fenced ends first, and is refused when it is asked for again. */
         if (!TAKE(l->lost, true) || (refused && !l->refused))
                 log_warning("no controller is connected: %s", e && e->message ? e->message : error_text(result));
@@ -307,8 +316,12 @@ static void on_status_sent(int result, const char *body, size_t size, const stru
 {
         struct cluster_link *l = userdata;
 
-        if (!note_clock(l, STATUS, result, body, size))
+        if (!note_clock(l, STATUS, result, body, size)) {
                 cluster_step_later(l->cluster);
+                return;
+        }
+        json_decref(l->status_said);
+        l->status_said = TAKE_PTR(l->status_saying);
 }
 
 static void post_status(struct cluster_link *l)
@@ -339,6 +352,9 @@ static void say(struct cluster *c, const json_t *answer)
 
         free(l->status);
         l->status = json_is_object(status) ? json_dumps(is, JSON_COMPACT) : NULL;
+        json_decref(l->status_saying);
+        l->status_saying = json_deep_copy(status);
+        json_decref(TAKE_PTR(l->status_said));
         if (text)
                 post(l, VOTE, text, on_vote_sent);
         if (!l->said[VOTE])
@@ -376,6 +392,8 @@ void link_done(struct cluster *c)
         l->clock = sd_event_source_disable_unref(l->clock);
         client_free(l->client);
         free(l->status);
+        json_decref(l->status_said);
+        json_decref(l->status_saying);
         free(l->held);
         free(l->list);
         free(l);

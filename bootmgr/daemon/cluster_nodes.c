@@ -67,6 +67,7 @@ static bool refuse(struct cluster *c, struct http_request *r)
 
 /* ---- listening ---- */
 
+/* Which status of it the store has a node hears when it is time for a comment. */
 static char *next_text(struct http_stream *s)
 {
         struct listener *l = (struct listener *)s;
@@ -75,7 +76,7 @@ static char *next_text(struct http_stream *s)
         struct told_mark mark = told_mark(&c->view, n);
         _cleanup_free_ char *line = NULL;
 
-        if (l->told && told_mark_equal(&l->mark, &mark))
+        if (l->told && told_mark_equal(&l->mark, &mark) && !(s->keepalive && l->mark.status != mark.status))
                 return NULL;
         line = control_line(c, n);
         if (!line)

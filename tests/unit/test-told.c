@@ -150,6 +150,46 @@ START_TEST(a_vote_and_an_order_are_told)
 }
 END_TEST
 
+/* What it said last may have been overtaken by what it said before: it hears which of them the store has, in a while. */
+START_TEST(a_node_hears_what_the_store_has_of_it)
+{
+        const struct member_status was = { .epoch = 4, .message = "was" }, is = { .epoch = 4, .settled = true };
+        _cleanup_free_ char *said = record_encode(RECORD_STATUS, &is), *line = NULL, *later = NULL, *other = NULL;
+        _cleanup_cluster_view_ struct cluster_view view = view_now(), after = {};
+        _cleanup_free_ char *of_all = told_of_all(&view);
+        _cleanup_json_ json_t *status = json_loads(said, 0, NULL);
+        struct told_mark one, two;
+
+        line = told_format(of_all, &view, cluster_view_node(&view, "e1"), 1);
+        ck_assert(!told_has_status(line, status)); /* it has not said anything */
+        put(KEY_STATUS "engine/e1", RECORD_STATUS, &is, 12);
+        one = told_mark(&view, cluster_view_node(&view, "e1"));
+        ck_assert_int_eq(replica_update(&replica, &view, NULL), 0);
+        two = told_mark(&view, cluster_view_node(&view, "e1"));
+        ck_assert(told_mark_equal(&one, &two)); /* not at once */
+        ck_assert_uint_ne(one.status, two.status);
+        later = told_format(of_all, &view, cluster_view_node(&view, "e1"), 2);
+        ck_assert(told_has_status(later, status) && told_is_same(line, later));
+
+        put(KEY_STATUS "engine/e1", RECORD_STATUS, &was, 13);
+        ck_assert_int_eq(replica_update(&replica, &view, NULL), 0);
+        one = told_mark(&view, cluster_view_node(&view, "e1"));
+        ck_assert_uint_ne(one.status, two.status);
+        other = told_format(of_all, &view, cluster_view_node(&view, "e1"), 3);
+        ck_assert(!told_has_status(other, status) && told_is_same(other, later));
+
+        put_member("c2", ROLE_CONTROLLER, 2, 15);
+        after = view_now();
+        free(TAKE_PTR(of_all));
+        free(TAKE_PTR(other));
+        of_all = told_of_all(&after);
+        other = told_format(of_all, &after, cluster_view_node(&after, "e1"), 3);
+        ck_assert(!told_is_same(other, later)); /* that there is another controller is news */
+        ck_assert(!told_is_same("", later) && !told_is_same(later, "") && !told_is_same("", ""));
+        ck_assert(!told_has_status("{", status) && !told_has_status(later, NULL));
+}
+END_TEST
+
 START_TEST(what_is_deleted_is_gone)
 {
         _cleanup_cluster_view_ struct cluster_view view = {}, fresh = {};
@@ -384,6 +424,7 @@ int main(void)
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, what_is_told_comes_back);
         tcase_add_test(t, a_vote_and_an_order_are_told);
+        tcase_add_test(t, a_node_hears_what_the_store_has_of_it);
         tcase_add_test(t, what_is_deleted_is_gone);
         tcase_add_loop_test(t, what_cannot_be_read_is_refused, 0, ARRAY_SIZE(bad));
         tcase_add_test(t, a_line_that_is_cut_is_refused);
