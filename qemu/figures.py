@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The figures of all tests of power cuts: build/bench/crash.json. Each part is written by those who made it, with when and of which
-commits; what the others wrote stays.
+commits; what the others wrote stays, 0 where they were not run.
 
     crash         states, failures, mutations, mutations_caught: make crash (tests/crash/run)
     crash-log     log_states, log_failures: make crash-log, and soak --states
@@ -34,7 +34,7 @@ def merge(path, part, figures, commits, when=None):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + '.lock', 'w', encoding='utf-8') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = read(path)
+        known = {**{name: 0 for names in PARTS.values() for name in names}, **read(path)}
         of = known.get('of', {})
         of[part] = {'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(when)), 'commits': sorted(commits)}
         with open(path + '.new', 'w', encoding='utf-8') as file:
@@ -54,5 +54,5 @@ def lines(path):
     known = read(path)
     for part, names in PARTS.items():
         of = known.get('of', {}).get(part)
-        figures = ', '.join('%s %s' % (name, known.get(name, 'not run')) for name in names)
+        figures = ', '.join('%s %s' % (name, known.get(name, 0) if of else 'not run') for name in names)
         yield '%-10s %s%s' % (part, figures, ' (%s, of %s)' % (of['time'], ' '.join(of['commits'])) if of else '')
