@@ -422,8 +422,13 @@ int cluster_upgrade(struct verb_args *args, struct machine *m, struct error *e)
 int cluster_check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret,
                            struct error *e)
 {
+        _cleanup_error_ struct error promised = {};
         int r = check_rollback(m, options, ret, e);
 
+        if (r >= 0 && is_member(m) && (options->local || options->without_snapshot)) {
+                node_must_be_free(m, &promised);
+                r = check_list_add(ret, "cluster", &promised, "this node has promised it nothing");
+        }
         for (size_t i = 0; r >= 0 && is_member(m) && i < ret->n; i++)
                 if (!ret->items[i].ok && ret->items[i].kind == &kind_previous_too_old) {
                         free(ret->items[i].hint);

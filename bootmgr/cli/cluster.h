@@ -17,7 +17,7 @@ int cluster_rollback(struct verb_args *args, struct machine *m, struct error *e)
 int cluster_abort(struct machine *m, const char *id, struct error *e);
 int cluster_finalize(struct machine *m, const char *id, struct error *e);
 
-/* check_rollback(), with the ways out of a cluster where the machine is a member of one. */
+/* check_rollback(), with what the cluster has to do with it where the machine is a member of one. */
 int cluster_check_rollback(struct machine *m, const struct rollback_options *options, struct check_list *ret,
                            struct error *e);
 

@@ -7,6 +7,7 @@
 #include "cli/go_on.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "cluster/node.h"
 #include "operation/content.h"
 #include "slot/kinds.h"
 
@@ -78,8 +79,17 @@ int verb_slot_activate(struct verb_args *args, struct error *e)
         if (r >= 0)
                 r = cli_open_machine(args, &m, e);
         if (r >= 0)
+                r = node_must_be_free(&m, e);
+        if (r >= 0)
                 r = activate_prepare(&m, slot, NULL, &bar.observer, e);
         return r < 0 ? r : go_on(cli, &m, verb_has(args, "no-reboot"), &bar, e);
+}
+
+static int mark_bad(struct machine *m, int slot, struct error *e)
+{
+        int r = node_must_be_free(m, e);
+
+        return r < 0 ? r : slot_mark_bad_by_operator(m, slot, e);
 }
 
 static int mark(struct verb_args *args, int (*function)(struct machine *m, int slot, struct error *e), struct error *e)
@@ -105,7 +115,7 @@ int verb_slot_mark_good(struct verb_args *args, struct error *e)
 
 int verb_slot_mark_bad(struct verb_args *args, struct error *e)
 {
-        return mark(args, slot_mark_bad_by_operator, e);
+        return mark(args, mark_bad, e);
 }
 
 int verb_slot_verify(struct verb_args *args, struct error *e)

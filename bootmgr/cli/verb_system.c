@@ -233,9 +233,12 @@ static int rollback(struct verb_args *args, struct machine *m, const struct roll
                     const struct remote_request *request, struct error *e)
 {
         struct cli *cli = args->context;
+        int r = options->automatic ? 0 : node_must_be_free(m, e);
 
+        if (r < 0)
+                return r;
         if (may_hand_over(cli, args) && is_plain(options)) {
-                int r = remote_run(cli, request, e);
+                r = remote_run(cli, request, e);
 
                 if (r != REMOTE_ABSENT)
                         return r;

@@ -48,6 +48,27 @@ static int save_journal(struct machine *m, const struct journal *j, struct error
         return r < 0 ? fail_errno(e, r, "cannot write %s/" JOURNAL, m->data_path) : 0;
 }
 
+int node_must_be_free(struct machine *m, struct error *e)
+{
+        _cleanup_journal_ struct journal j = {};
+        _cleanup_error_ struct error why = {};
+        char id[CLUSTER_ID_TEXT_SIZE];
+
+        /* A person who repairs a machine by hand is not stopped by what cannot be read. */
+        if (load_journal(m, &j, &why) < 0) {
+                log_warning("%s", why.message);
+                return 0;
+        }
+        if (is_all_zero(j.prepared, sizeof(j.prepared)))
+                return 0;
+        fail(e, -EBUSY, &kind_busy,
+             "this node has promised its cluster to take part in operation %s, and decides nothing alone until that is over",
+             id_to_text(j.prepared, id));
+        return fail_hint(
+                e,
+                "wait, or `bootmgr abort` on a controller; `bootmgr abort --local` here, if this node is cut off for ever");
+}
+
 int node_abort_local(struct machine *m, struct error *e)
 {
         _cleanup_journal_ struct journal j = {};

@@ -34,6 +34,9 @@ struct node_answer {
  * or as the message of the status. */
 int node_step(const struct node_context *c, const struct told *told, struct node_answer *ret, struct error *e);
 
+/* Before a person chooses another version here: -EBUSY while this node is prepared for an operation of its cluster, which it
+ * may have to carry out. A machine that stands alone is free. */
+int node_must_be_free(struct machine *m, struct error *e);
 /* abort --local: what this node has prepared for is over here. -ENOENT: it has prepared for nothing. */
 int node_abort_local(struct machine *m, struct error *e);
 

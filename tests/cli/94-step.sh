@@ -76,8 +76,17 @@ told 4 "$(record 1 "$one")" "$open" | m --json cluster step --offset 7 --clock-e
 is "a vote names by how much its clock may be off" 1234 "$(json 'j["vote"]["clock_error_usec"]' <answer)"
 told 4 "$(record 1 "$one")" "$open" | step
 is "asked again it says the same" "in-place prepared vote True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
+record_before=$(sha256sum <disk.img)
+fails 3 operation-in-progress "it decides nothing alone: another slot" m slot activate b --no-reboot
+has "is told of what" "take part in operation $id" "$(cat out)"
+has "and the ways out" 'abort. on a controller; .bootmgr abort --local. here' "$(cat out)"
+fails 3 operation-in-progress "what it has promised is not made bad" m slot mark-bad b
+fails 3 operation-in-progress "a rollback by hand" m rollback system --local --no-reboot
+has "a dry run of it says so" 'cluster +refused .*promised its cluster' "$(m rollback system --local --dry-run 2>&1)"
+is "nothing has changed" "$record_before" "$(sha256sum <disk.img)"
 ok "cut off for ever" m abort --local
 is "it is free" "None 0 1" "$(journal)"
+has "also to go back by hand" 'cluster +ok +.*promised it nothing' "$(m rollback system --local --dry-run 2>&1)"
 told 5 "$(record 1 "$one")" "$open" | step
 is "and never answers to that one again" "in-place other nothing" "$(says)"
 fails 2 usage "free already" m abort --local
