@@ -23,8 +23,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 import wire  # noqa: E402
 from openapi import (  # noqa: E402
-    OF_A_CLUSTER, OPENAPI, PORT, SCHEMAS, W, Client, all_members, check, events, fit, next_event, noted, of_a_machine, operator, refused,
-    same)
+    OF_A_CLUSTER, OPENAPI, PORT, SCHEMAS, W, Client, all_members, check, checked_metrics, events, fit, metrics, next_event, noted,
+    of_a_machine, operator, refused, same)
 
 PART = sys.argv[4]
 # The interface passes on what `bootmgr` says: these kinds are met on its command line (tests/cli), by the same words.
@@ -108,22 +108,14 @@ def head(client, path):
 
 
 def part_metrics(o):
-    from prometheus_client.parser import text_string_to_metric_families
-    text = o.get("/metrics")[1]
-    families = {f.name: f for f in text_string_to_metric_families(text)}
-    samples = {(s.name, *sorted(s.labels.items())): s.value for f in families.values() for s in f.samples}
+    families, samples = checked_metrics(o)
     status = run("status")
-    same("each line of /metrics was understood", len([x for x in text.splitlines() if x and x[0] != "#"]), len(samples))
     same("a metric: the generation", status["generation"], samples[("bootmgr_generation",)])
     slots = [dict(s.labels) for s in families["bootmgr_slot_info"].samples]
     same("a metric: the slots", [{"slot": s["name"], "version": s["version"] or "", "state": s["state"]} for s in status["slots"]],
          slots)
-    same("every metric has a help text", [], [f.name for f in families.values() if not f.documentation])
-    same("every counter is called so", [], [f.name for f in families.values() if f.type == "unknown"])
-    before = samples[("bootmgr_http_responses_total", ("code", "2xx"))]
-    again = {s.labels["code"]: s.value for f in text_string_to_metric_families(o.get("/metrics")[1])
-             for s in f.samples if s.name == "bootmgr_http_responses_total"}
-    same("it counts", before + 1, again["2xx"])
+    answers = ("bootmgr_http_responses_total", ("code", "2xx"))
+    same("it counts", samples[answers] + 1, metrics(o)[1][answers])
 
 
 def part_events(o):
@@ -408,17 +400,16 @@ def part_idle(o):
         same("who is known is not ended for them", 200, known.getresponse().status)
     except (ConnectionError, http.client.HTTPException) as e:
         check("who is known is not ended for them", False, repr(e))
-    from prometheus_client.parser import text_string_to_metric_families
-    metrics = {(s.name, *s.labels.values()): s.value for f in text_string_to_metric_families(o.get("/metrics")[1]) for s in f.samples}
-    check("their number was bounded", metrics[("bootmgr_http_connections",)] <= 140, metrics[("bootmgr_http_connections",)])
-    check("the oldest were ended", metrics[("bootmgr_http_dropped_connections_total", "evicted")] >= 800)
+    samples = metrics(o)[1]
+    check("their number was bounded", samples[("bootmgr_http_connections",)] <= 140, samples[("bootmgr_http_connections",)])
+    check("the oldest were ended", samples[("bootmgr_http_dropped_connections_total", ("reason", "evicted"))] >= 800)
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        metrics = {s.name: s.value for f in text_string_to_metric_families(o.get("/metrics")[1]) for s in f.samples}
-        if metrics["bootmgr_http_connections"] <= 4:
+        left = metrics(o)[1][("bootmgr_http_connections",)]
+        if left <= 4:
             break
         time.sleep(1)
-    check("those that stay silent are ended", metrics["bootmgr_http_connections"] <= 4, metrics["bootmgr_http_connections"])
+    check("those that stay silent are ended", left <= 4, left)
     for s in idle:
         s.close()
     print(f"# 1,000 idle connections: {time.monotonic() - start:.1f} s in all")

@@ -17,8 +17,8 @@ import urllib.request
 
 sys.dont_write_bytecode = True
 from openapi import (  # noqa: E402
-    OF_A_CLUSTER, OF_A_MACHINE, OPENAPI, SCHEMAS, W, Client, all_members, check, events, fit, next_event, note, noted, operator,
-    refused, same)
+    OF_A_CLUSTER, OF_A_MACHINE, OPENAPI, SCHEMAS, W, Client, all_members, check, checked_metrics, events, fit, next_event, note,
+    noted, operator, refused, same)
 
 NODE = "/api/cluster/node/"
 FORMAT = {"format": 1, "minor": 0}
@@ -71,8 +71,10 @@ class View:
         self.connection.request("GET", NODE + "view")
         self.answer = self.connection.getresponse()
         note("statuses", [f"GET {NODE}view {self.answer.status}"])
+        self.last = None
 
     def line(self):
+        """The next that says something new. Which status of it the store has is told when it is time for a comment, whenever that is."""
         schema = OPENAPI["paths"][NODE + "view"]["get"]["responses"]["200"]["content"]["text/event-stream"]["x-data"]
         while True:
             line = self.answer.readline().decode()
@@ -81,7 +83,10 @@ class View:
             if line.startswith("data: "):
                 told = json.loads(line[len("data: "):])
                 same("a line of the view is as described", None, fit(told, schema, "NodeView"))
-                return told
+                news = [told["cluster"], told["operation"], told["controllers"], {**told["you"], "status": None}]
+                if news != self.last:
+                    self.last = news
+                    return told
 
 
 def why_no_view(name):
@@ -121,6 +126,10 @@ def part_nodes(o, stream):
     say("e4", 4, {**running, "version": "1", "digest": "1" * 64}, message="somebody took it off")
 
     until("the controller has arrived", lambda: o.get("/api/cluster/nodes")[1]["nodes"][0]["state"] == "up")
+    families, samples = checked_metrics(o)
+    same("a metric: the epoch", 4, samples[("bootmgr_epoch",)])
+    same("a metric: who listens", 2, samples[("bootmgr_connected_nodes",)])
+    same("a metric: the slot that runs", 1, sum(s.value for s in families["bootmgr_slot_running"].samples))
     say("e5", 4, None, settled=False, message=None)
     states = {n["name"]: n["state"] for n in o.get("/api/cluster/nodes")[1]["nodes"]}
     same("how the nodes stand", {"c1": "up", "e1": "up", "e2": "off", "e3": "silent", "e4": "behind", "e5": "switching",

@@ -231,3 +231,19 @@ def next_event(answer, names=("operation", "status")):
         elif not line.startswith(":"):
             name, _, value = line.rstrip("\n").partition(": ")
             event[name] = value
+
+
+def metrics(client):
+    """What a parser that is not ours makes of /metrics: ({name: family}, {(name, labels...): value}, the text)."""
+    from prometheus_client.parser import text_string_to_metric_families
+    text = client.get("/metrics")[1]
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    return families, {(s.name, *sorted(s.labels.items())): s.value for f in families.values() for s in f.samples}, text
+
+
+def checked_metrics(client):
+    families, samples, text = metrics(client)
+    same("each line of /metrics was understood", len([x for x in text.splitlines() if x and x[0] != "#"]), len(samples))
+    same("every metric has a help text", [], [f.name for f in families.values() if not f.documentation])
+    same("every counter is called so", [], [f.name for f in families.values() if f.type == "unknown"])
+    return families, samples
