@@ -8,6 +8,7 @@
 #include "cluster/ask.h"
 #include "cluster/bundles.h"
 #include "cluster/change.h"
+#include "cluster/node.h"
 #include "cluster/once.h"
 #include "cluster/progress.h"
 #include "cluster/prune.h"

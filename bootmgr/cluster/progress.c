@@ -247,6 +247,7 @@ json_t *progress_to_json(const struct cluster_view *view, const struct cluster_o
         }
         json_object_set_new(j, "epoch", json_integer((json_int_t)(op->epoch ?: view->record.epoch)));
         json_object_set_new(j, "strict", json_boolean(op->strict));
+        json_object_set_new(j, "one_instant", json_boolean(op->one_instant));
         json_object_set_new(j, "engines", json_string(op->engines == ENGINES_ROLLING ? "rolling" : "together"));
         json_object_set_new(j, "max_unavailable", json_integer((json_int_t)op->max_unavailable));
         json_object_set_new(j, "nodes", nodes);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/api_body.h"
 
+#include <inttypes.h>
+
 #include "operation/request.h"
 #include "slot/kinds.h"
 
@@ -13,19 +15,30 @@ static const struct {
         { "automatic", API_AUTOMATIC, offsetof(struct api_body, automatic) },
         { "prechecks_only", API_PRECHECKS_ONLY, offsetof(struct api_body, prechecks_only) },
         { "strict", API_CLUSTER, offsetof(struct api_body, strict) },
+        { "one_instant", API_CLUSTER, offsetof(struct api_body, one_instant) },
+};
+
+static const struct {
+        const char *name, *unit;
+        size_t field;
+} numbers[] = {
+        { "max_unavailable", "", offsetof(struct api_body, max_unavailable) },
+        { "prepare_limit_sec", "s", offsetof(struct api_body, prepare_limit) },
+        { "switch_limit_sec", "s", offsetof(struct api_body, switch_limit) },
+        { "lead_sec", "s", offsetof(struct api_body, lead) },
 };
 
 static int check_known(const json_t *j, unsigned members, struct error *e)
 {
-        const char *known[ARRAY_SIZE(booleans) + 5] = { "id" };
+        const char *known[ARRAY_SIZE(booleans) + ARRAY_SIZE(numbers) + 4] = { "id" };
         size_t n = 1;
 
         if (members & API_SOURCE)
                 known[n++] = "source";
-        if (members & API_CLUSTER) {
+        if (members & API_CLUSTER)
                 known[n++] = "engines";
-                known[n++] = "max_unavailable";
-        }
+        for (size_t i = 0; i < ARRAY_SIZE(numbers) && (members & API_CLUSTER); i++)
+                known[n++] = numbers[i].name;
         for (size_t i = 0; i < ARRAY_SIZE(booleans); i++)
                 if (members & booleans[i].member)
                         known[n++] = booleans[i].name;
@@ -89,21 +102,25 @@ static int read_source(const json_t *j, struct api_body *b, struct error *e)
 }
 
 /* What they mean together, and on a machine that stands alone, is said by `bootmgr`. */
-static int read_engines(const json_t *j, struct api_body *b, struct error *e)
+static int read_cluster(const json_t *j, struct api_body *b, struct error *e)
 {
         const char *mode = NULL;
-        uint64_t most = 0;
         int r = json_opt_string(j, "engines", &mode, e);
 
-        if (r >= 0)
-                r = json_opt_u64(j, "max_unavailable", &most, e);
         if (r < 0)
                 return r;
         if (mode && !streq(mode, "together") && !streq(mode, "rolling"))
                 return fail(e, -EINVAL, &kind_usage, "\"engines\" is neither \"together\" nor \"rolling\"");
         snprintf(b->engines, sizeof(b->engines), "%s", mode ?: "");
-        if (json_object_get(j, "max_unavailable"))
-                snprintf(b->max_unavailable, sizeof(b->max_unavailable), "%llu", (unsigned long long)most);
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+                uint64_t n = 0;
+
+                r = json_opt_u64(j, numbers[i].name, &n, e);
+                if (r < 0)
+                        return r;
+                if (json_object_get(j, numbers[i].name))
+                        snprintf((char *)b + numbers[i].field, sizeof(b->lead), "%" PRIu64 "%s", n, numbers[i].unit);
+        }
         return 0;
 }
 
@@ -121,7 +138,7 @@ static int read_members(const json_t *j, const char *key, unsigned members, stru
         if (r >= 0 && (members & API_SOURCE))
                 r = read_source(j, b, e);
         if (r >= 0 && (members & API_CLUSTER))
-                r = read_engines(j, b, e);
+                r = read_cluster(j, b, e);
         return r;
 }
 

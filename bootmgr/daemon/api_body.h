@@ -11,15 +11,16 @@ enum api_member {
         API_NO_REBOOT = 1 << 2,
         API_AUTOMATIC = 1 << 3,
         API_PRECHECKS_ONLY = 1 << 4,
-        API_CLUSTER = 1 << 5, /* strict, engines, max_unavailable: how a cluster does it */
+        API_CLUSTER = 1 << 5, /* strict, engines, one_instant, …: how a cluster does it */
 };
 
 struct api_body {
         char id[OPERATION_ID_SIZE]; /* "" with prechecks_only, and only then */
         char *source;               /* owned; NULL: none */
-        bool no_reboot, automatic, prechecks_only, strict;
-        char engines[12];         /* "together", "rolling"; "": not said */
-        char max_unavailable[24]; /* a number; "": not said */
+        bool no_reboot, automatic, prechecks_only, strict, one_instant;
+        char engines[12]; /* "together", "rolling"; "": not said */
+        /* Numbers as `bootmgr` takes them, of seconds with their unit; "": not said. */
+        char max_unavailable[24], prepare_limit[24], switch_limit[24], lead[24];
 };
 
 /* `members`: those that the request may have. `key`: the header, or NULL. An empty text is an empty object. */

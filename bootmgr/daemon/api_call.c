@@ -6,7 +6,7 @@
 #include "cluster/progress.h"
 #include "slot/kinds.h"
 
-#define WORDS_MAX 20
+#define WORDS_MAX 28
 
 /* One `bootmgr`, until it has ended; those who wait may be answered, or gone, before. */
 struct call {
@@ -27,6 +27,15 @@ static void add_word(struct call *c, const char *word)
 {
         if (c->n_words < WORDS_MAX - 1)
                 c->words[c->n_words++] = word;
+}
+
+/* "": it is not said. */
+static void add_option(struct call *c, const char *name, const char *value)
+{
+        if (!*value)
+                return;
+        add_word(c, name);
+        add_word(c, value);
 }
 
 static void call_free(struct call *c)
@@ -149,7 +158,7 @@ static const char *max_unavailable_of(const struct api_body *body)
 static bool is_same(const struct call *c, const struct route *route, const struct api_body *body)
 {
         return c->route == route && streq(c->body.source, body->source) && c->body.strict == body->strict &&
-               streq(engines_of(&c->body), engines_of(body)) &&
+               c->body.one_instant == body->one_instant && streq(engines_of(&c->body), engines_of(body)) &&
                streq(max_unavailable_of(&c->body), max_unavailable_of(body));
 }
 
@@ -225,6 +234,7 @@ static bool is_what_was_asked(const json_t *op, const struct api_body *body)
                 return streq(json_string_value(json_object_get(op, "source")), body->source);
         snprintf(most, sizeof(most), "%lld", (long long)json_integer_value(json_object_get(op, "max_unavailable")));
         return json_is_true(json_object_get(op, "strict")) == body->strict &&
+               json_is_true(json_object_get(op, "one_instant")) == body->one_instant &&
                streq(json_string_value(json_object_get(op, "engines")), engines_of(body)) &&
                streq(most, max_unavailable_of(body));
 }
@@ -264,9 +274,8 @@ static void fill(struct call *c, const struct api_body *body)
                 add_word(c, "--dry-run");
                 c->kind = TASK_READ;
                 c->view = view_printed;
-        } else if (*body->id) {
-                add_word(c, "--id");
-                add_word(c, c->body.id);
+        } else {
+                add_option(c, "--id", body->id);
         }
         if (body->no_reboot)
                 add_word(c, "--no-reboot");
@@ -274,14 +283,13 @@ static void fill(struct call *c, const struct api_body *body)
                 add_word(c, "--automatic");
         if (body->strict)
                 add_word(c, "--strict");
-        if (*body->engines) {
-                add_word(c, "--engines");
-                add_word(c, body->engines);
-        }
-        if (*body->max_unavailable) {
-                add_word(c, "--max-unavailable");
-                add_word(c, body->max_unavailable);
-        }
+        if (body->one_instant)
+                add_word(c, "--one-instant");
+        add_option(c, "--engines", body->engines);
+        add_option(c, "--max-unavailable", body->max_unavailable);
+        add_option(c, "--prepare-limit", body->prepare_limit);
+        add_option(c, "--switch-limit", body->switch_limit);
+        add_option(c, "--lead", body->lead);
         if (body->source) {
                 add_word(c, "--");
                 add_word(c, body->source);

@@ -184,11 +184,15 @@ def part_rollback(o, stream):
     same("the checks allow it, and say who would be fenced", (200, True, ["e5"]), (status, checks["allowed"], checks["fenced"]))
     refused("no id", 400, "usage", o.post(path, {}))
     refused("what is of one machine", 400, "usage", o.post(path, {"id": id, "no_reboot": True}))
-    words = {"id": id, "engines": "rolling", "max_unavailable": 2}
+    refused("a lead of hours", 400, "usage", o.post(path, {"id": id, "lead_sec": 7200}))
+    refused("no time to answer", 400, "usage", o.post(path, {"id": id, "prepare_limit_sec": 0}))
+    words = {"id": id, "engines": "rolling", "max_unavailable": 2, "prepare_limit_sec": 50, "switch_limit_sec": 70, "lead_sec": 3}
     status, op = o.post(path, words)
     same("a rollback is opened", (202, id, "ROLLBACK", "IN_PROGRESS"), (status, op.get("id"), op.get("operation"), op.get("state")))
     told = stream.line()
     same("the engine is told", (id, "rolling"), (told["operation"]["id"], told["operation"]["engines"]))
+    same("with the times", [50000000, 70000000, 3000000],
+         [told["operation"][k] for k in ("prepare_limit_usec", "switch_limit_usec", "lead_usec")])
     same("a vote", 200, vote("e1", id, yes=False, kind="snapshot-missing", message="there is no snapshot", clock_error_usec=1200)[0])
     same("another", 200, vote("e2", id, yes=True, kind=None, message=None, clock_error_usec=800)[0])
     until("the controller votes by itself", lambda: "3 of" in (o.get("/api/cluster/upgrade/status")[1]["steps"][1]["message"] or ""))
@@ -259,7 +263,7 @@ def part_upgrade(o, stream):
     words = {"id": id, "source": str(W / "3.bundle"), "strict": True}
     same("repeated", (202, id), (lambda a: (a[0], a[1].get("id")))(o.post(path, words)))
     refused("with another bundle", 409, "id-reused", o.post(path, {**words, "source": str(W / "4.bundle")}))
-    for other in ({"strict": False}, {"engines": "rolling"}, {"engines": "rolling", "max_unavailable": 2}):
+    for other in ({"strict": False}, {"one_instant": True}, {"engines": "rolling"}, {"engines": "rolling", "max_unavailable": 2}):
         refused(f"with {other}", 409, "id-reused", o.post(path, {**words, **other}))
     whole, bundle = (W / "3.bundle").read_bytes(), f"/api/cluster/bundles/{digest}"
     start = time.monotonic()

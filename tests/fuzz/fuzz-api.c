@@ -27,7 +27,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(!b.source == !(members & API_SOURCE));
         must(!b.source || *b.source == '/' || strstr(b.source, "://"));
         must((!b.no_reboot || (members & API_NO_REBOOT)) && (!b.automatic || (members & API_AUTOMATIC)) &&
-             (!(b.strict || *b.engines || *b.max_unavailable) || (members & API_CLUSTER)) &&
+             (!(b.strict || b.one_instant || *b.engines || *b.max_unavailable || *b.prepare_limit || *b.switch_limit ||
+                *b.lead) ||
+              (members & API_CLUSTER)) &&
              (!b.prechecks_only || (members & API_PRECHECKS_ONLY)));
         api_body_done(&b);
         return 0;
