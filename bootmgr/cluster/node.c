@@ -359,8 +359,11 @@ static int act(struct step_of_node *s, struct error *e)
                 return fetch(s, &s->told->record.running, e);
         case PARTICIPANT_FINALIZE:
                 return operation_finalize(s->c->machine, e);
-        case PARTICIPANT_NOTHING:
         case PARTICIPANT_REACH:
+                /* It may be asked for its vote, or to finalize, in this very view: no newer one needs to come. */
+                s->answer->again = true;
+                return 0;
+        case PARTICIPANT_NOTHING:
         case PARTICIPANT_REFUSED:
         case _PARTICIPANT_ACTION_MAX:
                 break;

@@ -226,11 +226,29 @@ static void say(const struct participant_input *in, struct participant_decision 
                 d->status.running = (struct version_id){}; /* a system that bootmgr did not put there */
 }
 
+/* Another operation that is open in this very view began after this one's end: there may be no newer view before its
+ * deadline, and it is to be answered. What else this revision says has been heard. */
+static void release(const struct participant_input *in, struct journal *j)
+{
+        bool another = in->operation && in->operation->phase == PHASE_PREPARE;
+
+        memcpy(j->over, in->journal->prepared, CLUSTER_ID_SIZE);
+        j->over_revision = another ? MAX(in->revision, UINT64_C(1)) - 1 : in->revision;
+        memset(j->prepared, 0, CLUSTER_ID_SIZE);
+        j->prepared_revision = 0;
+}
+
 void participant_decide(const struct participant_input *in, struct participant_decision *ret)
 {
-        struct participant_decision d = { .stand = find_stand(in), .hears = find_hears(in), .slot = SLOT_NONE };
+        struct participant_decision d = { .stand = find_stand(in), .journal = *in->journal, .slot = SLOT_NONE };
+        struct participant_input released = *in; /* as it is once what is over is */
 
-        d.journal = *in->journal;
+        released.journal = &d.journal;
+        d.release = d.stand != STANDS_NOWHERE && !is_old(in) && is_over(in);
+        if (d.release)
+                release(in, &d.journal);
+        d.save = d.release;
+        d.hears = find_hears(&released);
         d.action = table[d.stand][d.hears];
         if (d.stand == STANDS_NOWHERE) {
                 *ret = d;
@@ -239,13 +257,6 @@ void participant_decide(const struct participant_input *in, struct participant_d
         if (d.stand == STANDS_IN_PLACE && d.hears == HEARS_PEACE && in->record->finalized && !in->set->finalized &&
             in->set->previous != SLOT_NONE)
                 d.action = PARTICIPANT_FINALIZE;
-        if (d.hears != HEARS_OLD && is_over(in)) {
-                d.release = d.save = true;
-                memcpy(d.journal.over, in->journal->prepared, CLUSTER_ID_SIZE);
-                d.journal.over_revision = in->revision;
-                memset(d.journal.prepared, 0, CLUSTER_ID_SIZE);
-                d.journal.prepared_revision = 0;
-        }
         d.abandon = d.hears != HEARS_OLD && is_stale(in);
         if (d.action == PARTICIPANT_REACH) {
                 d.journal.reached = in->record->epoch;

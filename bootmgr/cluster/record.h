@@ -147,7 +147,7 @@ struct journal {
         uint8_t prepared[CLUSTER_ID_SIZE]; /* it voted YES in this operation; zeros: in none */
         uint64_t prepared_revision;        /* of the store, when it did */
         uint8_t over[CLUSTER_ID_SIZE];     /* this one is over for it, or was given up here by abort --local … */
-        uint64_t over_revision;            /* … seen at this revision: what opened before is over too */
+        uint64_t over_revision;            /* … and what views of this revision, or older ones, have open is over too */
         uint64_t attempted;                /* it began to switch in this epoch, … */
         uint64_t attempted_generation;     /* … when its own generation was this */
         uint64_t reached;                  /* it ran the record's version in this epoch, confirmed */

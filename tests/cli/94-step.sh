@@ -46,11 +46,11 @@ told 1 "$(record 1 "$one")" null false | step
 is "no member" "nowhere peace nothing" "$(says)"
 is "has nothing to say" "None None" "$(json '"%s %s" % (j["vote"], j["status"])' <answer)"
 step <peace
-is "it runs the version" "arrived peace reach" "$(says)"
+is "it runs the version; what it is asked for in this view comes next" "arrived peace reach True" "$(says) $(json 'str(j["again"])' <answer)"
 is "and says so" "1 True True 1" "$(json '"%d %s %s %s" % (j["status"]["epoch"], j["status"]["settled"], j["status"]["confirmed"], j["status"]["running"]["version"])' <answer)"
 is "the journal was first" "None 0 1" "$(journal)"
 step <peace
-is "once" "in-place peace nothing" "$(says)"
+is "once" "in-place peace nothing False" "$(says) $(json 'str(j["again"])' <answer)"
 told 2 "$(record 1 "$one")" null true true | step
 is "refused" "fenced peace refused" "$(says)"
 has "and told why" 'joined after the snapshot' "$(json 'j["status"]["message"]' <answer)"
@@ -76,6 +76,12 @@ told 4 "$(record 1 "$one")" "$open" | m --json cluster step --offset 7 --clock-e
 is "a vote names by how much its clock may be off" 1234 "$(json 'j["vote"]["clock_error_usec"]' <answer)"
 told 4 "$(record 1 "$one")" "$open" | step
 is "asked again it says the same" "in-place prepared vote True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
+cp data/cluster/journal kept
+next=$(printf %032d 6)
+told 6 "$(record 1 "$one")" "$(printf %s "$open" | sed "s/$id/$next/")" | step
+is "that one is over and another is open: it answers at once" "in-place open prepare True $next" "$(says) $(json 'str(j["vote"]["yes"]) + " " + j["operation"]' <answer)"
+is "and has promised" "$next 0 1" "$(journal)"
+mv kept data/cluster/journal
 record_before=$(sha256sum <disk.img)
 fails 3 operation-in-progress "it decides nothing alone: another slot" m slot activate b --no-reboot
 has "is told of what" "take part in operation $id" "$(cat out)"

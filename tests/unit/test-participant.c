@@ -340,6 +340,30 @@ START_TEST(old_views_teach_nothing)
 }
 END_TEST
 
+/* It was cut off while the one was aborted and the next was opened: no newer view may come before that one's deadline, since
+ * votes are news to nobody. */
+START_TEST(the_view_that_releases_it_is_answered)
+{
+        struct participant_decision d;
+
+        in.operation = &operation;
+        participant_prepared(&in, &journal);
+        operation.id[0] = 7;
+        in.revision = 60;
+        expect(STANDS_IN_PLACE, HEARS_OPEN, PARTICIPANT_PREPARE);
+        d = decide();
+        ck_assert(d.release && d.save && d.journal.over[0] == 9 && is_all_zero(d.journal.prepared, CLUSTER_ID_SIZE));
+        journal = d.journal;
+        expect(STANDS_IN_PLACE, HEARS_OPEN, PARTICIPANT_PREPARE); /* what was in its way will pass */
+        in.revision = 59;                                         /* opened before, and over since */
+        operation.id[0] = 8;
+        expect(STANDS_IN_PLACE, HEARS_OTHER, PARTICIPANT_NOTHING);
+        operation.id[0] = 9;
+        in.revision = 60;
+        expect(STANDS_IN_PLACE, HEARS_OTHER, PARTICIPANT_NOTHING);
+}
+END_TEST
+
 START_TEST(abort_local_frees_it_for_good)
 {
         in.operation = &operation;
@@ -438,6 +462,7 @@ int main(void)
         tcase_add_test(t, only_what_the_cluster_has_staged_is_given_up);
         tcase_add_test(t, who_is_taken_off_by_hand_stays_so);
         tcase_add_test(t, old_views_teach_nothing);
+        tcase_add_test(t, the_view_that_releases_it_is_answered);
         tcase_add_test(t, abort_local_frees_it_for_good);
         tcase_add_test(t, the_fenced_and_the_deleted_do_nothing);
         tcase_add_test(t, a_finalize_reaches_every_node);
