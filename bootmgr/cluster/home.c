@@ -62,8 +62,8 @@ int cluster_self(const char *data, struct member *ret, struct error *e)
 
 int cluster_clear(int home, struct error *e)
 {
-        static const char *const files[] = { "learner",   "address",      "ca.key",       "node.pem",
-                                             "store.pem", "store-ca.key", "store-ca.pem", "store.endpoints" };
+        static const char *const files[] = { "learner",      "address",      "ca.key",          "node.pem", "store.pem",
+                                             "store-ca.key", "store-ca.pem", "store.endpoints", "journal" };
         int r;
 
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)

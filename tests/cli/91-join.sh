@@ -96,8 +96,8 @@ ok "anybody may have the CA" cmp ca c1/cluster/ca.pem
 # ---- joining ----
 
 token=$(new_token)
-mkdir -p e1/cluster/etcd # what a controller leaves whose leaving a cut came into
-touch e1/cluster/ca.key e1/cluster/store-ca.key e1/cluster/learner
+mkdir -p e1/cluster/etcd # what a controller leaves whose leaving a cut came into; and what it had promised its cluster
+touch e1/cluster/ca.key e1/cluster/store-ca.key e1/cluster/learner e1/cluster/journal
 ok "an engine joins" joins e1 "$url" "$token" --json
 is "it is told as what" "done e1 engine 3 $url" "$(json '" ".join(str(x) for x in (j["result"], j["name"], j["role"], j["epoch"], *j["controllers"]))' <out)"
 is "what lies there then" "ca.pem controllers name node.key node.pem" "$(find e1/cluster -mindepth 1 -printf '%f\n' | sort | tr '\n' ' ' | sed 's/ $//')"

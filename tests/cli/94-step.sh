@@ -90,6 +90,9 @@ fails 3 operation-in-progress "what it has promised is not made bad" m slot mark
 fails 3 operation-in-progress "a rollback by hand" m rollback system --local --no-reboot
 has "a dry run of it says so" 'cluster +refused .*promised its cluster' "$(m rollback system --local --dry-run 2>&1)"
 is "nothing has changed" "$record_before" "$(sha256sum <disk.img)"
+mv data/cluster/controllers kept-controllers
+fails 3 no-previous-version "where it stands alone again, it has promised nobody anything" m rollback system --local --no-reboot
+mv kept-controllers data/cluster/controllers
 ok "cut off for ever" m abort --local
 is "it is free" "None 0 1" "$(journal)"
 has "also to go back by hand" 'cluster +ok +.*promised it nothing' "$(m rollback system --local --dry-run 2>&1)"
