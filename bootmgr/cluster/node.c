@@ -430,6 +430,7 @@ int node_step(const struct node_context *c, const struct told *told, struct node
         s.in = (struct participant_input){
                 .member = told->member,
                 .fenced = told->fenced,
+                .asked = told->asked,
                 .role = told->role,
                 .revision = told->revision,
                 .record = &told->record,

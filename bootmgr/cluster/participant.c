@@ -152,8 +152,8 @@ static bool may_answer(const struct participant_input *in)
 {
         const struct journal *j = in->journal;
 
-        return memcmp(in->operation->id, j->over, sizeof(j->over)) != 0 && in->revision > j->over_revision && !in->voted &&
-               is_all_zero(j->prepared, sizeof(j->prepared));
+        return in->asked && memcmp(in->operation->id, j->over, sizeof(j->over)) != 0 && in->revision > j->over_revision &&
+               !in->voted && is_all_zero(j->prepared, sizeof(j->prepared));
 }
 
 static bool is_my_turn(const struct participant_input *in)

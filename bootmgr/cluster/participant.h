@@ -8,8 +8,8 @@
  *      STANDS_FENCED    refused                      HEARS_PEACE     no operation is open
  *      STANDS_WAITING   a switch of its own is       HEARS_OPEN      an operation that it has not answered
  *                       under way, or on trial       HEARS_PREPARED  an operation in which it voted YES
- *      STANDS_IN_PLACE  runs the record's version    HEARS_OTHER     an operation that is over for it, or that began
- *      STANDS_ARRIVED   the same, not yet journaled                  while it was elsewhere
+ *      STANDS_IN_PLACE  runs the record's version    HEARS_OTHER     an operation that is over for it, that began
+ *      STANDS_ARRIVED   the same, not yet journaled                  while it was elsewhere, or does not ask it
  *      STANDS_BEHIND    another slot holds it        HEARS_TURN      committed, and its turn has come
  *      STANDS_WITHOUT   no slot holds it             HEARS_NOT_YET   committed, and others go first
  *      STANDS_FAILED    its switch of this epoch was made, and came back
@@ -63,6 +63,7 @@ enum participant_action {
 
 struct participant_input {
         bool member, fenced;
+        bool asked; /* for its vote */
         enum node_role role;
         uint64_t revision; /* of the view */
         const struct cluster_record *record;

@@ -35,15 +35,19 @@ static bool is_taken_back(const struct cluster_operation *op)
         return is_open(op) ? op->phase == PHASE_TAKE_BACK : op->result == CLUSTER_FAILED;
 }
 
+/* Of those that are asked, or have answered all the same: an older node did. */
 static struct counted count_votes(const struct cluster_view *view)
 {
         struct counted c = {};
 
-        for (size_t i = 0; i < view->n_nodes; i++)
-                if (!node_is_fenced(view, &view->nodes[i])) {
-                        c.all++;
-                        c.done += view->nodes[i].voted;
-                }
+        for (size_t i = 0; i < view->n_nodes; i++) {
+                const struct cluster_node *n = &view->nodes[i];
+
+                if (node_is_fenced(view, n) || (!n->voted && joined_after_snapshot(view, n)))
+                        continue;
+                c.all++;
+                c.done += n->voted;
+        }
         return c;
 }
 

@@ -5,6 +5,13 @@
 
 #include "base/buf.h"
 #include "base/text.h"
+#include "cluster/stragglers.h"
+
+/* Who would be fenced by a rollback is no part of it: its promise would be one that nobody keeps, or lets it out of. */
+static bool is_asked(const struct cluster_view *view, const struct cluster_node *node)
+{
+        return operation_is_open(view) && !joined_after_snapshot(view, node);
+}
 
 struct told_mark told_mark(const struct cluster_view *view, const struct cluster_node *node)
 {
@@ -14,13 +21,14 @@ struct told_mark told_mark(const struct cluster_view *view, const struct cluster
                                    .controllers = view->controllers,
                                    .member = node,
                                    .fenced = node && node_is_fenced(view, node),
+                                   .asked = node && is_asked(view, node),
                                    .status = node ? node->status_revision : 0 };
 }
 
 bool told_mark_equal(const struct told_mark *a, const struct told_mark *b)
 {
         return a->record == b->record && a->operation == b->operation && a->order == b->order &&
-               a->controllers == b->controllers && a->member == b->member && a->fenced == b->fenced;
+               a->controllers == b->controllers && a->member == b->member && a->fenced == b->fenced && a->asked == b->asked;
 }
 
 static json_t *controllers(const struct cluster_view *view)
@@ -55,11 +63,12 @@ char *told_format(const char *of_all, const struct cluster_view *view, const str
         if (!status)
                 return NULL;
         return xasprintf("{\"format\":%d,\"minor\":%d,\"revision\":%" PRIu64 ",\"now_usec\":%" PRIu64 ",%s,\"you\":{"
-                         "\"member\":%s,\"role\":\"%s\",\"fenced\":%s,\"voted\":%s,\"order_usec\":%" PRIu64
+                         "\"member\":%s,\"role\":\"%s\",\"fenced\":%s,\"asked\":%s,\"voted\":%s,\"order_usec\":%" PRIu64
                          ",\"status\":%s}}",
                          CLUSTER_FORMAT, CLUSTER_MINOR, view->revision, now, of_all, node ? "true" : "false",
                          node_role_to_string(node ? node->member.role : ROLE_ENGINE),
-                         node && node_is_fenced(view, node) ? "true" : "false", node && node->voted ? "true" : "false",
+                         node && node_is_fenced(view, node) ? "true" : "false",
+                         node && is_asked(view, node) ? "true" : "false", node && node->voted ? "true" : "false",
                          node ? node->order : 0, status);
 }
 
@@ -114,6 +123,7 @@ static int parse_you(const json_t *o, struct told *t, struct error *e)
                 r = json_get_string(you, "role", &role, e);
         if (r < 0)
                 return r;
+        t->asked = !json_is_false(json_object_get(you, "asked"));
         if (node_role_from_string(role, &t->role) < 0 || t->role == ROLE_OPERATOR)
                 return fail(e, -EINVAL, NULL, "\"%s\" is not the role of a node", role);
         return t->order <= INT64_MAX ? 0 : fail(e, -EINVAL, NULL, "order_usec is out of its bounds");

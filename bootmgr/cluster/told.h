@@ -3,7 +3,8 @@
  *
  *      {"format":1,"minor":0,"revision":R,"now_usec":N,"cluster":{…record…},"operation":{…} or null,
  *       "controllers":["https://…"],
- *       "you":{"member":true,"role":"engine","fenced":false,"voted":false,"order_usec":0,"status":{…} or null}}
+ *       "you":{"member":true,"role":"engine","fenced":false,"asked":true,"voted":false,"order_usec":0,
+ *              "status":{…} or null}}
  *
  * The same bound of format and minor as in cluster/record.h; members that are not known are passed over. */
 #pragma once
@@ -19,6 +20,7 @@ struct told {
         bool open;
         struct cluster_operation operation; /* when one is open */
         bool member, fenced, voted;
+        bool asked; /* for its vote, where an operation is open; an older controller does not say: true */
         enum node_role role;
         uint64_t order;    /* rolling: its instant; 0: none */
         char *controllers; /* URLs of all that can be asked, a line each; owned; NULL: it was not told */
@@ -33,7 +35,7 @@ struct told_mark {
         uint64_t record, operation; /* revisions */
         uint64_t order;
         uint32_t controllers;
-        bool member, fenced;
+        bool member, fenced, asked;
         uint64_t status; /* revision; told_mark_equal() does not look at it */
 };
 struct told_mark told_mark(const struct cluster_view *view, const struct cluster_node *node); /* NULL: no member */

@@ -60,6 +60,8 @@ told 3 "$(record 1 "$one")" "$(operation ROLLBACK PREPARE "$one" 0)" | step
 is "a rollback without a way back" "in-place open prepare False no-previous-version" "$(says) $(json '"%s %s" % (j["vote"]["yes"], j["vote"]["kind"])' <answer)"
 is "promises nothing" "None 0 1" "$(journal)"
 is "nor does it say how far its clock is off, which nobody has measured" 9223372036854775807 "$(json 'j["vote"]["clock_error_usec"]' <answer)"
+told 3 "$(record 1 "$one")" "$(operation ROLLBACK PREPARE "$one" 0)" | sed 's/"voted"/"asked":false,"voted"/' | step
+is "one that it is not asked for: it is no part of that snapshot" "in-place other nothing None" "$(says) $(json 'str(j["vote"])' <answer)"
 told 3 "$(record 1 "$one")" "$(operation UPGRADE PREPARE "$other" 0)" | step
 is "an upgrade that no controller has: it is tried again" "in-place open prepare None True" "$(says) $(json '"%s %s" % (j["vote"], j["again"])' <answer)"
 two=$("$BOOTMGR" bundle inspect --json 2.bundle | json 'j["digest"]')

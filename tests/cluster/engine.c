@@ -367,6 +367,7 @@ static void step(struct engine *e, char *text)
                 return;
         in = (struct participant_input){ .member = e->told.member,
                                          .fenced = e->told.fenced,
+                                         .asked = e->told.asked,
                                          .role = e->told.role,
                                          .revision = e->told.revision,
                                          .record = &e->told.record,

@@ -40,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(!told.controllers || (startswith(told.controllers, "https://") && !strpbrk(told.controllers, " \"\\")));
         in.member = told.member;
         in.fenced = told.fenced;
+        in.asked = told.asked;
         in.role = told.role;
         in.revision = told.revision;
         in.record = &told.record;

@@ -4,6 +4,7 @@
  * come to rest and looks at the properties of tests/model. BOOTMGR_SEED=N runs one, BOOTMGR_SCHEDULES=N that many. */
 #include "cluster-world.h"
 #include "cluster/request.h"
+#include "cluster/stragglers.h"
 
 #define CHAOS 400
 #define REST  5000
@@ -173,6 +174,7 @@ static void fill_input(struct machine *m, const struct cluster_view *view, struc
         *in = (struct participant_input){
                 .member = n != NULL,
                 .fenced = n && node_is_fenced(view, n),
+                .asked = n && operation_is_open(view) && !joined_after_snapshot(view, n),
                 .role = m->role,
                 .revision = view->revision,
                 .record = &view->record,

@@ -31,6 +31,7 @@ static void setup(void)
         put_slot(0, 1, SLOT_CONFIRMED, 7);
         put_slot(1, 2, SLOT_CONFIRMED, 8);
         in = (struct participant_input){ .member = true,
+                                         .asked = true,
                                          .role = ROLE_ENGINE,
                                          .revision = 50,
                                          .record = &record,
@@ -364,6 +365,18 @@ START_TEST(the_view_that_releases_it_is_answered)
 }
 END_TEST
 
+/* It would be fenced, and told nothing more: its promise would never be over. */
+START_TEST(who_is_not_asked_promises_nothing)
+{
+        in.operation = &operation;
+        in.asked = false;
+        expect(STANDS_IN_PLACE, HEARS_OTHER, PARTICIPANT_NOTHING);
+        record.running = version(1);
+        record.epoch = 6;
+        expect(STANDS_BEHIND, HEARS_OTHER, PARTICIPANT_NOTHING);
+}
+END_TEST
+
 START_TEST(abort_local_frees_it_for_good)
 {
         in.operation = &operation;
@@ -463,6 +476,7 @@ int main(void)
         tcase_add_test(t, who_is_taken_off_by_hand_stays_so);
         tcase_add_test(t, old_views_teach_nothing);
         tcase_add_test(t, the_view_that_releases_it_is_answered);
+        tcase_add_test(t, who_is_not_asked_promises_nothing);
         tcase_add_test(t, abort_local_frees_it_for_good);
         tcase_add_test(t, the_fenced_and_the_deleted_do_nothing);
         tcase_add_test(t, a_finalize_reaches_every_node);

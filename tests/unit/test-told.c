@@ -116,6 +116,27 @@ START_TEST(what_is_told_comes_back)
 }
 END_TEST
 
+/* A rollback goes back to before epoch 1, in which e2 joined. */
+START_TEST(who_joined_after_the_snapshot_is_not_asked)
+{
+        _cleanup_cluster_view_ struct cluster_view view = view_now(), later = {};
+        _cleanup_free_ char *of_all = told_of_all(&view),
+                            *line = told_format(of_all, &view, cluster_view_node(&view, "e2"), 1);
+        _cleanup_told_ struct told e1 = tell(&view, "e1", 1), e2 = tell(&view, "e2", 1), old = {};
+        char *asked = strstr(line, "\"asked\":false,");
+
+        ck_assert(e1.asked && !e2.asked);
+        ck_assert_ptr_nonnull(asked);
+        memset(asked, ' ', strlen("\"asked\":false,")); /* of an older controller */
+        ck_assert_int_eq(told_parse(line, strlen(line), &old, NULL), 0);
+        ck_assert(old.asked);
+        put_member("e2", ROLE_ENGINE, 0, 12);
+        later = view_now();
+        ck_assert(told_mark(&view, cluster_view_node(&view, "e2")).asked !=
+                  told_mark(&later, cluster_view_node(&later, "e2")).asked);
+}
+END_TEST
+
 START_TEST(a_vote_and_an_order_are_told)
 {
         const struct vote yes = { .yes = true };
@@ -325,6 +346,7 @@ START_TEST(the_rows_of_an_operation)
         _cleanup_free_ char *lags = NULL;
         _cleanup_operation_ struct operation o = {};
 
+        put_member("e4", ROLE_ENGINE, 2, 11); /* would be fenced: it is not asked either */
         put(KEY_VOTES "07000000000000000000000000000000/e1", RECORD_VOTE, &yes, 12);
         put(KEY_VOTES "07000000000000000000000000000000/e2", RECORD_VOTE, &no, 13);
         view = view_now();
@@ -423,6 +445,7 @@ int main(void)
 
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, what_is_told_comes_back);
+        tcase_add_test(t, who_joined_after_the_snapshot_is_not_asked);
         tcase_add_test(t, a_vote_and_an_order_are_told);
         tcase_add_test(t, a_node_hears_what_the_store_has_of_it);
         tcase_add_test(t, what_is_deleted_is_gone);
