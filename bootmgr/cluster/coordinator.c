@@ -79,15 +79,22 @@ static uint64_t phase_limit(const struct cluster_operation *op)
         return op->phase == PHASE_PREPARE ? op->prepare_limit : op->lead + op->switch_limit;
 }
 
+/* When the whole of it was seen twice, whatever the clocks say: who wrote `end` may have had one that was ahead by a year.
+ * `limit` 0: it is not known. */
+static bool has_passed(uint64_t end, uint64_t limit, uint64_t now, uint64_t seen)
+{
+        return (now >= end && seen >= limit) || (limit > 0 && seen / 2 >= limit);
+}
+
 static bool is_late(const struct cluster_operation *op, uint64_t now, uint64_t seen)
 {
-        return now >= op->deadline && seen >= phase_limit(op);
+        return has_passed(op->deadline, phase_limit(op), now, seen);
 }
 
 /* Rolling: an engine's own time is over. */
 static bool is_overdue(const struct cluster_operation *op, uint64_t order, uint64_t now, uint64_t seen)
 {
-        return now >= order + op->switch_limit && seen >= op->switch_limit;
+        return has_passed(order + op->switch_limit, op->switch_limit, now, seen);
 }
 
 /* ---- what has happened ---- */
@@ -216,10 +223,12 @@ enum coordinator_event coordinator_event(const struct cluster_view *view, uint64
         return view->operation.phase == PHASE_PREPARE ? event_prepare(view, now, seen) : event_switch(view, now, seen);
 }
 
-/* When both are so: it is that time, and it was seen for so long. */
-static uint64_t both(uint64_t at, uint64_t limit, uint64_t now, uint64_t seen)
+/* When has_passed() comes to be so, which it is not yet. */
+static uint64_t when_passed(uint64_t end, uint64_t limit, uint64_t now, uint64_t seen)
 {
-        return MAX(at, seen < limit ? now + (limit - seen) : now);
+        uint64_t both = MAX(end, seen < limit ? now + (limit - seen) : now);
+
+        return limit > 0 ? MIN(both, now + (2 * limit - seen)) : both;
 }
 
 uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now, uint64_t seen)
@@ -230,13 +239,13 @@ uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now, uin
         if (!operation_is_open(view))
                 return next;
         if (!is_late(op, now, seen))
-                next = both(op->deadline, phase_limit(op), now, seen);
+                next = when_passed(op->deadline, phase_limit(op), now, seen);
         /* Rolling: an order that is overdue makes room for another. */
         for (size_t i = 0; i < view->n_nodes; i++) {
                 const struct cluster_node *n = &view->nodes[i];
 
                 if (is_at_work(view, n, now, seen))
-                        next = MIN(next, both(n->order + op->switch_limit, op->switch_limit, now, seen));
+                        next = MIN(next, when_passed(n->order + op->switch_limit, op->switch_limit, now, seen));
         }
         return next;
 }

@@ -49,7 +49,9 @@ struct phase_watch {
 /* For how many µs it has; to be asked over every view. */
 uint64_t coordinator_seen(struct phase_watch *watch, const struct cluster_view *view, uint64_t monotonic);
 
-/* `now`: realtime; `seen`: as above. A phase is late when its deadline has passed and it was seen for all of its limit. */
+/* `now`: realtime; `seen`: as above. A phase is late when its deadline has passed and it was seen for all of its limit; or
+ * when it was seen for twice its limit: who wrote the deadline may have had a clock that was ahead, and is set right since.
+ */
 enum coordinator_event coordinator_event(const struct cluster_view *view, uint64_t now, uint64_t seen);
 enum coordinator_action coordinator_next(enum cluster_phase phase, enum coordinator_event event); /* the table */
 

@@ -7,7 +7,8 @@
 #include "cluster.h"
 
 #define VOTES_9 KEY_VOTES "09000000000000000000000000000000/" /* of the operation of open_in() */
-#define N       6 /* three controllers, three engines; the last engine joined after the upgrade */
+#define SEEN    510 /* each phase of open_in() for all of its limit, and not for twice that */
+#define N       6   /* three controllers, three engines; the last engine joined after the upgrade */
 
 static const char *const names[N] = { "c0", "c1", "c2", "e3", "e4", "e5" };
 static struct cluster_view view;

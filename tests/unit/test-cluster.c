@@ -247,8 +247,17 @@ static void deliver(void)
                 *m = w.messages[--w.n_messages];
 }
 
+/* Who looks has seen each phase for all of its limit, and not for twice that: it is late by its deadline. */
+static uint64_t seen(const struct cluster_view *view)
+{
+        const struct cluster_operation *op = &view->operation;
+
+        return op->phase == PHASE_PREPARE ? op->prepare_limit : op->lead + op->switch_limit;
+}
+
 static void step_coordinator(struct machine *m)
 {
+        const struct cluster_view *view;
         enum coordinator_action action;
         struct error e = {};
 
@@ -259,8 +268,8 @@ static void step_coordinator(struct machine *m)
                 m->has_pending = false;
                 return;
         }
-        hold(coordinator_decide(&w.views[w.calm ? 0 : dice(2)], w.now, UINT64_MAX, &action, &m->pending, &e) >= 0, "%s",
-             e.message);
+        view = &w.views[w.calm ? 0 : dice(2)];
+        hold(coordinator_decide(view, w.now, seen(view), &action, &m->pending, &e) >= 0, "%s", e.message);
         m->has_pending = action != COORDINATOR_NOTHING;
 }
 
@@ -513,7 +522,7 @@ static void check_rest(void)
                         hold(d.stand == STANDS_FENCED, "%s stands %s", m->name, participant_stand_to_string(d.stand));
                 else if (d.stand == STANDS_FAILED || d.stand == STANDS_LEFT)
                         /* Its one time was tried, or somebody took it away: and the majority is not there. */
-                        hold(coordinator_event(view, w.now, UINT64_MAX) == EVENT_WAITING, "%s stays where the majority is",
+                        hold(coordinator_event(view, w.now, seen(view)) == EVENT_WAITING, "%s stays where the majority is",
                              m->name);
                 else
                         hold(d.stand == STANDS_IN_PLACE && runs(m) == view->record.running.digest[0] &&

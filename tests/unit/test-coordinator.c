@@ -65,7 +65,7 @@ START_TEST(every_combination_of_votes)
                                         n_no[i >= 3] += rest % 3 == 1;
                                         n_silent[i >= 3] += rest % 3 == 0;
                                 }
-                                event = coordinator_event(&view, late ? 1000 : 999, UINT64_MAX);
+                                event = coordinator_event(&view, late ? 1000 : 999, SEEN);
                                 if (n_no[0] || (strict && n_no[1]))
                                         expected = EVENT_REFUSED;
                                 else if (!n_silent[0] && !n_silent[1])
@@ -106,7 +106,7 @@ START_TEST(every_combination_of_controllers)
                                         }
                                         for (int i = 3; engines && i < N; i++)
                                                 settle(i, view.record.running.digest[0]);
-                                        event = coordinator_event(&view, late ? 1000 : 999, UINT64_MAX);
+                                        event = coordinator_event(&view, late ? 1000 : 999, SEEN);
                                         expected = late ? EVENT_LATE : EVENT_WAITING;
                                         if (phase == PHASE_CONTROLLERS)
                                                 expected = left ? EVENT_REFUSED : all ? EVENT_COMPLETE : expected;
@@ -136,13 +136,13 @@ START_TEST(only_a_majority_is_followed)
         settle(3, 1); /* engines are not asked */
         settle(4, 1);
         settle(5, 1);
-        ck_assert_int_eq(coordinator_event(&view, 1, UINT64_MAX) == EVENT_MAJORITY_LEFT, rows[_i].majority);
+        ck_assert_int_eq(coordinator_event(&view, 1, SEEN) == EVENT_MAJORITY_LEFT, rows[_i].majority);
         /* What was said in an earlier epoch says nothing now. */
         view.record.epoch = 6;
-        ck_assert_int_eq(coordinator_event(&view, 1, UINT64_MAX), EVENT_WAITING);
+        ck_assert_int_eq(coordinator_event(&view, 1, SEEN), EVENT_WAITING);
         view.record.epoch = 5;
         open_in(OPERATION_UPGRADE, PHASE_PREPARE);
-        ck_assert_int_ne(coordinator_event(&view, 1, UINT64_MAX), EVENT_MAJORITY_LEFT);
+        ck_assert_int_ne(coordinator_event(&view, 1, SEEN), EVENT_MAJORITY_LEFT);
 }
 END_TEST
 
@@ -152,7 +152,7 @@ static void decide(uint64_t now, enum coordinator_action expected, struct plan *
 {
         enum coordinator_action action;
 
-        ck_assert_int_eq(coordinator_decide(&view, now, UINT64_MAX, &action, plan, NULL), 0);
+        ck_assert_int_eq(coordinator_decide(&view, now, SEEN, &action, plan, NULL), 0);
         ck_assert_str_eq(coordinator_action_to_string(action), coordinator_action_to_string(expected));
 }
 
@@ -254,9 +254,9 @@ START_TEST(no_list_is_too_long_for_the_store)
         view.record.running = view.operation.to;
         for (int i = 0; i < 4; i++)
                 settle(i, 1);
-        ck_assert_int_eq(coordinator_event(&view, 100, UINT64_MAX), EVENT_COMPLETE);
+        ck_assert_int_eq(coordinator_event(&view, 100, SEEN), EVENT_COMPLETE);
         view.nodes[3].has_status = false;
-        ck_assert_int_eq(coordinator_event(&view, 100, UINT64_MAX), EVENT_WAITING);
+        ck_assert_int_eq(coordinator_event(&view, 100, SEEN), EVENT_WAITING);
 }
 END_TEST
 
@@ -382,17 +382,17 @@ START_TEST(rolling_orders_no_more_than_may_be_away)
         ck_assert_uint_eq(p.n_writes, 2);
         ck_assert(compares(&p, STORE_QUIET, KEY_ORDERS "09000000000000000000000000000000/", 50));
         view.nodes[3].order = view.nodes[4].order = 100;
-        ck_assert_int_eq(coordinator_event(&view, 200, UINT64_MAX), EVENT_WAITING);
+        ck_assert_int_eq(coordinator_event(&view, 200, SEEN), EVENT_WAITING);
         settle(3, 3);
         decide(200, COORDINATOR_ORDER, &q);
         ck_assert_uint_eq(q.n_writes, 1);
         /* One that is lost does not stop the others for ever. */
         view.nodes[5].order = 200;
         settle(5, 3);
-        ck_assert_int_eq(coordinator_event(&view, 599, UINT64_MAX), EVENT_WAITING);
-        ck_assert_uint_eq(coordinator_deadline(&view, 500, UINT64_MAX), 600);
-        ck_assert_uint_eq(coordinator_deadline(&view, 600, UINT64_MAX), 1000);
-        ck_assert_uint_eq(coordinator_deadline(&view, 1000, UINT64_MAX), UINT64_MAX);
+        ck_assert_int_eq(coordinator_event(&view, 599, SEEN), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 500, SEEN), 600);
+        ck_assert_uint_eq(coordinator_deadline(&view, 600, SEEN), 1000);
+        ck_assert_uint_eq(coordinator_deadline(&view, 1000, SEEN), UINT64_MAX);
         decide(600, COORDINATOR_FINISH, &s);
 }
 END_TEST
@@ -411,9 +411,29 @@ START_TEST(a_clock_that_is_ahead_makes_nothing_late)
         ck_assert_int_eq(coordinator_event(&view, 9000, _i == PHASE_PREPARE ? 499 : 509), EVENT_WAITING);
         ck_assert_int_eq(coordinator_event(&view, 9000, _i == PHASE_PREPARE ? 500 : 510), EVENT_LATE);
         /* Nor does it make another one's later. */
-        ck_assert_int_eq(coordinator_event(&view, 999, 9000), EVENT_WAITING);
-        ck_assert_uint_eq(coordinator_deadline(&view, 999, 9000), 1000);
+        ck_assert_int_eq(coordinator_event(&view, 999, 999), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 999, 999), 1000);
         ck_assert_uint_eq(coordinator_deadline(&view, 999, 100), _i == PHASE_PREPARE ? 1399 : 1409);
+}
+END_TEST
+
+/* Who wrote the deadline had a clock that was ahead, by a year as well, and was set right since. */
+START_TEST(a_deadline_that_is_far_off_ends_after_twice_the_limit)
+{
+        uint64_t limit = _i == PHASE_PREPARE ? 500 : 510, now = 700;
+
+        open_in(OPERATION_ROLLBACK, (enum cluster_phase)_i);
+        if (_i == PHASE_PREPARE)
+                vote(0, true);
+        else
+                for (int i = 0; i < N; i++)
+                        view.nodes[i].has_status = false;
+        view.operation.deadline = UINT64_C(1) << 60;
+        ck_assert_int_eq(coordinator_event(&view, now, 2 * limit - 1), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, now, 2 * limit - 1), now + 1);
+        ck_assert_uint_eq(coordinator_deadline(&view, now, 0), now + 2 * limit);
+        ck_assert_int_eq(coordinator_event(&view, now, 2 * limit), EVENT_LATE);
+        ck_assert_uint_eq(coordinator_deadline(&view, now, 2 * limit), UINT64_MAX);
 }
 END_TEST
 
@@ -491,6 +511,7 @@ int main(void)
         tcase_add_loop_test(t, the_end_names_who_lags, 0, 2);
         tcase_add_test(t, rolling_orders_no_more_than_may_be_away);
         tcase_add_loop_test(t, a_clock_that_is_ahead_makes_nothing_late, PHASE_PREPARE, _PHASE_MAX);
+        tcase_add_loop_test(t, a_deadline_that_is_far_off_ends_after_twice_the_limit, PHASE_PREPARE, _PHASE_MAX);
         tcase_add_test(t, nor_an_engine_overdue);
         tcase_add_test(t, a_phase_is_seen_from_its_first_view_on);
         tcase_add_test(t, a_manual_rollback_is_followed);
