@@ -54,6 +54,13 @@ static int open_store(struct machine *m, struct store **ret, struct error *e)
         return fail_hint(e, "ask on one: 'bootmgr show nodes' lists them");
 }
 
+/* To open an operation, or to decide something at once. */
+static int open_to_change(struct machine *m, struct store **ret, struct error *e)
+{
+        return cluster_role(m->data_path) == ROLE_CONTROLLER ? cluster_open_to_change(m->data_path, ret, e)
+                                                             : open_store(m, ret, e);
+}
+
 /* ---- what is asked for ---- */
 
 static int read_time(const struct verb_args *args, const char *option, uint64_t *ret, struct error *e)
@@ -381,7 +388,7 @@ static int begin(struct verb_args *args, struct machine *m, struct open_request 
         int r = read_request(args, request, e);
 
         if (r >= 0)
-                r = open_store(m, store, e);
+                r = open_to_change(m, store, e);
         return r < 0 ? r : look(args, m, *store, request, view, e);
 }
 
@@ -530,7 +537,7 @@ static int change_once(struct machine *m, const char *id, const char *verb, clus
 {
         _cleanup_store_ struct store *store = NULL;
         struct once once = { .verb = verb, .decide = decide, .userdata = userdata };
-        int r = open_store(m, &store, e);
+        int r = open_to_change(m, &store, e);
 
         if (r < 0 || (*id && hex_decode(id, once.id, sizeof(once.id)) < 0))
                 return r < 0 ? r : -EINVAL;

@@ -65,10 +65,10 @@ static int store_token(const char *data, const struct token_record *record, stru
         _cleanup_plan_ struct plan plan = {};
         char id[2 * TOKEN_ID_SIZE + 1];
         struct store_txn txn;
-        int r = cluster_open_store(data, NULL, &store, e);
+        int r = cluster_open_to_change(data, &store, e);
 
         if (r < 0)
-                return r;
+                return e->kind == &kind_store ? fail_hint(e, "does bootmgr-etcd.service run?") : r;
         plan_compare(&plan, STORE_ABSENT, 0, KEY_TOKENS "%s", id_text(record->id, id));
         plan_token(&plan, record);
         r = sweep(store, now_realtime(), &plan, e);
@@ -248,7 +248,7 @@ int cluster_admit(const char *data, const struct join_request *request, uint64_t
         if (r >= 0)
                 r = csr_key_digest(request->csr, a.who.key, e);
         if (r >= 0)
-                r = cluster_open_store(data, NULL, &store, e);
+                r = cluster_open_to_change(data, &store, e);
         if (r < 0)
                 return r;
         strcpy(a.who.name, request->name);

@@ -195,7 +195,7 @@ int cluster_remove(const char *data, const char *name, const char *id, struct er
         if (r >= 0)
                 r = home = cluster_home(data, false, e);
         if (r >= 0)
-                r = cluster_open_store(data, NULL, &store, e);
+                r = cluster_open_to_change(data, &store, e);
         if (r >= 0)
                 r = remove_once(store, home, name, id, e);
         if (r != 0)

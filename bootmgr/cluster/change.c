@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cluster/change.h"
 
+#include "cluster/home.h"
+#include "cluster/request.h"
 #include "slot/kinds.h"
 
 #define ROUNDS 32 /* of somebody else being quicker */
@@ -57,6 +59,26 @@ int cluster_read(struct store *s, struct cluster_view *ret, struct error *e)
                         error_done(e);
                 r = read_all(s, ret, e);
         }
+        return r;
+}
+
+int cluster_open_to_change(const char *data, struct store **ret, struct error *e)
+{
+        _cleanup_store_ struct store *store = NULL;
+        _cleanup_cluster_view_ struct cluster_view view = {};
+        char name[NODE_NAME_SIZE];
+        int r = cluster_must_control(data, e);
+
+        if (r >= 0)
+                r = cluster_name(data, name, e);
+        if (r >= 0)
+                r = cluster_open_store(data, NULL, &store, e);
+        if (r >= 0)
+                r = cluster_read(store, &view, e);
+        if (r >= 0)
+                r = request_control(&view, name, e);
+        if (r >= 0)
+                *ret = TAKE_PTR(store);
         return r;
 }
 

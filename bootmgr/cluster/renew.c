@@ -88,7 +88,7 @@ static int check_member(const char *data, const struct renew_request *q, enum no
         int r = csr_key_digest(q->csr, key, e);
 
         if (r >= 0)
-                r = cluster_open_store(data, NULL, &store, e);
+                r = cluster_open_to_change(data, &store, e);
         if (r >= 0)
                 r = cluster_read(store, &view, e);
         if (r >= 0)

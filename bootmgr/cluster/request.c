@@ -245,17 +245,32 @@ int request_delete(const struct cluster_view *view, const char *name, struct pla
         return plan_failed(plan, e);
 }
 
+static int refuse_fenced(const char *name, struct error *e)
+{
+        fail(e, -EPERM, &kind_joined_after_snapshot, "%s joined after the snapshot that the cluster went back to", name);
+        return fail_hint(e, "an operator deletes it (bootmgr node delete %s), then it may join anew", name);
+}
+
+int request_control(const struct cluster_view *view, const char *name, struct error *e)
+{
+        const struct cluster_node *n = cluster_view_node(view, name);
+
+        if (!n || !node_is_fenced(view, n))
+                return 0;
+        for (size_t i = 0; i < view->n_nodes; i++)
+                if (node_decides(&view->nodes[i]) && !node_is_fenced(view, &view->nodes[i]))
+                        return refuse_fenced(name, e);
+        return 0;
+}
+
 int request_admit(const struct cluster_view *view, const char *name, const struct cluster_node **ret, struct error *e)
 {
         const struct cluster_node *n = cluster_view_node(view, name);
 
         if (!n)
                 return fail(e, -ENOENT, &kind_not_authorized, "%s is no member of the cluster", name);
-        if (node_is_fenced(view, n)) {
-                fail(e, -EPERM, &kind_joined_after_snapshot, "%s joined after the snapshot that the cluster went back to",
-                     name);
-                return fail_hint(e, "an operator deletes it (bootmgr node delete %s), then it may join anew", name);
-        }
+        if (node_is_fenced(view, n))
+                return refuse_fenced(name, e);
         *ret = n;
         return 0;
 }

@@ -36,6 +36,10 @@ int request_join(const struct cluster_view *view, const struct member *who, uint
                  struct error *e);
 int request_delete(const struct cluster_view *view, const char *name, struct plan *plan, struct error *e);
 
+/* Whether the controller of that name decides, lets nodes in and serves them. -EPERM, kind joined-after-snapshot: it is
+ * fenced, and another one is not. Where all are, or it is no member, nobody else could put things right. */
+int request_control(const struct cluster_view *view, const char *name, struct error *e);
+
 /* From a node that was let in by its certificate as `name`. -ENOENT: no member; kind joined-after-snapshot: refused. */
 int request_admit(const struct cluster_view *view, const char *name, const struct cluster_node **ret, struct error *e);
 /* The same, where the public key of its certificate is known: that of a node that was deleted is not that of another one

@@ -36,7 +36,8 @@ static json_t *controllers(const struct cluster_view *view)
         json_t *list = json_array();
 
         for (size_t i = 0; i < view->n_nodes && json_array_size(list) < TOLD_CONTROLLERS; i++)
-                if (node_decides(&view->nodes[i]) && *view->nodes[i].member.address)
+                if (node_decides(&view->nodes[i]) && !node_is_fenced(view, &view->nodes[i]) &&
+                    *view->nodes[i].member.address)
                         json_array_append_new(list, json_string(view->nodes[i].member.address));
         return list;
 }

@@ -113,7 +113,7 @@ static void decide(struct cluster *c)
         enum coordinator_action action;
         int r;
 
-        if (c->deciding || c->view.record_revision == 0)
+        if (c->deciding || c->view.record_revision == 0 || request_control(&c->view, c->name, NULL) < 0)
                 return;
         r = coordinator_decide(&c->view, now, seen, &action, &plan, &e);
         if (r < 0) {

@@ -43,6 +43,10 @@ int nodes_admit(struct cluster *c, const struct identity *who, struct error *e)
                 fail(e, -EAGAIN, &kind_store, "what the cluster's store says is not known yet");
                 return fail_hint(e, "try again, or ask another controller");
         }
+        if (request_control(&c->view, c->name, NULL) < 0) {
+                fail(e, -EAGAIN, &kind_store, "this controller joined after the snapshot that the cluster went back to");
+                return fail_hint(e, "ask another controller");
+        }
         return request_admit_key(&c->view, who->name, who->key, &n, e);
 }
 
@@ -116,6 +120,10 @@ void nodes_changed(struct cluster *c)
                 c->members_changed(c, c->members_userdata);
         if (!c->nodes.http)
                 return;
+        if (request_control(&c->view, c->name, NULL) < 0) {
+                nodes_end(c);
+                return;
+        }
         for (struct http_stream *s = c->nodes.first, *next; s; s = next) {
                 const struct listener *l = (const struct listener *)s;
                 const struct cluster_node *n;

@@ -320,6 +320,28 @@ for p in $rack; do wait "$p" || echo "$p" >>rack.failed; done
 is "twelve at once" "" "$(cat rack.failed rack*.err 2>/dev/null)"
 is "all are there" 12 "$(members | grep -o rack | wc -l)"
 is "behind a pipe, where nobody counts, nothing failed" "" "$(cat piped 2>/dev/null)"
+
+# ---- a controller that joined after the snapshot ----
+
+seen_by_e1() { curl -sN --max-time 1 -o view -w '%{http_code}' --cacert ca --cert e1/cluster/node.pem --key e1/cluster/node.key "$url/api/cluster/node/view"; }
+store_put c1 bootmgr/nodes/c1 "$(store_get c1 bootmgr/nodes/c1 | sed 's/"joined":0/"joined":6/')"
+cluster_member c1 c9 controller 0
+cluster_record c1 7
+is "as long as nothing was gone back to, it serves" 200 "$(seen_by_e1)"
+curl -sN --cacert ca --cert e1/cluster/node.pem --key e1/cluster/node.key "$url/api/cluster/node/view" >view &
+listener=$!
+until [ -s view ]; do sleep 0.05; done
+cluster_record c1 8 '{"from":6,"to":6}'
+ok "who listens to it is sent elsewhere" wait $listener
+is "and is told so when it asks again" "500 store-failed" "$(seen_by_e1) $(json 'j["kind"]' <view)"
+fails 3 joined-after-snapshot "it makes no token" c cluster token
+fails 3 joined-after-snapshot "deletes nobody" c node delete e2
+is "by no other way either" 500 "$(curl -s -o out -w '%{http_code}' --cacert ca --cert c1/cluster/node.pem --key c1/cluster/node.key -X DELETE "$url/api/cluster/nodes/e2")"
+fails 3 joined-after-snapshot "and lets nobody in" joins e8 "$url" "$good"
+has "it is shown as that" 'c1 .*fenced' "$(c show nodes)"
+store_delete c1 bootmgr/nodes/c9
+ok "where no other is left, it may put things right" c cluster token
+is "and serves" 200 "$(seen_by_e1)"
 kill $daemon
 wait $daemon
 daemon=

@@ -53,6 +53,23 @@ START_TEST(opening_is_refused_with_its_reason)
 }
 END_TEST
 
+START_TEST(a_controller_that_is_fenced_decides_nothing)
+{
+        struct error e = {};
+
+        view.nodes[1].member.joined = 4;
+        ck_assert_int_eq(request_control(&view, "c1", NULL), 0);
+        ck_assert_int_eq(cluster_record_add_fence(&view.record, 4, 5), 0);
+        ck_assert_int_eq(request_control(&view, "c1", &e), -EPERM);
+        ck_assert_ptr_eq(e.kind, &kind_joined_after_snapshot);
+        ck_assert_int_eq(request_control(&view, "c0", NULL), 0);
+        ck_assert_int_eq(request_control(&view, "nobody", NULL), 0); /* the first, before it is a member */
+        view.nodes[0].member.joined = view.nodes[2].member.joined = 5;
+        ck_assert_int_eq(request_control(&view, "c1", NULL), 0); /* no other is left */
+        error_done(&e);
+}
+END_TEST
+
 START_TEST(opening_is_idempotent_by_its_id)
 {
         _cleanup_plan_ struct plan p = {}, q = {};
@@ -204,6 +221,7 @@ int main(void)
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, who_keeps_it_back_is_named_with_the_way_out);
         tcase_add_test(t, opening_is_refused_with_its_reason);
+        tcase_add_test(t, a_controller_that_is_fenced_decides_nothing);
         tcase_add_test(t, opening_is_idempotent_by_its_id);
         tcase_add_test(t, membership_is_frozen_while_an_operation_is_open);
         tcase_add_test(t, a_name_belongs_to_a_key);

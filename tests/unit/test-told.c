@@ -122,7 +122,7 @@ START_TEST(who_joined_after_the_snapshot_is_not_asked)
         _cleanup_cluster_view_ struct cluster_view view = view_now(), later = {};
         _cleanup_free_ char *of_all = told_of_all(&view),
                             *line = told_format(of_all, &view, cluster_view_node(&view, "e2"), 1);
-        _cleanup_told_ struct told e1 = tell(&view, "e1", 1), e2 = tell(&view, "e2", 1), old = {};
+        _cleanup_told_ struct told e1 = tell(&view, "e1", 1), e2 = tell(&view, "e2", 1), old = {}, again = {};
         char *asked = strstr(line, "\"asked\":false,");
 
         ck_assert(e1.asked && !e2.asked);
@@ -131,7 +131,10 @@ START_TEST(who_joined_after_the_snapshot_is_not_asked)
         ck_assert_int_eq(told_parse(line, strlen(line), &old, NULL), 0);
         ck_assert(old.asked);
         put_member("e2", ROLE_ENGINE, 0, 12);
+        put_member("c3", ROLE_CONTROLLER, 3, 13); /* refused: nobody is sent there */
         later = view_now();
+        again = tell(&later, "e2", 1);
+        ck_assert_str_eq(again.controllers, "https://c1:8443\n");
         ck_assert(told_mark(&view, cluster_view_node(&view, "e2")).asked !=
                   told_mark(&later, cluster_view_node(&later, "e2")).asked);
 }
