@@ -385,6 +385,16 @@ int certificate_fingerprint(const char *certificate, uint8_t fingerprint[static 
         return fingerprint_of(x, fingerprint);
 }
 
+int certificate_end(const char *certificate, uint64_t *ret, struct error *e)
+{
+        _cleanup_x509_ X509 *x = read_certificate(certificate);
+
+        if (!x)
+                return fail(e, -EBADMSG, &kind_certificate, "there is no certificate in PEM of at most %d bytes", PEM_MAX);
+        *ret = time_of(X509_get0_notAfter(x));
+        return 0;
+}
+
 /* What every controller's has is left out: its name, and this host. */
 static void add_alternative(struct buf *b, const GENERAL_NAME *name, const char *own)
 {

@@ -53,6 +53,8 @@ int certificate_verify(const char *ca, const char *certificate, uint64_t now, st
 int certificate_fingerprint(const char *certificate, uint8_t fingerprint[static SHA256_SIZE], struct error *e);
 /* What was given to ca_issue() as addresses, one a line; the caller's. */
 int certificate_addresses(const char *certificate, char **ret, struct error *e);
+/* Until when it is valid, whoever issued it: realtime µs. -EBADMSG. */
+int certificate_end(const char *certificate, uint64_t *ret, struct error *e);
 /* In the last third of its life, or past it. */
 bool certificate_is_due(const struct certificate *c, uint64_t now);
 /* SHA-256 of the public key (SubjectPublicKeyInfo, DER): what a member is known by besides its name. -EBADMSG. */

@@ -200,7 +200,28 @@ static int renew_one(int home, const struct files *files, bool ask, uint64_t now
         return r;
 }
 
-static int read_own(int home, uint64_t now, struct certificate *ret, struct error *e)
+/* Whether it was this controller's until it expired. It holds the key of the CA: it needs nobody to believe it that it is a
+ * controller, and nobody else would issue it another. */
+static bool was_own(int home, const char *data, const char *ca, const char *certificate, uint64_t now,
+                    struct certificate *ret)
+{
+        _cleanup_pem_ char *key = NULL;
+        char name[NODE_NAME_SIZE];
+        struct certificate c;
+        uint64_t end;
+
+        if (certificate_end(certificate, &end, NULL) < 0 || now < end ||
+            certificate_verify(ca, certificate, end - USEC_PER_SEC, &c, NULL) < 0)
+                return false;
+        if (cluster_name(data, name, NULL) < 0 || !streq(c.name, name) || c.role != ROLE_CONTROLLER)
+                return false;
+        if (cluster_get(home, "node.key", &key, NULL) < 0 || !certificate_has_key(certificate, key))
+                return false;
+        *ret = c;
+        return true;
+}
+
+static int read_own(int home, const char *data, uint64_t now, struct certificate *ret, struct error *e)
 {
         _cleanup_free_ char *ca = NULL, *certificate = NULL;
         int r = cluster_get(home, "ca.pem", &ca, e);
@@ -209,8 +230,13 @@ static int read_own(int home, uint64_t now, struct certificate *ret, struct erro
                 r = cluster_get(home, "node.pem", &certificate, e);
         if (r >= 0)
                 r = certificate_verify(ca, certificate, now, ret, e);
-        return r == -EKEYEXPIRED ? fail_hint(e, "after 'bootmgr node delete' on a controller this machine may join anew")
-                                 : r;
+        if (r != -EKEYEXPIRED)
+                return r;
+        if (cluster_home_role(home) != ROLE_CONTROLLER || !was_own(home, data, ca, certificate, now, ret))
+                return fail_hint(e, "after 'bootmgr node delete' on a controller this machine may join anew");
+        if (e)
+                error_done(e);
+        return 0;
 }
 
 int node_renew(const char *data, bool force, uint64_t now, uint64_t *ret_expires, bool *ret_renewed, struct error *e)
@@ -226,7 +252,7 @@ int node_renew(const char *data, bool force, uint64_t now, uint64_t *ret_expires
                 return fail(e, -ENOENT, &kind_usage, "this machine is no member of a cluster");
         r = home = cluster_home(data, false, e);
         if (r >= 0)
-                r = read_own(home, now, &c, e);
+                r = read_own(home, data, now, &c, e);
         if (r < 0)
                 return r;
         store = c; /* the same node, as its etcd */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a machine that wants to become a node and a controller say to each other. */
+#include "base/clock.h"
 #include "cluster/ask.h"
 #include "cluster/etcd_members.h"
+#include "cluster/home.h"
 #include "cluster/join.h"
 #include "cluster/renew.h"
 #include "slot/kinds.h"
+#include "scratch.h"
 #include "suite.h"
 
 static const struct {
@@ -289,6 +292,49 @@ START_TEST(a_renewal_is_asked_for_by_its_node)
 }
 END_TEST
 
+static void verify_own(const char *ca_name, const char *name, uint64_t now, int expected)
+{
+        _cleanup_close_ int home = cluster_home("data", false, NULL);
+        _cleanup_free_ char *ca = NULL, *certificate = NULL;
+        struct certificate c;
+
+        ck_assert_int_eq(cluster_get(home, ca_name, &ca, NULL), 0);
+        ck_assert_int_eq(cluster_get(home, name, &certificate, NULL), 0);
+        ck_assert_int_eq(certificate_verify(ca, certificate, now, &c, NULL), expected);
+}
+
+/* It was switched off for as long as that. Nobody else could: it has the key of the CA. */
+START_TEST(a_controller_renews_what_has_expired)
+{
+        static const char *const addresses[] = { "192.0.2.1", NULL };
+        const struct cluster_setup first = { .cluster = "acme", .name = "c1", .addresses = addresses, .port = 8443 };
+        const uint64_t made = UINT64_C(1700000000) * USEC_PER_SEC, now = made + CERTIFICATE_LIFE + USEC_PER_DAY;
+        _cleanup_pem_ char *other = NULL;
+        _cleanup_close_ int home = -1;
+        uint64_t expires;
+        bool renewed;
+
+        scratch_begin();
+        ck_assert_int_eq(cluster_init("data", &first, made, NULL), 0);
+        verify_own("ca.pem", "node.pem", now, -EKEYEXPIRED);
+        /* A clock that is wrong is no reason to. */
+        ck_assert_int_eq(node_renew("data", true, made - 2 * USEC_PER_DAY, &expires, &renewed, NULL), -EKEYEXPIRED);
+        ck_assert_int_eq(node_renew("data", false, now, &expires, &renewed, NULL), 0);
+        ck_assert(renewed && expires == now + CERTIFICATE_LIFE);
+        verify_own("ca.pem", "node.pem", now, 0);
+        verify_own("store-ca.pem", "store.pem", now, 0);
+        /* Only for its own key and name. */
+        home = cluster_home("data", false, NULL);
+        ck_assert_int_eq(cluster_put(home, "name", "c2", NULL), 0);
+        ck_assert_int_eq(node_renew("data", true, now + 2 * CERTIFICATE_LIFE, &expires, &renewed, NULL), -EKEYEXPIRED);
+        ck_assert_int_eq(cluster_put(home, "name", "c1", NULL), 0);
+        ck_assert_int_eq(key_make(&other, NULL), 0);
+        ck_assert_int_eq(cluster_put(home, "node.key", other, NULL), 0);
+        ck_assert_int_eq(node_renew("data", true, now + 2 * CERTIFICATE_LIFE, &expires, &renewed, NULL), -EKEYEXPIRED);
+        scratch_end();
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("join");
@@ -303,6 +349,7 @@ int main(void)
         tcase_add_test(t, a_controller_says_where_it_is);
         tcase_add_test(t, members_of_etcd_are_checked);
         tcase_add_test(t, a_renewal_is_asked_for_by_its_node);
+        tcase_add_test(t, a_controller_renews_what_has_expired);
         tcase_add_loop_test(t, an_answer_is_checked, 0, ARRAY_SIZE(answers));
         suite_add_tcase(s, t);
         return suite_run(s);
