@@ -80,6 +80,9 @@ static int read_engines(const struct verb_args *args, struct open_request *reque
         if (!streq(mode, "together") && !streq(mode, "rolling"))
                 return fail(e, -EINVAL, &kind_usage, "--engines %s is neither together nor rolling", mode);
         request->engines = streq(mode, "rolling") ? ENGINES_ROLLING : ENGINES_TOGETHER;
+        if (request->engines == ENGINES_ROLLING && request->one_instant)
+                return fail(e, -EINVAL, &kind_usage,
+                            "--one-instant is for all at once, --engines rolling for one engine after the other");
         if (at_most && (parse_u64(at_most, &request->max_unavailable) < 0 || request->max_unavailable == 0 ||
                         request->max_unavailable > CLUSTER_MEMBERS_MAX || request->engines != ENGINES_ROLLING))
                 return fail(e, -EINVAL, &kind_usage, "--max-unavailable %s is a number of engines, with --engines rolling",

@@ -248,6 +248,8 @@ def part_upgrade(o, stream):
     refused("one that is not there", 502, "fetch-failed", o.post(path, {"id": id, "source": str(W / "none")}))
     refused("one that nobody knows", 422, "bundle-untrusted", o.post(path, {"id": id, "source": str(W / "untrusted.bundle")}))
     refused("an updater", 400, "usage", o.post(path, {"id": id, "source": str(W / "3.bundle"), "automatic": True}))
+    refused("in turn, and all at once", 400, "usage",
+            o.post(path, {"id": id, "source": str(W / "3.bundle"), "engines": "rolling", "one_instant": True}))
     c, events_of = events(o)
     note("statuses", [f"GET /api/events {events_of.status}"])
     next_event(events_of)
