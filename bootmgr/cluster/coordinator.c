@@ -56,20 +56,45 @@ enum coordinator_action coordinator_next(enum cluster_phase phase, enum coordina
 
 /* ---- the time ---- */
 
-uint64_t coordinator_seen(struct phase_watch *watch, const struct cluster_view *view, uint64_t monotonic)
+void phase_watch_done(struct phase_watch *watch)
+{
+        free(watch->orders);
+        *watch = (struct phase_watch){};
+}
+
+/* Without memory for it no order was seen for long: nobody is overdue too early. */
+static void see_orders(struct phase_watch *watch, struct cluster_view *view, uint64_t monotonic)
+{
+        if (watch->n_orders != view->n_nodes) {
+                free(watch->orders);
+                watch->orders = calloc(view->n_nodes + 1, sizeof(*watch->orders));
+                watch->n_orders = watch->orders ? view->n_nodes : 0;
+        }
+        for (size_t i = 0; i < watch->n_orders; i++) {
+                struct order_watch *o = &watch->orders[i];
+
+                if (o->order != view->nodes[i].order)
+                        *o = (struct order_watch){ view->nodes[i].order, monotonic };
+                view->nodes[i].order_seen = monotonic - o->since;
+        }
+}
+
+uint64_t coordinator_seen(struct phase_watch *watch, struct cluster_view *view, uint64_t monotonic)
 {
         const struct cluster_operation *op = &view->operation;
         bool same = watch->phase == op->phase && watch->deadline == op->deadline &&
                     memcmp(watch->id, op->id, sizeof(op->id)) == 0;
 
         if (!operation_is_open(view)) {
-                *watch = (struct phase_watch){};
+                phase_watch_done(watch);
                 return 0;
         }
         if (!same) {
+                phase_watch_done(watch);
                 *watch = (struct phase_watch){ .phase = op->phase, .deadline = op->deadline, .since = monotonic };
                 memcpy(watch->id, op->id, sizeof(op->id));
         }
+        see_orders(watch, view, monotonic);
         return monotonic - watch->since;
 }
 
@@ -92,9 +117,9 @@ static bool is_late(const struct cluster_operation *op, uint64_t now, uint64_t s
 }
 
 /* Rolling: an engine's own time is over. */
-static bool is_overdue(const struct cluster_operation *op, uint64_t order, uint64_t now, uint64_t seen)
+static bool is_overdue(const struct cluster_operation *op, const struct cluster_node *n, uint64_t now)
 {
-        return has_passed(order + op->switch_limit, op->switch_limit, now, seen);
+        return has_passed(n->order + op->switch_limit, op->switch_limit, now, n->order_seen);
 }
 
 /* ---- what has happened ---- */
@@ -131,12 +156,12 @@ struct tally {
 };
 
 /* Rolling: it was ordered, and is neither there nor overdue. */
-static bool is_at_work(const struct cluster_view *view, const struct cluster_node *n, uint64_t now, uint64_t seen)
+static bool is_at_work(const struct cluster_view *view, const struct cluster_node *n, uint64_t now)
 {
-        return n->order && !node_is_settled(view, n) && !is_overdue(&view->operation, n->order, now, seen);
+        return n->order && !node_is_settled(view, n) && !is_overdue(&view->operation, n, now);
 }
 
-static struct tally count(const struct cluster_view *view, uint64_t now, uint64_t seen)
+static struct tally count(const struct cluster_view *view, uint64_t now)
 {
         const struct cluster_operation *op = &view->operation;
         struct tally t = { .controllers_reached = true, .engines_settled = true };
@@ -152,7 +177,7 @@ static struct tally count(const struct cluster_view *view, uint64_t now, uint64_
                         t.controllers_reached = t.controllers_reached && node_has_reached(view, n);
                         t.controller_left = t.controller_left || node_has_left(view, n);
                 } else if (op->engines == ENGINES_ROLLING && op->phase == PHASE_ENGINES && !op->one_instant) {
-                        at_work += is_at_work(view, n, now, seen);
+                        at_work += is_at_work(view, n, now);
                         waiting += !n->order && !settled && !is_straggler(view, n);
                 } else if (!is_straggler(view, n)) {
                         t.engines_settled = t.engines_settled && settled;
@@ -166,7 +191,7 @@ static struct tally count(const struct cluster_view *view, uint64_t now, uint64_
 static enum coordinator_event event_switch(const struct cluster_view *view, uint64_t now, uint64_t seen)
 {
         const struct cluster_operation *op = &view->operation;
-        struct tally t = count(view, now, seen);
+        struct tally t = count(view, now);
         bool late = is_late(op, now, seen);
 
         if (op->phase == PHASE_CONTROLLERS)
@@ -244,8 +269,8 @@ uint64_t coordinator_deadline(const struct cluster_view *view, uint64_t now, uin
         for (size_t i = 0; i < view->n_nodes; i++) {
                 const struct cluster_node *n = &view->nodes[i];
 
-                if (is_at_work(view, n, now, seen))
-                        next = MIN(next, when_passed(n->order + op->switch_limit, op->switch_limit, now, seen));
+                if (is_at_work(view, n, now))
+                        next = MIN(next, when_passed(n->order + op->switch_limit, op->switch_limit, now, n->order_seen));
         }
         return next;
 }
@@ -401,15 +426,14 @@ static void go_on(const struct cluster_view *view, struct cluster_operation *op,
         plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
 }
 
-static void order(const struct cluster_view *view, const struct cluster_operation *op, uint64_t now, uint64_t seen,
-                  struct plan *plan)
+static void order(const struct cluster_view *view, const struct cluster_operation *op, uint64_t now, struct plan *plan)
 {
         const struct order turn = { .at = now + op->lead };
         uint64_t room = MAX(op->max_unavailable, UINT64_C(1));
         char id[CLUSTER_ID_TEXT_SIZE];
 
         for (size_t i = 0; i < view->n_nodes; i++)
-                room -= room > 0 && is_at_work(view, &view->nodes[i], now, seen);
+                room -= room > 0 && is_at_work(view, &view->nodes[i], now);
         room = MIN(room, (uint64_t)ORDERS_AT_ONCE);
         id_to_text(op->id, id);
         plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
@@ -497,7 +521,7 @@ static int carry_out(enum coordinator_action action, const struct cluster_view *
                 go_on(view, op, now, plan);
                 return 0;
         case COORDINATOR_ORDER:
-                order(view, op, now, seen, plan);
+                order(view, op, now, plan);
                 return 0;
         case COORDINATOR_GO_BACK:
                 return go_back(view, record, op, now, plan);

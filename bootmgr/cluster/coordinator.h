@@ -39,15 +39,20 @@ enum coordinator_action {
         _COORDINATOR_ACTION_MAX,
 };
 
-/* Since when this controller has seen the operation in its phase, on its own monotonic clock. A deadline is the realtime of
- * the machine that wrote it: one whose clock is ahead would find it passed at once. */
+/* Since when this controller has seen the operation in its phase, and the order of each engine, on its own monotonic clock.
+ * A deadline is the realtime of the machine that wrote it: one whose clock is ahead would find it passed at once. */
 struct phase_watch {
         uint8_t id[CLUSTER_ID_SIZE];
         enum cluster_phase phase;
         uint64_t deadline, since;
+        struct order_watch {
+                uint64_t order, since;
+        } * orders; /* owned; as the nodes of the view, which are the same as long as an operation is open */
+        size_t n_orders;
 };
-/* For how many µs it has; to be asked over every view. */
-uint64_t coordinator_seen(struct phase_watch *watch, const struct cluster_view *view, uint64_t monotonic);
+/* For how many µs it has; to be asked over every view, in which it notes the same of orders. */
+uint64_t coordinator_seen(struct phase_watch *watch, struct cluster_view *view, uint64_t monotonic);
+void phase_watch_done(struct phase_watch *watch);
 
 /* `now`: realtime; `seen`: as above. A phase is late when its deadline has passed and it was seen for all of its limit; or
  * when it was seen for twice its limit: who wrote the deadline may have had a clock that was ahead, and is set right since.

@@ -14,6 +14,7 @@ struct cluster_node {
         struct member_status status;
         uint64_t status_revision; /* of the store, when that was written */
         uint64_t order;           /* rolling: its instant; 0: none yet */
+        uint64_t order_seen;      /* µs for which that was seen here: coordinator_seen() */
 };
 
 struct cluster_view {

@@ -411,6 +411,7 @@ void control_done(struct cluster *c)
         c->changed = sd_event_source_disable_unref(c->changed);
         c->deadline = sd_event_source_disable_unref(c->deadline);
         free(TAKE_PTR(c->of_all));
+        phase_watch_done(&c->watched);
         cluster_view_done(&c->view);
         replica_done(&c->replica);
 }

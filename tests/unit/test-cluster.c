@@ -247,17 +247,19 @@ static void deliver(void)
                 *m = w.messages[--w.n_messages];
 }
 
-/* Who looks has seen each phase for all of its limit, and not for twice that: it is late by its deadline. */
-static uint64_t seen(const struct cluster_view *view)
+/* Who looks has seen each phase and order for all of its limit, and not for twice that: it is late by its deadline. */
+static uint64_t seen(struct cluster_view *view)
 {
         const struct cluster_operation *op = &view->operation;
 
+        for (size_t i = 0; i < view->n_nodes; i++)
+                view->nodes[i].order_seen = op->switch_limit;
         return op->phase == PHASE_PREPARE ? op->prepare_limit : op->lead + op->switch_limit;
 }
 
 static void step_coordinator(struct machine *m)
 {
-        const struct cluster_view *view;
+        struct cluster_view *view;
         enum coordinator_action action;
         struct error e = {};
 
@@ -506,7 +508,7 @@ static void check_way_back(const struct machine *m, const struct cluster_record 
 
 static void check_rest(void)
 {
-        const struct cluster_view *view = &w.views[0];
+        struct cluster_view *view = &w.views[0];
 
         hold(!operation_is_open(view), "an operation stays open");
         for (size_t i = 0; i < w.n; i++) {

@@ -382,6 +382,7 @@ START_TEST(rolling_orders_no_more_than_may_be_away)
         ck_assert_uint_eq(p.n_writes, 2);
         ck_assert(compares(&p, STORE_QUIET, KEY_ORDERS "09000000000000000000000000000000/", 50));
         view.nodes[3].order = view.nodes[4].order = 100;
+        view.nodes[3].order_seen = view.nodes[4].order_seen = SEEN;
         ck_assert_int_eq(coordinator_event(&view, 200, SEEN), EVENT_WAITING);
         settle(3, 3);
         decide(200, COORDINATOR_ORDER, &q);
@@ -445,9 +446,17 @@ START_TEST(nor_an_engine_overdue)
         for (int i = 0; i < 3; i++)
                 settle(i, 3);
         view.nodes[3].order = 100;
-        ck_assert_int_eq(coordinator_event(&view, 9000, 499), EVENT_WAITING);
-        ck_assert_uint_eq(coordinator_deadline(&view, 9000, 499), 9001);
-        ck_assert_int_eq(coordinator_event(&view, 9000, 500), EVENT_ROOM);
+        view.nodes[3].order_seen = 499; /* the phase was seen for longer: others were ordered before */
+        ck_assert_int_eq(coordinator_event(&view, 9000, SEEN), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 9000, SEEN), 9001);
+        view.nodes[3].order_seen = 500;
+        ck_assert_int_eq(coordinator_event(&view, 9000, SEEN), EVENT_ROOM);
+        view.nodes[3].order = UINT64_C(1) << 60; /* by a clock that was ahead */
+        view.nodes[3].order_seen = 999;
+        ck_assert_int_eq(coordinator_event(&view, 9000, SEEN), EVENT_WAITING);
+        ck_assert_uint_eq(coordinator_deadline(&view, 9000, SEEN), 9001);
+        view.nodes[3].order_seen = 1000;
+        ck_assert_int_eq(coordinator_event(&view, 9000, SEEN), EVENT_ROOM);
 }
 END_TEST
 
@@ -471,6 +480,27 @@ START_TEST(a_phase_is_seen_from_its_first_view_on)
         ck_assert_uint_eq(coordinator_seen(&watch, &view, 200), 0);
         view.operation_revision = 60;
         ck_assert_uint_eq(coordinator_seen(&watch, &view, 210), 0);
+        phase_watch_done(&watch);
+}
+END_TEST
+
+START_TEST(so_is_an_order)
+{
+        struct phase_watch watch = {};
+
+        open_in(OPERATION_UPGRADE, PHASE_ENGINES);
+        coordinator_seen(&watch, &view, 100);
+        view.nodes[3].order = 70;
+        coordinator_seen(&watch, &view, 150);
+        ck_assert_uint_eq(view.nodes[3].order_seen, 0);
+        view.nodes[4].order = 70;
+        view.nodes[3].order_seen = 0; /* a view that was made anew */
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 180), 80);
+        ck_assert(view.nodes[3].order_seen == 30 && view.nodes[4].order_seen == 0);
+        view.operation.deadline++; /* another phase, and nobody was ordered in it before */
+        ck_assert_uint_eq(coordinator_seen(&watch, &view, 190), 0);
+        ck_assert_uint_eq(view.nodes[3].order_seen, 0);
+        phase_watch_done(&watch);
 }
 END_TEST
 
@@ -514,6 +544,7 @@ int main(void)
         tcase_add_loop_test(t, a_deadline_that_is_far_off_ends_after_twice_the_limit, PHASE_PREPARE, _PHASE_MAX);
         tcase_add_test(t, nor_an_engine_overdue);
         tcase_add_test(t, a_phase_is_seen_from_its_first_view_on);
+        tcase_add_test(t, so_is_an_order);
         tcase_add_test(t, a_manual_rollback_is_followed);
         suite_add_tcase(s, t);
         return suite_run(s);
