@@ -406,6 +406,8 @@ static void abort_operation(const struct cluster_view *view, uint64_t now, uint6
                         snprintf(reason, sizeof(reason), "the controller %s joined after the snapshot", n->member.name);
                         break;
                 }
+                if (joined_after_snapshot(view, n))
+                        continue;
                 if (n->voted && !n->vote.yes) {
                         text_format(reason, sizeof(reason), "%s: %s", n->member.name, n->vote.message);
                         break;

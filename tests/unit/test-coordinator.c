@@ -292,6 +292,26 @@ START_TEST(an_abort_changes_no_record)
 }
 END_TEST
 
+/* e3 joined after the snapshot: it is not asked, be it silent or one that has answered all the same. */
+START_TEST(who_was_not_asked_is_no_reason)
+{
+        _cleanup_plan_ struct plan p = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+
+        view.nodes[3].member.joined = 4;
+        view.nodes[5].member.joined = 0;
+        open_in(OPERATION_ROLLBACK, PHASE_PREPARE);
+        view.operation.strict = true;
+        for (int i = 0; i < 3; i++)
+                vote(i, true);
+        if (_i)
+                vote(3, false);
+        decide(1000, COORDINATOR_ABORT, &p);
+        read_operation(&p, KEY_HISTORY "09000000000000000000000000000000", &op);
+        ck_assert_str_eq(op.reason, "e4 did not answer in time");
+}
+END_TEST
+
 /* Cut within a character it could not be read back, and nobody could close the operation. */
 START_TEST(a_reason_that_is_too_long_is_cut_between_characters)
 {
@@ -535,6 +555,7 @@ int main(void)
         tcase_add_test(t, no_list_is_too_long_for_the_store);
         tcase_add_test(t, an_upgrade_keeps_the_way_back);
         tcase_add_test(t, an_abort_changes_no_record);
+        tcase_add_loop_test(t, who_was_not_asked_is_no_reason, 0, 2);
         tcase_add_loop_test(t, a_reason_that_is_too_long_is_cut_between_characters, 0, 2);
         tcase_add_test(t, a_controller_that_joined_after_the_snapshot_stops_a_rollback);
         tcase_add_loop_test(t, a_take_back_is_a_new_epoch, 0, 2);
