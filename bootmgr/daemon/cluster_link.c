@@ -45,9 +45,9 @@ struct cluster_link {
         sd_event_source *timer;                       /* until it counts as silent, or until the next try */
         uint64_t wait;                                /* µs until the next try */
         uint64_t asked[N_SAID];                       /* when they were sent, monotonic µs */
-        char *status;                                 /* waits for the vote to be answered; owned */
-        json_t *status_said;                          /* the newest, once it was answered; owned */
-        json_t *status_saying;                        /* until then; owned */
+        json_t *status;                               /* waits for the vote to be answered; owned */
+        json_t *status_saying;                        /* on its way; owned */
+        json_t *status_said;                          /* the newest that was answered; owned */
         struct clock_offset offset;
         char *held; /* a line with an instant; owned; NULL: none */
         uint64_t held_until;
@@ -326,10 +326,17 @@ static void on_status_sent(int result, const char *body, size_t size, const stru
 
 static void post_status(struct cluster_link *l)
 {
-        _cleanup_free_ char *status = TAKE_PTR(l->status);
+        _cleanup_json_ json_t *body = NULL;
+        _cleanup_free_ char *text = NULL;
 
-        if (status)
-                post(l, STATUS, status, on_status_sent);
+        if (!l->status)
+                return;
+        json_decref(l->status_saying);
+        l->status_saying = TAKE_PTR(l->status);
+        body = json_pack("{s:O}", "status", l->status_saying);
+        text = json_dumps(body, JSON_COMPACT);
+        if (text)
+                post(l, STATUS, text, on_status_sent);
 }
 
 static void on_vote_sent(int result, const char *body, size_t size, const struct error *e, void *userdata)
@@ -345,15 +352,12 @@ static void say(struct cluster *c, const json_t *answer)
 {
         const json_t *vote = json_object_get(answer, "vote"), *status = json_object_get(answer, "status");
         _cleanup_json_ json_t *said = json_pack("{s:O, s:O}", "operation", json_object_get(answer, "operation"), "vote",
-                                                vote),
-                              *is = json_pack("{s:O}", "status", status);
+                                                vote);
         _cleanup_free_ char *text = json_is_object(vote) ? json_dumps(said, JSON_COMPACT) : NULL;
         struct cluster_link *l = c->link;
 
-        free(l->status);
-        l->status = json_is_object(status) ? json_dumps(is, JSON_COMPACT) : NULL;
-        json_decref(l->status_saying);
-        l->status_saying = json_deep_copy(status);
+        json_decref(l->status); /* of one that is on its way the answer may still come: it is not this one's */
+        l->status = json_is_object(status) ? json_deep_copy(status) : NULL;
         json_decref(TAKE_PTR(l->status_said));
         if (text)
                 post(l, VOTE, text, on_vote_sent);
@@ -391,9 +395,9 @@ void link_done(struct cluster *c)
         l->timer = sd_event_source_disable_unref(l->timer);
         l->clock = sd_event_source_disable_unref(l->clock);
         client_free(l->client);
-        free(l->status);
-        json_decref(l->status_said);
+        json_decref(l->status);
         json_decref(l->status_saying);
+        json_decref(l->status_said);
         free(l->held);
         free(l->list);
         free(l);
