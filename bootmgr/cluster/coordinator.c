@@ -161,6 +161,16 @@ static bool is_at_work(const struct cluster_view *view, const struct cluster_nod
         return n->order && !node_is_settled(view, n) && !is_overdue(&view->operation, n, now);
 }
 
+/* Rolling: it is to be ordered. A straggler too, once it is heard of: at the end of the operation it would go at the same
+ * moment as all others that were left out. */
+static bool waits_for_order(const struct cluster_view *view, const struct cluster_node *n)
+{
+        bool heard = n->has_status && n->status.epoch == view->record.epoch;
+
+        return !node_decides(n) && !node_is_fenced(view, n) && !n->order && !node_is_settled(view, n) &&
+               (heard || !is_straggler(view, n));
+}
+
 static struct tally count(const struct cluster_view *view, uint64_t now)
 {
         const struct cluster_operation *op = &view->operation;
@@ -178,7 +188,7 @@ static struct tally count(const struct cluster_view *view, uint64_t now)
                         t.controller_left = t.controller_left || node_has_left(view, n);
                 } else if (op->engines == ENGINES_ROLLING && op->phase == PHASE_ENGINES && !op->one_instant) {
                         at_work += is_at_work(view, n, now);
-                        waiting += !n->order && !settled && !is_straggler(view, n);
+                        waiting += waits_for_order(view, n);
                 } else if (!is_straggler(view, n)) {
                         t.engines_settled = t.engines_settled && settled;
                 }
@@ -441,11 +451,11 @@ static void order(const struct cluster_view *view, const struct cluster_operatio
         plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
         /* Two coordinators that both find room would order twice as many. */
         plan_compare(plan, STORE_QUIET, view->revision, KEY_ORDERS "%s/", id);
-        for (size_t i = 0; i < view->n_nodes && room > 0; i++) {
-                const struct cluster_node *n = &view->nodes[i];
+        /* Stragglers last: they may take all the time that there is. */
+        for (size_t i = 0; i < 2 * view->n_nodes && room > 0; i++) {
+                const struct cluster_node *n = &view->nodes[i % view->n_nodes];
 
-                if (node_decides(n) || node_is_fenced(view, n) || n->order || node_is_settled(view, n) ||
-                    is_straggler(view, n))
+                if (!waits_for_order(view, n) || is_straggler(view, n) != (i >= view->n_nodes))
                         continue;
                 plan_put(plan, RECORD_ORDER, &turn, KEY_ORDERS "%s/%s", id, n->member.name);
                 room--;
