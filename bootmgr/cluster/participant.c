@@ -193,12 +193,21 @@ static uint64_t instant(const struct participant_input *in)
         return in->order ?: in->operation->engines_at;
 }
 
-/* The operation that it was prepared for is decided, or is not there any more. */
-static bool is_over(const struct participant_input *in)
+/* It has not gone where it is to go in this epoch, nor tried to. */
+static bool is_to_go(const struct participant_input *in, enum participant_stand stand)
 {
-        return !is_all_zero(in->journal->prepared, CLUSTER_ID_SIZE) &&
-               (!in->operation || in->operation->phase != PHASE_PREPARE ||
-                memcmp(in->operation->id, in->journal->prepared, CLUSTER_ID_SIZE) != 0);
+        return stand == STANDS_BEHIND || stand == STANDS_WITHOUT ||
+               (stand == STANDS_WAITING && in->set->slots[in->slot].state != SLOT_TRIAL);
+}
+
+/* The operation that it was prepared for is not there any more, or is decided, and the node has done its part. */
+static bool is_over(const struct participant_input *in, enum participant_stand stand)
+{
+        if (is_all_zero(in->journal->prepared, CLUSTER_ID_SIZE))
+                return false;
+        if (!in->operation || memcmp(in->operation->id, in->journal->prepared, CLUSTER_ID_SIZE) != 0)
+                return true;
+        return in->operation->phase != PHASE_PREPARE && !is_to_go(in, stand);
 }
 
 static void say(const struct participant_input *in, struct participant_decision *d)
@@ -244,7 +253,7 @@ void participant_decide(const struct participant_input *in, struct participant_d
         struct participant_input released = *in; /* as it is once what is over is */
 
         released.journal = &d.journal;
-        d.release = d.stand != STANDS_NOWHERE && !is_old(in) && is_over(in);
+        d.release = d.stand != STANDS_NOWHERE && !is_old(in) && is_over(in, d.stand);
         if (d.release)
                 release(in, &d.journal);
         d.save = d.release;

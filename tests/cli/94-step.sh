@@ -83,6 +83,11 @@ next=$(printf %032d 6)
 told 6 "$(record 1 "$one")" "$(printf %s "$open" | sed "s/$id/$next/")" | step
 is "that one is over and another is open: it answers at once" "in-place open prepare True $next" "$(says) $(json 'str(j["vote"]["yes"]) + " " + j["operation"]' <answer)"
 is "and has promised" "$next 0 1" "$(journal)"
+cp kept data/cluster/journal
+two_runs=$(record 2 "{\"version\":\"2\",\"digest\":\"$two\"}" ",\"previous\":$one")
+told 6 "$two_runs" "$(operation UPGRADE CONTROLLERS "{\"version\":\"2\",\"digest\":\"$two\"}" 2)" | step
+is "committed, and others go first: its promise stands" "behind not-yet nothing $id 0 1" "$(says) $(journal)"
+fails 3 operation-in-progress "the slot that it is to go to is not made bad" m slot mark-bad b
 mv kept data/cluster/journal
 record_before=$(sha256sum <disk.img)
 fails 3 operation-in-progress "it decides nothing alone: another slot" m slot activate b --no-reboot

@@ -115,9 +115,7 @@ START_TEST(a_rollback_from_its_opening_to_its_end)
         in.revision = 60;
         commit(PHASE_CONTROLLERS);
         expect(STANDS_BEHIND, HEARS_NOT_YET, PARTICIPANT_NOTHING);
-        d = decide();
-        ck_assert(d.release && d.save && d.journal.over_revision == 60 && is_all_zero(d.journal.prepared, CLUSTER_ID_SIZE));
-        journal = d.journal;
+        ck_assert(!decide().release && !decide().save); /* that slot is what it has promised to go to */
         commit(PHASE_ENGINES);
         expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
         d = decide();
@@ -126,9 +124,13 @@ START_TEST(a_rollback_from_its_opening_to_its_end)
         journal = d.journal;
         slot_set_begin_switch(&set, 0, 0);
         expect(STANDS_WAITING, HEARS_TURN, PARTICIPANT_NOTHING);
+        ck_assert(!decide().release);
         slot_set_end_switch(&set, 3);
         in.slot = 0;
-        expect(STANDS_WAITING, HEARS_TURN, PARTICIPANT_NOTHING); /* on trial */
+        expect(STANDS_WAITING, HEARS_TURN, PARTICIPANT_NOTHING); /* on trial: it has gone there */
+        d = decide();
+        ck_assert(d.release && d.save && d.journal.over_revision == 60 && is_all_zero(d.journal.prepared, CLUSTER_ID_SIZE));
+        journal = d.journal;
         slot_set_confirm(&set, 0);
         expect(STANDS_ARRIVED, HEARS_TURN, PARTICIPANT_REACH);
         d = decide();
@@ -377,6 +379,37 @@ START_TEST(who_is_not_asked_promises_nothing)
 }
 END_TEST
 
+/* The operation goes on without it, or is over, or others have taken it elsewhere. */
+START_TEST(who_is_behind_is_bound_until_it_has_gone_there)
+{
+        in.operation = &operation;
+        participant_prepared(&in, &journal);
+        in.revision = 60;
+        commit(PHASE_CONTROLLERS);
+        put_slot(0, 3, SLOT_CONFIRMED, 7);
+        expect(STANDS_WITHOUT, HEARS_NOT_YET, PARTICIPANT_NOTHING);
+        ck_assert(!decide().release);
+        in.fenced = true;
+        ck_assert(decide().release);
+        in.fenced = false;
+        in.operation = NULL;
+        ck_assert(decide().release);
+        in.operation = &operation;
+        operation.id[0]++;
+        ck_assert(decide().release);
+        operation.id[0]--;
+        operation.phase = PHASE_TAKE_BACK; /* it never left */
+        record.epoch = 7;
+        record.running = version(2);
+        expect(STANDS_ARRIVED, HEARS_TURN, PARTICIPANT_REACH);
+        ck_assert(decide().release);
+        commit(PHASE_ENGINES);
+        participant_abort_local(&journal); /* as before the commit */
+        expect(STANDS_WITHOUT, HEARS_TURN, PARTICIPANT_FETCH);
+        ck_assert(!decide().release && is_all_zero(decide().journal.prepared, CLUSTER_ID_SIZE));
+}
+END_TEST
+
 START_TEST(abort_local_frees_it_for_good)
 {
         in.operation = &operation;
@@ -477,6 +510,7 @@ int main(void)
         tcase_add_test(t, old_views_teach_nothing);
         tcase_add_test(t, the_view_that_releases_it_is_answered);
         tcase_add_test(t, who_is_not_asked_promises_nothing);
+        tcase_add_test(t, who_is_behind_is_bound_until_it_has_gone_there);
         tcase_add_test(t, abort_local_frees_it_for_good);
         tcase_add_test(t, the_fenced_and_the_deleted_do_nothing);
         tcase_add_test(t, a_finalize_reaches_every_node);
