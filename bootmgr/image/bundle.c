@@ -170,9 +170,14 @@ static int map_index(struct bundle *b)
         return 0;
 }
 
+uint64_t bundle_index_room(const struct bundle *b)
+{
+        return !b->index && b->header.index > INDEX_IN_MEMORY ? b->header.index : 0;
+}
+
 int bundle_allocate_index(struct bundle *b)
 {
-        if (b->header.index > INDEX_IN_MEMORY && b->directory >= 0 && map_index(b) >= 0)
+        if (bundle_index_room(b) > 0 && b->directory >= 0 && map_index(b) >= 0)
                 return 0;
         b->index = malloc(MAX(b->header.index, UINT64_C(1)));
         return b->index ? 0 : -ENOMEM;

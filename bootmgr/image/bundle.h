@@ -119,6 +119,8 @@ struct chunk_sink {
 };
 /* A large chunk index is kept in an unnamed file in this directory, and not in memory. Before the index is read. */
 void bundle_keep_index(struct bundle *b, int directory);
+/* Bytes that it is going to take there; 0 once it was read. */
+uint64_t bundle_index_room(const struct bundle *b);
 /* Copies the index of an image to the beginning of a file. */
 int bundle_copy_index(const struct bundle *b, size_t image, int fd);
 /* Reads the chunk index, verified against the manifest. bundle_extract() does it where it was not done before. */

@@ -19,6 +19,9 @@
 #include "image/reuse.h"
 #include "slot/kinds.h"
 
+#define NAMES_ROOM     KIB(128) /* the manifest, directories, what a file system writes down of all these */
+#define KEEP_BOOT_FILE "cannot keep a boot file"
+
 static int too_large(struct error *e, const char *what, uint64_t need, uint64_t have)
 {
         return fail(e, -EFBIG, &kind_bundle_incompatible, "%s needs %llu KiB, there are %llu KiB", what,
@@ -63,6 +66,14 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
         return 0;
 }
 
+static int fail_data(struct error *e, int r, const char *what)
+{
+        if (r != -ENOSPC && r != -EDQUOT)
+                return fail_errno(e, r, "%s", what);
+        fail(e, r, &kind_no_space, "%s: no space is left on the data partition", what);
+        return fail_hint(e, "free space on the data partition");
+}
+
 /* Kernel and initrd wait in an unnamed file until everything is checked. The slot's own that lies on the ESP already is left
  * there; another's with the same content is what it is copied from. */
 struct file_sink {
@@ -76,18 +87,21 @@ static int write_unnamed(struct chunk_sink *sink, uint64_t offset, void *data, s
         struct file_sink *s = (struct file_sink *)sink;
         int r = data ? io_pwrite(s->fd, data, size, offset) : 0; /* it was made with its length: zeros are there */
 
-        return r < 0 ? fail_errno(e, r, "cannot keep a boot file") : 0;
+        return r < 0 ? fail_data(e, r, KEEP_BOOT_FILE) : 0;
 }
 
+/* Its room is taken now, not when an hour of fetching has come to it. Memory is for a file system that has no unnamed files,
+ * and not for one that is full. */
 static int open_unnamed(int data, uint64_t size)
 {
         int fd = data >= 0 ? io_open(data, ".", O_TMPFILE | O_RDWR, 0600) : -1, r;
+        bool in_memory = fd < 0;
 
-        if (fd < 0)
+        if (in_memory)
                 fd = memfd_create("bootmgr", MFD_CLOEXEC);
         if (fd < 0)
                 return -errno;
-        r = io_truncate(fd, size);
+        r = in_memory ? io_truncate(fd, size) : io_allocate(fd, size);
         if (r < 0)
                 fd_close(fd);
         return r < 0 ? r : fd;
@@ -129,7 +143,7 @@ static int announce_slot(const struct bundle *b, const struct install_target *t,
                 r = bundle_copy_index(b, root, fd);
         if (r >= 0)
                 r = io_fsync(fd);
-        return r < 0 ? fail_errno(e, r, "cannot write %s", file) : 0;
+        return r < 0 ? fail_data(e, r, "cannot write what the slot is to hold") : 0;
 }
 
 /* From here on the slot is checked against it (verify_slot.c). The name is durable with the end of the step, which is
@@ -178,7 +192,8 @@ static bool has_boot_file(const struct bundle_image *image, const struct install
 }
 
 /* Nobody wants an image that is neither root nor boot file: it need not come. */
-static int prepare_file(const struct bundle_image *image, const struct install_target *t, struct file_sink *ret)
+static int prepare_file(const struct bundle_image *image, const struct install_target *t, struct file_sink *ret,
+                        struct error *e)
 {
         *ret = (struct file_sink){ .sink.write = write_unnamed, .fd = -1 };
         if (!image_is_boot_file(image) || has_boot_file(image, t, &ret->fd)) {
@@ -186,7 +201,18 @@ static int prepare_file(const struct bundle_image *image, const struct install_t
                 return 0;
         }
         ret->fd = open_unnamed(t->data, image->size);
-        return ret->fd < 0 ? ret->fd : 0;
+        return ret->fd < 0 ? fail_data(e, ret->fd, KEEP_BOOT_FILE) : 0;
+}
+
+/* A boot file that is on no ESP but as the slot's own, which goes before the slot is written. */
+static bool lacks_boot_file(const struct bundle_image *image, const struct install_target *t)
+{
+        _cleanup_close_ int fd = -1;
+
+        if (!image_is_boot_file(image))
+                return false;
+        fd = t->loader->ops->find_boot_file(t->loader, image->digest, t->slot);
+        return fd < 0;
 }
 
 int install_check_base(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
@@ -196,27 +222,42 @@ int install_check_base(struct bundle *b, const struct install_target *t, struct 
 
         bundle_keep_index(b, t->data);
         r = bundle_read_index(b, e);
-        for (size_t i = 0; i < m->n_images && r >= 0; i++) {
-                _cleanup_close_ int fd = -1;
-
-                /* The slot's own go before it is written. */
-                if (image_is_boot_file(&m->images[i]))
-                        fd = t->loader->ops->find_boot_file(t->loader, m->images[i].digest, t->slot);
-                if (streq(m->images[i].name, "root") || (image_is_boot_file(&m->images[i]) && fd < 0))
+        for (size_t i = 0; i < m->n_images && r >= 0; i++)
+                if (streq(m->images[i].name, "root") || lacks_boot_file(&m->images[i], t))
                         r = delta_check_base(b, i, progress, e);
-        }
         return r;
 }
 
+static uint64_t in_blocks(uint64_t size)
+{
+        return (size + KIB(4) - 1) / KIB(4) * KIB(4);
+}
+
+uint64_t install_data_room(const struct bundle *b, const struct install_target *t)
+{
+        const struct manifest *m = bundle_manifest(b);
+        uint64_t sum = NAMES_ROOM + in_blocks(bundle_index_room(b));
+
+        for (size_t i = 0; i < m->n_images; i++) {
+                const struct bundle_image *image = &m->images[i];
+
+                if (streq(image->name, "root"))
+                        sum += in_blocks(image->n_chunks * image->entry_size);
+                else if (lacks_boot_file(image, t))
+                        sum += in_blocks(image->size);
+        }
+        return sum;
+}
+
 static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root,
-                         struct file_sink *files, struct chunk_sink **sinks, size_t *ret_root)
+                         struct file_sink *files, struct chunk_sink **sinks, size_t *ret_root, struct error *e)
 {
         for (size_t i = 0; i < m->n_images; i++) {
                 if (streq(m->images[i].name, "root")) {
                         sinks[i] = &root->sink;
                         *ret_root = i;
                 } else {
-                        int r = prepare_file(&m->images[i], t, &files[i]);
+                        int r = prepare_file(&m->images[i], t, &files[i], e);
 
                         if (r < 0)
                                 return r;
@@ -312,7 +353,7 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         int r;
 
         bundle_keep_index(b, t->data);
-        r = prepare_sinks(m, t, root, files, sinks, &number);
+        r = prepare_sinks(m, t, root, files, sinks, &number, e);
         if (r >= 0)
                 r = bundle_read_index(b, e);
         if (r >= 0)

@@ -42,7 +42,11 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
  * once more by install_images(): sooner twice than to leave a slot half written. kind_content. */
 int install_check_base(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e);
 
-/* Writes root (its first block zeroed and flushed first, written last), kernel and initrd; flushed. */
+/* Bytes that install_images() takes in t->data at most: kernel and initrd until they lie on the ESP, and the chunk index. */
+uint64_t install_data_room(const struct bundle *b, const struct install_target *t);
+
+/* Writes root (its first block zeroed and flushed first, written last), kernel and initrd; flushed.
+ * kind_no_space: t->data is full. */
 int install_images(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e);
 
 /* Reads the root back from the device past the page cache, against the chunk digests. */

@@ -25,31 +25,41 @@ uint64_t reserve_held(const struct machine *m)
         return sum;
 }
 
-/* What is allocated in part only is given back: it would be everybody's last room. */
-static void hold(struct machine *m, const char *name, uint64_t size)
+/* Takes no more than `room`, and that off it. What is allocated in part only is given back: it would be everybody's last
+ * room. */
+static void hold(struct machine *m, const char *name, uint64_t size, uint64_t *room)
 {
         _cleanup_close_ int fd = io_open(m->snapshots.data, name, O_RDWR | O_CREAT, 0600);
         struct stat st;
 
-        if (fd < 0 || (fstat(fd, &st) == 0 && (uint64_t)st.st_size >= size) || io_allocate(fd, size) >= 0)
+        if (fd < 0 || fstat(fd, &st) < 0)
                 return;
+        size = MIN(size, (uint64_t)st.st_size + *room);
+        if ((uint64_t)st.st_size >= size)
+                return;
+        if (io_allocate(fd, size) >= 0) {
+                *room -= size - (uint64_t)st.st_size;
+                return;
+        }
         log_debug("no room could be held for the way back");
         io_unlink(m->snapshots.data, name, 0);
 }
 
-void reserve_hold(struct machine *m)
+void reserve_hold(struct machine *m, uint64_t leave)
 {
         struct statvfs st;
-        uint64_t seal, record, half;
+        uint64_t seal, record, half, room;
 
         if (m->snapshots.data < 0 || snapshot_estimate(&m->snapshots, m->config.shared, &seal, NULL) < 0 ||
             fstatvfs(m->snapshots.data, &st) < 0)
                 return;
-        half = ((uint64_t)st.f_bavail * st.f_frsize + reserve_held(m)) / 2;
+        room = (uint64_t)st.f_bavail * st.f_frsize;
+        room -= MIN(room, leave);
+        half = (room + reserve_held(m)) / 2;
         record = MIN(RECORD_SIZE, half);
-        hold(m, OF_RECORD, record);
+        hold(m, OF_RECORD, record, &room);
         /* What is given up is sealed, and what comes back is unpacked beside it. */
-        hold(m, OF_SEAL, MIN(2 * seal, half - record));
+        hold(m, OF_SEAL, MIN(2 * seal, half - record), &room);
 }
 
 void reserve_keep(struct machine *m)
@@ -60,7 +70,7 @@ void reserve_keep(struct machine *m)
         if (set->previous == SLOT_NONE && !on_trial)
                 reserve_release(m);
         else if (m->snapshots.data >= 0 && faccessat(m->snapshots.data, OF_SEAL, F_OK, 0) < 0)
-                reserve_hold(m);
+                reserve_hold(m, 0);
 }
 
 void reserve_release_record(struct machine *m)

@@ -6,8 +6,9 @@
 
 #include "operation/machine.h"
 
-/* Holds it, but never more than half of what is free: services live on that. What is held already stays. */
-void reserve_hold(struct machine *m);
+/* Holds it, but never more than half of what is free: services live on that. `leave` bytes are not: they are about to be
+ * written. What is held already stays. */
+void reserve_hold(struct machine *m, uint64_t leave);
 
 /* Bytes that are held: as good as free to who releases them first. */
 uint64_t reserve_held(const struct machine *m);

@@ -84,22 +84,36 @@ static int refuse_lost_record(struct machine *m, int from, struct error *e)
                                     : "'bootmgr boot-config' makes it again from the boot entries, as the next boot does");
 }
 
-static int check_space(struct machine *m, struct error *e)
+static struct install_target target_of(struct run *run)
 {
+        return (struct install_target){
+                .root = &run->root, .loader = &run->loader, .data = run->m->snapshots.data, .slot = run->op.to_slot
+        };
+}
+
+/* What is held is for the snapshot. What the slot is written with has to be free: afterwards there is no way back. */
+static int check_space(struct run *run, struct error *e)
+{
+        struct machine *m = run->m;
+        struct install_target target = target_of(run);
+        uint64_t snapshot, install, room;
         struct statvfs st;
-        uint64_t need, room;
         int r;
 
-        r = snapshot_estimate(&m->snapshots, m->config.shared, &need, e);
+        r = snapshot_estimate(&m->snapshots, m->config.shared, &snapshot, e);
         if (r < 0)
                 return r;
         if (fstatvfs(m->snapshots.data, &st) < 0)
                 return fail_errno(e, -errno, "cannot tell the room in %s", m->data_path);
-        /* Twice: the seal when this version is left, and what a restore would put beside it. */
-        room = (uint64_t)st.f_bavail * st.f_frsize + reserve_held(m);
-        if (room < 2 * need) {
-                fail(e, -ENOSPC, &kind_no_space, "%s has %llu KiB free, a snapshot and its restore need up to %llu KiB",
-                     m->data_path, (unsigned long long)(room / 1024), (unsigned long long)(2 * need / 1024));
+        snapshot *= 2; /* the seal when this version is left, and what a restore would put beside it */
+        install = install_data_room(run->bundle, &target);
+        room = (uint64_t)st.f_bavail * st.f_frsize + MIN(reserve_held(m), snapshot);
+        if (room < snapshot + install) {
+                fail(e, -ENOSPC, &kind_no_space,
+                     "%s has %llu KiB free, a snapshot and its restore need up to %llu KiB, kernel, initrd and chunk index "
+                     "%llu KiB until they are written",
+                     m->data_path, (unsigned long long)(room / 1024), (unsigned long long)(snapshot / 1024),
+                     (unsigned long long)(install / 1024));
                 return fail_hint(e, "free space on the data partition, or take paths out of SharedPaths=");
         }
         return 0;
@@ -192,7 +206,7 @@ static void open_running(struct run *run, struct range *ret)
 /* With a URL there is a way on, whatever the base lacks. Without one it is read before anything is changed. */
 static int check_content(struct run *run, struct error *e)
 {
-        struct install_target target = { .loader = &run->loader, .data = run->m->snapshots.data, .slot = run->op.to_slot };
+        struct install_target target = target_of(run);
         _cleanup_range_ struct range running = RANGE_CLOSED;
 
         if (bundle_delta(run->bundle)->url)
@@ -252,7 +266,7 @@ int step_check_bundle(struct run *run, struct error *e)
         if (r >= 0)
                 r = snapshot_check_paths(&m->snapshots, m->config.shared, e);
         if (r >= 0)
-                r = check_space(m, e);
+                r = check_space(run, e);
         if (r < 0)
                 return r;
         manifest = bundle_manifest(run->bundle);
@@ -311,7 +325,7 @@ static int note_report(struct run *run, const struct install_report *report)
 int step_write_image(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
-        struct install_target target = { .loader = &run->loader, .data = m->snapshots.data, .slot = run->op.to_slot };
+        struct install_target target = target_of(run);
         _cleanup_range_ struct range running = RANGE_CLOSED;
         struct install_report report;
         int r;
@@ -326,13 +340,12 @@ int step_write_image(struct run *run, struct error *e)
                 r = remove_old_entries(run, e);
         if (r < 0)
                 return r;
-        reserve_hold(m);
+        reserve_hold(m, install_data_room(run->bundle, &target));
         open_running(run, &running);
         if (running.fd >= 0) {
                 target.running = &running;
                 target.running_slot = run->op.from_slot;
         }
-        target.root = &run->root;
         target.report = &report;
         r = install_images(run->bundle, &target, &run->progress, e);
         return r < 0 ? r : note_report(run, &report);
@@ -340,9 +353,7 @@ int step_write_image(struct run *run, struct error *e)
 
 int step_verify_image(struct run *run, struct error *e)
 {
-        struct install_target target = {
-                .root = &run->root, .loader = &run->loader, .data = run->m->snapshots.data, .slot = run->op.to_slot
-        };
+        struct install_target target = target_of(run);
         int r;
 
         if (run->upgrade->no_read_back) {

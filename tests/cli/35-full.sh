@@ -106,5 +106,40 @@ is "room is held, and no more than what is left ($held of $((held + free)) KiB)"
 is "which is less than an upgrade asks for" yes "$([ "$free" -lt 2100 ] && echo yes)"
 bundle 3 || exit 2
 ok "an upgrade counts both" m upgrade system 3.bundle
+# What an upgrade takes of data while it writes is asked for before it takes the way back: of kernel and initrd until they lie on the
+# ESP, and of the chunk index
+large() { # VERSION, BYTES of its initrd
+        content "root $1" 1048576 >"root-$1" && content "kernel $1" 20000 >"kernel-$1" && content "initrd $1" "$2" >"initrd-$1"
+        "$BOOTMGR" bundle create -q --version "$1" --compatible test-box --root "root-$1" --kernel "kernel-$1" --initrd "initrd-$1" \
+                --key release.key "$1.bundle"
+}
+upgraded || exit 2
+large 4 8000000 || exit 2
+before=$(fingerprint)
+fails 3 no-space "an initrd that has no room" m upgrade system 4.bundle
+has "it says how much it needs" 'has [0-9]+ KiB free, .* [0-9]+ KiB' "$(json 'j["message"]' <out)"
+has "and the way out" 'free space on the data partition' "$(json 'j["hint"]' <out)"
+is "nothing is changed" "$before" "$(fingerprint)"
+ok "an operator goes back" m rollback system
+ok "version 1 comes up" boots
+
+# However little there is, and whatever is held of it: it is refused, or it is enough
+upgraded 6M 500000 || exit 2
+large 5 1500000 || exit 2
+cp -a disk.img disk.kept && cp -a esp esp.kept && cp -a data data.kept
+before=$(fingerprint)
+kept=$running outcomes=
+for taken in 0 1000 1400 1800 1900 2000 2100 2200 2300 2400 2600 3000; do
+        head -c "${taken}K" /dev/zero >data/fill
+        if m upgrade system --json 5.bundle >out 2>err; then
+                outcomes=$outcomes+
+        else
+                rm -f data/fill
+                outcomes=$outcomes$([ "$before" = "$(fingerprint)" ] && json '"-" if j["kind"] == "no-space" else "?"' <out || echo "!")
+        fi
+        find data -mindepth 1 -delete
+        rm -rf esp && cp -a esp.kept esp && cp -a disk.kept disk.img && cp -a data.kept/. data && running=$kept
+done
+has "it goes on as long as there is room ($outcomes)" '^[+]+-+$' "$outcomes"
 umount data
 finish
