@@ -165,6 +165,9 @@ void bundle_use_base(struct bundle *b, const struct range *root, const struct fe
 /* The full bundle that a delta names by its URL: the same version, or kind_bundle_invalid. kind_bundle_incompatible: it
  * names none. The URL is signed by nobody: HeaderFile= goes to the server that the delta came from, and to no other. */
 int bundle_open_full(const struct bundle *b, const struct fetch_config *config, struct bundle **ret, struct error *e);
+/* Opens it for the chunks that the base turns out to lack, once: whoever comes later, from any thread, is told the same.
+ * After bundle_use_base(). kind_fetch: also where its server knows no ranges. */
+int bundle_reach_full(struct bundle *b, struct error *e);
 /* Bytes that came from it, and chunks. */
 uint64_t bundle_fetched_full(const struct bundle *b, uint64_t *ret_chunks);
 

@@ -336,15 +336,32 @@ int bundle_open_full(const struct bundle *b, const struct fetch_config *config, 
         return 0;
 }
 
-/* It is tried once, by the first that needs it. */
-static int need_full(struct bundle *b, struct error *e)
+/* For chunks of it, here and there: nothing is fetched ahead. */
+static int open_for_chunks(const struct bundle *b, const struct fetch_config *config, struct bundle **ret, struct error *e)
+{
+        _cleanup_bundle_ struct bundle *full = NULL;
+        int r = bundle_open_full(b, config, &full, e);
+
+        if (r < 0)
+                return r;
+        if (!bundle_can_go_back(full)) {
+                fail(e, -EOPNOTSUPP, &kind_fetch, "%s knows no ranges, and the delta is not enough", full->source->where);
+                return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
+        }
+        r = source_want(full->source, NULL, 0);
+        if (r >= 0)
+                *ret = TAKE_PTR(full);
+        return r;
+}
+
+int bundle_reach_full(struct bundle *b, struct error *e)
 {
         struct delta *d = b->delta;
         int r = 0;
 
         pthread_mutex_lock(&d->lock);
         if (!d->full && d->why.code == 0)
-                r = bundle_open_full(b, d->config, &d->full, &d->why);
+                r = open_for_chunks(b, d->config, &d->full, &d->why);
         if (r < 0 && d->why.code == 0)
                 fail_errno(&d->why, r, "cannot open the full bundle");
         if (!d->full) {
@@ -437,14 +454,10 @@ int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_
                 return -ENOMEM;
         if (!d->head.url || !d->config)
                 return base_altered(b, w, e);
-        r = need_full(b, e);
+        r = bundle_reach_full(b, e);
         if (r < 0)
                 return r;
         r = source_read_at(d->full->source, full_offset(d->full, b, w), stored, n, e);
-        if (r == -EOPNOTSUPP) {
-                fail(e, r, &kind_fetch, "%s knows no ranges, and the delta is not enough", d->full->source->where);
-                return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
-        }
         if (r >= 0 && !full_chunk_is_right(&c))
                 r = source_read_again(d->full->source, full_offset(d->full, b, w), stored, n, full_chunk_is_right, &c);
         __atomic_add_fetch(&d->fetched, n, __ATOMIC_RELAXED);

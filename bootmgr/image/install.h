@@ -38,8 +38,9 @@ struct install_limits {
 };
 int install_check(const struct manifest *m, const struct install_limits *limits, struct error *e);
 
-/* Of a delta without a URL: what it refers to is what it was, in the base (bundle_use_base()) and on the ESP. It is read
- * once more by install_images(): sooner twice than to leave a slot half written. kind_content. */
+/* Of a delta without a URL, or whose full bundle cannot be fetched: what it refers to is what it was, in the base
+ * (bundle_use_base()) and on the ESP. It is read once more by install_images(): sooner twice than to leave a slot half
+ * written. kind_content. */
 int install_check_base(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e);
 
 /* Bytes that install_images() takes in t->data at most: kernel and initrd until they lie on the ESP, and the chunk index. */

@@ -203,16 +203,28 @@ static void open_running(struct run *run, struct range *ret)
                 bundle_use_base(run->bundle, ret->fd >= 0 ? ret : NULL, &m->config.fetch);
 }
 
-/* With a URL there is a way on, whatever the base lacks. Without one it is read before anything is changed. */
+/* With a full bundle that can be fetched there is a way on, whatever the base lacks. Without one that is read before
+ * anything is changed. */
 static int check_content(struct run *run, struct error *e)
 {
         struct install_target target = target_of(run);
         _cleanup_range_ struct range running = RANGE_CLOSED;
+        _cleanup_error_ struct error full = {}, base = {};
+        int r;
 
-        if (bundle_delta(run->bundle)->url)
-                return 0;
         open_running(run, &running);
-        return install_check_base(run->bundle, &target, &run->progress, e);
+        if (!bundle_delta(run->bundle)->url)
+                return install_check_base(run->bundle, &target, &run->progress, e);
+        if (bundle_reach_full(run->bundle, &full) >= 0)
+                return 0;
+        r = install_check_base(run->bundle, &target, &run->progress, &base);
+        if (r == -ESTALE) {
+                fail(e, full.code, full.kind, "%s; and %s", base.message, full.message);
+                return fail_hint(e, "%s", base.hint);
+        }
+        if (r < 0 && e && e->code == 0)
+                *e = TAKE(base, (struct error){});
+        return r;
 }
 
 /* A delta whose base is not what runs is none for this machine: then it is the full bundle that is installed. */

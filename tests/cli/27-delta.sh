@@ -198,12 +198,18 @@ has "says how much it was" 'slot a is not what version 1 was: [1-9] chunks \([0-
         "$(step WRITE_IMAGE '["message"]')"
 is "and in its member" "$url/ranges/2.bundle" "$(m show upgrade status --json | json 'j["fallback"]')"
 is "little was fetched of it" true "$(python3 -c "print(str(0 < $(sent /ranges/2.bundle) - 3 * 128 * 1024 < 400000).lower())")"
-restore && damage
 ok "the URL's server knows no ranges" delta --from 1.bundle --url "$url/plain/2.bundle" 2.bundle bare.delta
-fails 1 fetch-failed "that is the end" m upgrade system bare.delta
-is "the slot is incomplete, 1 runs on" '["a", "incomplete"]' "$(status '[j["next"], j["slots"][1]["state"]]')"
-ok "the full bundle over it" m upgrade system 2.bundle
-ok "b is whole" slot_is b root-2
+ok "it has no such bundle" delta --from 1.bundle --url "$url/status/404/2.bundle" 2.bundle gone.delta
+for name in bare gone; do
+        restore && damage
+        before=$(fingerprint)
+        fails 1 fetch-failed "neither the base nor $name.delta's URL will do" m upgrade system $name.delta
+        has "says what the base lacks" '^the running slot is not what version 1 was: .*; and ' "$(json 'j["message"]' <out)"
+        is "while nothing is changed" "$before" "$(fingerprint)"
+        restore
+        ok "the base alone will do" m upgrade system $name.delta
+        ok "b is whole" slot_is b root-2
+done
 
 # ---- the URL's server sends a byte now and then ----
 restore && damage
@@ -211,7 +217,7 @@ ok "a server that creeps" delta --from 1.bundle --url "$url/creeps/2.bundle" 2.b
 timeout -s KILL 60 "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" upgrade system creeps.delta --json >interrupted 2>err &
 upgrade=$!
 for _ in $(seq 200); do
-        grep -q '^/creeps/2.bundle' log && break
+        [ "$(step WRITE_IMAGE '["state"]')" = IN_PROGRESS ] && break
         sleep 0.05
 done
 ok "it is asked" grep -q '^/creeps/2.bundle' log
