@@ -442,6 +442,16 @@ static bool full_chunk_is_right(void *userdata)
         return chunk_unpack(c->codec, c->w->entry, c->w->size, c->stored, c->content) >= 0;
 }
 
+/* Nothing is wrong with the delta, and its other servers need not be asked. */
+static int full_is_wrong(const struct bundle *b, const struct chunk_walk *w, struct error *e)
+{
+        fail(e, -EIO, &kind_content,
+             "chunk %llu of image %s (offset %llu) does not match its digest in %s, the full bundle of the delta",
+             (unsigned long long)w->number, w->image->name, (unsigned long long)w->offset, b->delta->full->source->where);
+        fail_hint(e, "install the full bundle of version %s from somewhere else", b->manifest.version);
+        return -EIO;
+}
+
 int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e)
 {
         struct delta *d = b->delta;
@@ -460,6 +470,8 @@ int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_
         r = source_read_at(d->full->source, full_offset(d->full, b, w), stored, n, e);
         if (r >= 0 && !full_chunk_is_right(&c))
                 r = source_read_again(d->full->source, full_offset(d->full, b, w), stored, n, full_chunk_is_right, &c);
+        if (r == -EBADMSG)
+                r = full_is_wrong(b, w, e);
         __atomic_add_fetch(&d->fetched, n, __ATOMIC_RELAXED);
         __atomic_add_fetch(&d->chunks, 1, __ATOMIC_RELAXED);
         return r;

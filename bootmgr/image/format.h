@@ -209,5 +209,5 @@ int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *roo
 size_t delta_room(const struct bundle *b);
 /* Whether the base has all that an image needs of it. */
 int delta_check_base(const struct bundle *b, size_t image, struct progress *progress, struct error *e);
-/* The chunk from the full bundle. From any thread. */
+/* The chunk from the full bundle; kind_content, but never -EBADMSG, which is the delta's own. From any thread. */
 int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e);

@@ -210,6 +210,10 @@ for name in bare gone; do
         ok "the base alone will do" m upgrade system $name.delta
         ok "b is whole" slot_is b root-2
 done
+restore && damage
+ok "the URL's server holds something else" delta --from 1.bundle --url "$url/altered/200000/2.bundle" 2.bundle altered.delta
+fails 1 content-mismatch "which shows in the chunk that is missing" m upgrade system "$url/ranges/altered.delta $url/late/altered.delta"
+has "it is named, not the delta" " in $url/altered/200000/2.bundle" "$(json 'j["message"]' <out)"
 
 # ---- the URL's server sends a byte now and then ----
 restore && damage
