@@ -75,7 +75,8 @@ static void note_failure(const struct transfer *t, struct mirror *m, uint64_t no
 }
 
 /* With the lock: what this attempt says about its server. One that sent nothing at all is not slow: nothing was measured by
- * which another one would be asked next. The handle of one that broke is not used again. */
+ * which another one would be asked next. That one does not know ranges may be true of one of many machines behind a name, or
+ * of a cache: the next answer may be the part. The handle of one that broke is not used again. */
 static void settle(struct transfer *t, CURLcode code)
 {
         struct fetch *f = t->f;
@@ -88,10 +89,10 @@ static void settle(struct transfer *t, CURLcode code)
                 t->last_try = false;
                 mirror_measured(m, t->got, now - t->started);
         }
-        if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_RANGES ||
-            t->verdict == VERDICT_NO_LENGTH)
+        if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_LENGTH)
                 m->dead = true;
-        else if (t->verdict == VERDICT_STALLED || (t->verdict == VERDICT_SLOW && t->got == 0) ||
+        else if (t->verdict == VERDICT_STALLED || t->verdict == VERDICT_NO_RANGES ||
+                 (t->verdict == VERDICT_SLOW && t->got == 0) ||
                  (t->verdict == VERDICT_NONE && is_transient(code, t->status)) ||
                  (code == CURLE_OK && is_answer(t->status) && t->offset < MIN(t->end, f->size) && f->size != UINT64_MAX))
                 note_failure(t, m, now);

@@ -57,6 +57,12 @@ ok "with no ETag" verify "$url/bare/1.bundle"
 ok "from the start where there are no ranges" verify "$url/breaks/1.bundle"
 ok "a server that was busy" verify "$url/flaky/1.bundle"
 
+ok "one answer is everything where a part was asked for" verify "$url/forgets/1/1.bundle"
+printf '[Fetch]\nRetrySec=2\n' >impatient.conf
+fails 1 fetch-failed "no answer is that part any more" verify --config impatient.conf "$url/forgets/999/1.bundle"
+has "says so" 'does not send that part' "$(json 'j["message"]' <out)"
+has "and is not asked without end" '^([5-9]|1[0-9])$' "$(requests /forgets/999/1.bundle)"
+
 # Files that change while they are fetched
 fails 1 fetch-failed "another file with another ETag" verify "$url/changes/1.bundle"
 has "says so" 'changed on the server' "$(cat out)"
@@ -122,7 +128,6 @@ fails 2 usage "one is no URL" verify "$url/plain/1.bundle 1.bundle"
 
 # What the configuration says
 ok "the network is away for a while" verify "$url/outage/1.bundle"
-printf '[Fetch]\nRetrySec=2\n' >impatient.conf
 start=$(date +%s)
 fails 1 fetch-failed "it does not come back" verify --config impatient.conf "$url/dies/2.bundle"
 has "and is not waited for" '^[0-9]$' $(($(date +%s) - start))

@@ -24,6 +24,7 @@ and to those only who have one that CA has signed. It is a proxy too, for what i
   /outage/[N/]F  knows ranges; after the second request nobody answers for 3, or N, seconds
   /silent/F    nothing, for a minute              /hushes/F     knows ranges; silent from the third request on
   /unsaid/F    knows ranges, and does not say of how much (Content-Range: bytes 0-9/*)
+  /forgets/N/F  knows ranges; N answers from the fourth on are 200 with all of it
   /altered/N/F  knows ranges; from byte N on it is something else
   /starts/N/F  knows ranges; 503 for N seconds    /later/N/F    the same, and it says so: Retry-After
   /elsewhere/P/R  redirects to /R of the server at port P
@@ -249,6 +250,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
         start, end = int(match[1]), min(int(match[2]) + 1, len(data))
         self.answer(206, data[start:end], Content_Range=f"bytes {start}-{end - 1}/*")
+
+    def do_forgets(self, parts, count):
+        data = self.content(parts[1])
+        if 4 <= count < 4 + int(parts[0]):
+            return self.answer(200, data, ETag='"one"')
+        return self.ranged(data, '"one"')
 
     def do_altered(self, parts, _):
         data, start = self.content(parts[1]), int(parts[0])
