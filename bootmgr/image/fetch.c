@@ -10,6 +10,7 @@
 #define FIRST_TRIES    3                   /* of a server that never gave anything */
 #define FIRST_PATIENCE (10 * USEC_PER_SEC) /* with one that may be starting */
 #define LOOK           (USEC_PER_SEC / 2)
+#define PROGRESS       KIB(64) /* bytes; less is waited for like nothing, or a server could have it asked without end */
 
 static bool is_transient(CURLcode code, long status)
 {
@@ -66,25 +67,34 @@ static char *describe(const struct transfer *t, CURLcode code)
         return strdup(*t->message ? t->message : curl.easy_strerror(code));
 }
 
-static void note_failure(const struct transfer *t, struct mirror *m, uint64_t now)
+static bool is_progress(const struct transfer *t)
 {
-        if (t->got > 0 || mirror_fails_anew(m, t->started))
-                mirror_failed(m, t->got > 0, now);
+        return t->gained >= PROGRESS || (t->got > 0 && t->offset >= MIN(t->end, t->f->size));
+}
+
+static void note_failure(const struct transfer *t, struct mirror *m, bool progress, uint64_t now)
+{
+        if (progress || mirror_fails_anew(m, t->started))
+                mirror_failed(m, progress, now);
         if (t->rest > 0)
                 mirror_rests(m, t->rest, now);
 }
 
-/* With the lock: what this attempt says about its server. One that sent nothing at all is not slow: nothing was measured by
- * which another one would be asked next. That one does not know ranges may be true of one of many machines behind a name, or
- * of a cache: the next answer may be the part. The handle of one that broke is not used again. */
-static void settle(struct transfer *t, CURLcode code)
+/* With the lock: what this attempt says about its server; true: it made progress. One that sent next to nothing is not slow:
+ * nothing was measured by which another one would be asked next. That one does not know ranges may be true of one of many
+ * machines behind a name, or of a cache: the next answer may be the part. The handle of one that broke is not used again. */
+static bool settle(struct transfer *t, CURLcode code)
 {
         struct fetch *f = t->f;
         struct mirror *m = &f->mirrors[t->mirror];
         uint64_t now = now_monotonic();
+        bool progress;
 
         m->users--;
-        if (t->got > 0) {
+        t->gained += t->got;
+        progress = is_progress(t);
+        if (progress) {
+                t->gained = 0;
                 t->last_progress = now;
                 t->last_try = false;
                 mirror_measured(m, t->got, now - t->started);
@@ -92,15 +102,16 @@ static void settle(struct transfer *t, CURLcode code)
         if (t->verdict == VERDICT_CHANGED || t->verdict == VERDICT_OTHER || t->verdict == VERDICT_NO_LENGTH)
                 m->dead = true;
         else if (t->verdict == VERDICT_STALLED || t->verdict == VERDICT_NO_RANGES ||
-                 (t->verdict == VERDICT_SLOW && t->got == 0) ||
+                 (t->verdict == VERDICT_SLOW && !progress) ||
                  (t->verdict == VERDICT_NONE && is_transient(code, t->status)) ||
                  (code == CURLE_OK && is_answer(t->status) && t->offset < MIN(t->end, f->size) && f->size != UINT64_MAX))
-                note_failure(t, m, now);
+                note_failure(t, m, progress, now);
         else if (t->verdict == VERDICT_NONE && (code != CURLE_OK || !is_answer(t->status)))
                 m->dead = true;
         if (!m->seen && m->failures >= FIRST_TRIES && !may_be_starting(code, t->status))
                 m->dead = true;
         transfer_release(t, code == CURLE_OK);
+        return progress;
 }
 
 static bool is_complete(const struct transfer *t, CURLcode code)
@@ -161,6 +172,7 @@ static int fetch_locked(struct transfer *t, struct error *e)
 {
         struct fetch *f = t->f;
         CURLcode code = CURLE_OK;
+        bool progress;
         int r;
 
         while ((r = choose(t, e)) >= 0) {
@@ -171,7 +183,7 @@ static int fetch_locked(struct transfer *t, struct error *e)
                         f->mirrors[t->mirror].users--;
                         return r;
                 }
-                settle(t, code);
+                progress = settle(t, code);
                 if (t->verdict == VERDICT_REFUSED)
                         return t->refused;
                 if (t->verdict == VERDICT_STOPPED || fetch_is_stopped(f))
@@ -180,7 +192,7 @@ static int fetch_locked(struct transfer *t, struct error *e)
                         return 0;
                 free(f->why);
                 f->why = describe(t, code);
-                if (t->got == 0 || f->n_mirrors > 1)
+                if (!progress || f->n_mirrors > 1)
                         log_info("%s: %s; trying again", f->mirrors[t->mirror].where, f->why ?: "out of memory");
         }
         return r;

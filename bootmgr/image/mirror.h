@@ -27,11 +27,12 @@ int mirror_pick(const struct mirror *m, size_t n, uint64_t now, uint64_t *ret_wa
 /* Bytes of one transfer, over so long. */
 void mirror_measured(struct mirror *m, uint64_t bytes, uint64_t usec);
 
-/* `progress`: this transfer brought something before it broke. Then it is asked again at once, else later and later. */
+/* `progress`: this transfer brought something worth asking for before it broke. Then it is asked again at once, else later
+ * and later. */
 void mirror_failed(struct mirror *m, bool progress, uint64_t now);
 
-/* Whether a transfer that began then, brought nothing and broke is a failure of its own: those that were at work together
- * see the same one. */
+/* Whether a transfer that began then, brought no such thing and broke is a failure of its own: those that were at work
+ * together see the same one. */
 bool mirror_fails_anew(const struct mirror *m, uint64_t started);
 
 /* The server says how long it is to be left alone. */

@@ -47,7 +47,8 @@ struct transfer {
         uint64_t offset, end; /* next byte to give to the sink, and behind the last one */
         bool only;            /* of no other server than `mirror` */
         uint64_t last_progress;
-        bool last_try; /* nothing has arrived for as long as it is waited for: this one was the last */
+        bool last_try;   /* nothing has arrived for as long as it is waited for: this one was the last */
+        uint64_t gained; /* bytes since there was last progress */
         /* of this attempt */
         size_t mirror;
         CURL *easy;

@@ -63,6 +63,17 @@ fails 1 fetch-failed "no answer is that part any more" verify --config impatient
 has "says so" 'does not send that part' "$(json 'j["message"]' <out)"
 has "and is not asked without end" '^([5-9]|1[0-9])$' "$(requests /forgets/999/1.bundle)"
 
+# A byte of each answer is no progress; much more of each is
+start=$(date +%s)
+ok "a server that breaks every 40000 bytes" verify "$url/sips/40000/1.bundle"
+has "is not waited for" '^[0-9]$' $(($(date +%s) - start))
+start=$(date +%s)
+fails 1 fetch-failed "one that breaks at each byte" timeout 20 "$BOOTMGR" bundle verify -v --trust trust \
+        --config impatient.conf "$url/sips/1/1.bundle"
+has "is left in time" '^[2-7]$' $(($(date +%s) - start))
+has "and was asked now and then" '^[3-9]$' "$(requests /sips/1/1.bundle)"
+has "as is said" 'trying again$' "$(cat err)"
+
 # Files that change while they are fetched
 fails 1 fetch-failed "another file with another ETag" verify "$url/changes/1.bundle"
 has "says so" 'changed on the server' "$(cat out)"

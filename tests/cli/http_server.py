@@ -25,6 +25,7 @@ and to those only who have one that CA has signed. It is a proxy too, for what i
   /silent/F    nothing, for a minute              /hushes/F     knows ranges; silent from the third request on
   /unsaid/F    knows ranges, and does not say of how much (Content-Range: bytes 0-9/*)
   /forgets/N/F  knows ranges; N answers from the fourth on are 200 with all of it
+  /sips/N/F    breaks behind N bytes each, knows ranges
   /altered/N/F  knows ranges; from byte N on it is something else
   /starts/N/F  knows ranges; 503 for N seconds    /later/N/F    the same, and it says so: Retry-After
   /elsewhere/P/R  redirects to /R of the server at port P
@@ -154,6 +155,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_resumes(self, parts, _):
         self.ranged(self.content(parts[0]), '"one"', PIECE)
+
+    def do_sips(self, parts, _):
+        self.ranged(self.content(parts[1]), '"one"', int(parts[0]))
 
     def do_weak(self, parts, _):
         self.ranged(self.content(parts[0]), 'W/"one"', PIECE)
