@@ -10,7 +10,6 @@
 #define FIRST_TRIES    3                   /* of a server that never gave anything */
 #define FIRST_PATIENCE (10 * USEC_PER_SEC) /* with one that may be starting */
 #define LOOK           (USEC_PER_SEC / 2)
-#define PROGRESS       KIB(64) /* bytes; less is waited for like nothing, or a server could have it asked without end */
 
 static bool is_transient(CURLcode code, long status)
 {

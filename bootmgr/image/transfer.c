@@ -7,9 +7,11 @@
 #include "base/clock.h"
 #include "base/parse.h"
 
-#define STALL         (30 * USEC_PER_SEC) /* without a byte: the connection is given up */
-#define STALL_LEAVING (8 * USEC_PER_SEC)  /* the same, where another server could be asked */
-#define REST_MAX      UINT64_C(86400)     /* seconds */
+/* Without a byte the connection is given up; where another server could be asked, sooner. With less than PROGRESS: after
+ * RetrySec=, but not before STALL; where another server could be asked, after that. */
+#define STALL         (30 * USEC_PER_SEC)
+#define STALL_LEAVING (8 * USEC_PER_SEC)
+#define REST_MAX      UINT64_C(86400) /* seconds */
 #define RATE_PERIOD   (5 * USEC_PER_SEC)
 
 static void give_up(struct transfer *t, enum verdict verdict)
@@ -151,9 +153,22 @@ static void arrived(struct fetch *f, size_t n)
         pthread_mutex_unlock(&f->lock);
 }
 
+/* Without what was waited for here: the rate limit, and a sink that takes no more. */
+static void count(struct transfer *t, size_t n, uint64_t begin)
+{
+        t->last_byte = now_monotonic();
+        t->counted_at += t->last_byte - begin;
+        t->counted += n;
+        if (t->counted >= PROGRESS) {
+                t->counted = 0;
+                t->counted_at = t->last_byte;
+        }
+}
+
 static size_t on_body(char *data, size_t size, size_t n, void *userdata)
 {
         struct transfer *t = userdata;
+        uint64_t begin = now_monotonic();
         size_t old, wanted;
 
         n *= size;
@@ -176,11 +191,21 @@ static size_t on_body(char *data, size_t size, size_t n, void *userdata)
                 t->offset += wanted;
                 t->got += wanted;
         }
-        t->last_byte = now_monotonic();
+        count(t, n, begin);
         if (n == old + wanted)
                 return n;
         give_up(t, VERDICT_COMPLETE); /* a server that sends more than was asked for */
         return 0;
+}
+
+/* With the lock: nothing has come for long, or so little for longer. */
+static bool has_stalled(const struct transfer *t, uint64_t now)
+{
+        const struct fetch *f = t->f;
+        bool other = mirror_has_other(f->mirrors, f->n_mirrors, t->mirror, now);
+
+        return now > t->last_byte + (other ? STALL_LEAVING : STALL) ||
+               now > t->counted_at + (other ? STALL : MAX(STALL, f->config->retry));
 }
 
 /* libcurl calls it at least once a second. */
@@ -193,8 +218,7 @@ static int on_progress(void *userdata, curl_off_t total, curl_off_t now_at, curl
         pthread_mutex_lock(&f->lock);
         if (fetch_is_stopped(f))
                 give_up(t, VERDICT_STOPPED);
-        else if (now > t->last_byte + STALL ||
-                 (now > t->last_byte + STALL_LEAVING && mirror_has_other(f->mirrors, f->n_mirrors, t->mirror, now)))
+        else if (has_stalled(t, now))
                 give_up(t, VERDICT_STALLED);
         else if (f->ranges && now > t->mark + RATE_PERIOD) {
                 uint64_t rate = (t->got - t->mark_received) * USEC_PER_SEC / (now - t->mark);
@@ -346,8 +370,8 @@ int transfer_attempt(struct transfer *t, CURLcode *ret)
         t->verdict = VERDICT_NONE;
         t->message[0] = '\0';
         t->begin = t->offset;
-        t->got = t->mark_received = 0;
-        t->started = t->last_byte = t->mark = now_monotonic();
+        t->got = t->mark_received = t->counted = 0;
+        t->started = t->last_byte = t->counted_at = t->mark = now_monotonic();
         *ret = perform(t, range);
         if (!t->judged)
                 judge(t);

@@ -64,7 +64,11 @@ struct transfer {
         char *etag, *modified;
         uint64_t range_start, range_total;
         uint64_t started, last_byte, mark, mark_received, got;
+        uint64_t counted, counted_at; /* bytes, wanted or not, since so many had come that it was worth waiting; and when */
 };
+
+/* Bytes; less is as good as nothing, or a server could hold up everything with a byte now and then. */
+#define PROGRESS KIB(64)
 
 /* Whether this status brings the file. */
 static inline bool is_answer(long status)

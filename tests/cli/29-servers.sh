@@ -32,6 +32,16 @@ start two
 two=$url
 start one
 
+# A byte now and then is no reason to wait for all the others. It takes its time, until the end of this test
+printf '[Fetch]\nRetrySec=5\n' >five.conf
+{
+        begin=$(date +%s)
+        timeout 180 "$BOOTMGR" bundle verify --json --trust trust --config five.conf "$url/creeps/1.bundle" >creeps.out 2>creeps.err
+        echo $? $(($(date +%s) - begin)) >creeps.status
+} &
+creeps=$!
+within '^([0-9]|[1-4][0-9])$' "the first one gives a byte now and then" verify "$url/creeps/1.bundle $two/ranges/1.bundle"
+
 # Of another one it is known that it is faster
 within '^([0-9]|1[0-9])$' "the second is silent" verify "$url/ranges/1.bundle $url/silent/1.bundle"
 within '^([0-9]|1[0-9])$' "the fastest becomes silent" verify "$url/hushes/1.bundle $url/late/1.bundle"
@@ -41,7 +51,6 @@ for i in 1 2 3; do cp 1.bundle away-$i.bundle; done
 printf '[Fetch]\nConnections=16\nRetrySec=20\n' >many.conf
 within '^([3-9]|1[0-4])$' "away for three seconds, and 16 have noticed" verify --config many.conf "$url/outage/away-1.bundle"
 # What is left of the time is shorter than the wait before the next try would be: it is tried once more at its end
-printf '[Fetch]\nRetrySec=5\n' >five.conf
 within '^([4-9]|10)$' "back before the time is over" verify --config five.conf "$url/outage/4/away-2.bundle"
 
 # One that was never there is waited for as long as a server takes to start
@@ -110,4 +119,8 @@ ok "back to the first one" verify --config headers.conf "$url/elsewhere/${two##*
 ok "it is named" verify --config headers.conf "$two/token/1.bundle"
 is "and told" "token /token/1.bundle secret" "$(grep '^token' log.two | tail -n 1)"
 
+wait $creeps
+has "a byte now and then is waited for as long as RetrySec= says, and thrice" '^1 (6[0-9]|[7-9][0-9]|1[01][0-9])$' "$(cat creeps.status)"
+is "it fails" fetch-failed "$(json 'j["kind"]' <creeps.out)"
+has "as a server that stalls" 'stopped sending' "$(json 'j["message"]' <creeps.out)"
 finish
