@@ -75,6 +75,18 @@ static struct edge **find_edge(struct edges *s, uint64_t offset)
         return at;
 }
 
+/* What `from` has becomes that of `edge`, too. */
+static void join(struct edge *edge, struct edge *from)
+{
+        struct bytes **end = &edge->bytes;
+
+        while (*end)
+                end = &(*end)->next;
+        *end = TAKE_PTR(from->bytes);
+        edge->got += from->got;
+        edge_free(from);
+}
+
 /* With the lock. */
 static int keep(struct edges *s, struct edge **at, uint64_t block, struct bytes *bytes)
 {
@@ -134,4 +146,23 @@ struct edge *edges_take(struct edges *s, size_t max)
         }
         pthread_mutex_unlock(&s->lock);
         return edge;
+}
+
+bool edges_return(struct edges *s, struct edge *edge)
+{
+        struct edge **at;
+        bool whole;
+
+        pthread_mutex_lock(&s->lock);
+        at = find_edge(s, edge->offset);
+        if (*at)
+                join(edge, unlink_edge(s, at));
+        whole = edge->got == MIN(s->size - edge->offset, (uint64_t)SINK_BLOCK);
+        if (!whole) {
+                edge->next = *at;
+                *at = edge;
+                s->n++;
+        }
+        pthread_mutex_unlock(&s->lock);
+        return whole;
 }

@@ -28,6 +28,8 @@ int edges_add(struct edges *s, uint64_t offset, const uint8_t *data, size_t n, u
               bool *whole);
 /* One of them, for who frees it, if there are more than `max`; NULL: there are not. */
 struct edge *edges_take(struct edges *s, size_t max);
+/* Gives one back. True: with what came meanwhile all of the block is there, and it stays the caller's. */
+bool edges_return(struct edges *s, struct edge *edge);
 uint64_t edge_offset(const struct edge *edge);
 /* What there is of it goes over what `block` holds. */
 void edge_put(const struct edge *edge, uint8_t block[static SINK_BLOCK]);

@@ -102,8 +102,9 @@ static int compare_and_write(struct root_sink *s, struct io_queue *queue, const 
 }
 
 /* Bytes of one block, with a chunk that did not come through here (it was there already) or comes later than memory lasts.
- */
-static int settle(struct root_sink *s, size_t max)
+ * What cannot be read may well be written once that has come: until then it goes on waiting, and the next one that settles
+ * begins with another block. */
+static int settle(struct root_sink *s, size_t max, struct error *e)
 {
         _cleanup_free_ uint8_t *old = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK),
                                *new = aligned_alloc(DIRECT_ALIGNMENT, SINK_BLOCK);
@@ -114,12 +115,16 @@ static int settle(struct root_sink *s, size_t max)
         while (r >= 0 && (edge = edges_take(&s->edges, max))) {
                 uint64_t offset = edge_offset(edge);
                 size_t n = (size_t)MIN(s->edges.size - offset, (uint64_t)SINK_BLOCK);
+                int unread = root_read(s, offset, old, n);
 
-                r = root_read(s, offset, old, n);
+                if (unread < 0 && max == 0)
+                        r = fail_errno(e, unread, "cannot read the root at %llu", (unsigned long long)offset);
+                else if (unread < 0 && !edges_return(&s->edges, edge))
+                        break;
                 if (r >= 0) {
                         memcpy(new, old, n);
                         edge_put(edge, new);
-                        if (memcmp(old, new, n) != 0)
+                        if (unread < 0 || memcmp(old, new, n) != 0)
                                 r = write_data(s, NULL, new, n, s->range->offset + offset);
                 }
                 edge_free(edge);
@@ -186,7 +191,7 @@ static int write_blocks(struct root_sink *s, struct io_queue *queue, struct piec
                 r = join_edge(s, &p, tail, (size_t)(p.end - tail));
         if (r >= 0)
                 r = write_piece(s, queue, &p);
-        return r < 0 ? r : settle(s, EDGES_MAX);
+        return r < 0 ? r : settle(s, EDGES_MAX, NULL);
 }
 
 void root_keep(struct root_sink *s, uint64_t offset, const uint8_t *data, size_t size)
@@ -244,7 +249,7 @@ int root_read(struct root_sink *s, uint64_t offset, void *data, size_t size)
 int root_finish(struct root_sink *s, struct error *e)
 {
         uint64_t start = now_monotonic();
-        int r = settle(s, 0);
+        int r = settle(s, 0, e);
 
         if (r >= 0)
                 r = io_fsync(s->range->fd);

@@ -4,7 +4,9 @@
 
 #include <sys/stat.h>
 
+#include "base/io.h"
 #include "image/install.h"
+#include "image/root.h"
 #include "storage/disk.h"
 
 #define OFFSET 8192 /* of the slot in its image */
@@ -254,6 +256,55 @@ START_TEST(edges_everywhere)
 }
 END_TEST
 
+#define UNREADABLE (500 * SINK_BLOCK) /* in the image */
+
+static ssize_t pread_with_a_gap(int fd, void *data, size_t n, uint64_t offset)
+{
+        uint64_t at = OFFSET + UNREADABLE;
+
+        return offset <= at && at < offset + n ? -EIO : io_system_ops.pread(fd, data, n, offset);
+}
+
+/* Of each block but the first, the bytes from `from` on. */
+static void write_pieces(struct root_sink *s, size_t from, size_t n, uint8_t *room)
+{
+        for (size_t at = SINK_BLOCK; at < size; at += SINK_BLOCK) {
+                memcpy(room + from, image + at + from, n);
+                ck_ok(s->sink.write(&s->sink, at + from, room + from, n, NULL, e));
+        }
+}
+
+/* A sector that cannot be read is about to be written: it is no reason to end, unless what lies there is needed. */
+START_TEST(a_block_that_cannot_be_read)
+{
+        _cleanup_free_ uint8_t *room = aligned_alloc(SINK_BLOCK, SINK_BLOCK), *found = malloc(ROOM);
+        struct io_ops ops = io_system_ops;
+        struct root_sink s;
+        struct range slot;
+
+        make_image(ROOM, 4096);
+        ck_assert_uint_gt(size / SINK_BLOCK, EDGES_MAX + EDGES_BUCKETS);
+        slot = open_slot("b");
+        ops.pread = pread_with_a_gap;
+        io_set_ops(&ops);
+        ck_ok(root_begin(&s, &slot, size, false, e));
+        root_keep(&s, 0, image, SINK_BLOCK);
+        write_pieces(&s, 0, 100, room);
+        write_pieces(&s, 100, SINK_BLOCK - 100, room);
+        ck_ok(root_finish(&s, e));
+        root_done(&s);
+        ck_ok(root_begin(&s, &slot, size, false, e));
+        root_keep(&s, 0, image, SINK_BLOCK);
+        write_pieces(&s, 0, 100, room);
+        ck_refused_saying(root_finish(&s, e), kind_failed, "cannot read the root at 2048000");
+        root_done(&s);
+        io_set_ops(NULL);
+        ck_assert_int_eq(io_pread(slot.fd, found, size, OFFSET), 0);
+        ck_assert_mem_eq(found + SINK_BLOCK, image + SINK_BLOCK, size - SINK_BLOCK);
+        range_close(&slot);
+}
+END_TEST
+
 /* Who wrote the slots is not known: what lies there is found all the same, and where there is nothing of it that is seen at
  * once. */
 START_TEST(no_index_is_kept)
@@ -457,6 +508,7 @@ int main(void)
         tcase_add_loop_test(t, nothing_is_found_beside, 0, ARRAY_SIZE(sizes));
         tcase_add_test(t, hints_are_not_believed);
         tcase_add_test(t, edges_everywhere);
+        tcase_add_test(t, a_block_that_cannot_be_read);
         tcase_add_test(t, no_index_is_kept);
         tcase_add_loop_test(t, anything, 0, 12);
         tcase_add_test(t, a_second_try_goes_on);
