@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The counter of an entry goes, or is made full again. Never by renaming: the new name is durable before the former goes. */
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -9,27 +8,35 @@
 #include "loader/sdboot.h"
 #include "slot/kinds.h"
 
+static int flush_entries(struct sdboot *s, struct error *e)
+{
+        int r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
+
+        return r < 0 ? fail_errno(e, r, "cannot flush " ENTRIES_DIRECTORY) : 0;
+}
+
+static int flush_entry(struct sdboot *s, const char *path, struct error *e)
+{
+        _cleanup_close_ int fd = io_open(s->esp.fd, path, O_RDONLY, 0);
+        int r = fd < 0 ? fd : io_fsync(fd);
+
+        return r < 0 ? fail(e, r, &kind_esp_unusable, "cannot flush /%s on %s: %s", path, s->esp.where, error_text(r))
+                     : flush_entries(s, e);
+}
+
 /* An earlier try may have made it and failed to flush it: the counted one must not go before it is durable. */
 static int flush_same(struct sdboot *s, const char *path, const char *text, size_t size, struct error *e)
 {
-        _cleanup_close_ int fd = io_open(s->esp.fd, path, O_RDONLY, 0);
-        _cleanup_free_ char *found = malloc(size + 1);
-        struct stat st;
-        int r = found ? fd : -ENOMEM;
+        _cleanup_free_ char *found = NULL;
+        size_t found_size = 0;
+        int r;
 
-        if (r >= 0 && fstat(fd, &st) < 0)
-                r = -errno;
-        if (r >= 0)
-                r = (uint64_t)st.st_size == size ? io_pread(fd, found, size, 0) : -EUCLEAN;
-        if (r >= 0 && memcmp(found, text, size) != 0)
+        r = file_read(s->esp.fd, path, ENTRY_READ_MAX, &found, &found_size);
+        if (r >= 0 && (found_size != size || memcmp(found, text, size) != 0))
                 r = -EUCLEAN;
-        if (r >= 0)
-                r = io_fsync(fd);
-        if (r >= 0)
-                r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
         return r < 0 ? fail(e, r, &kind_esp_unusable, "the boot entry /%s on %s is not usable: %s", path, s->esp.where,
                             error_text(r))
-                     : 0;
+                     : flush_entry(s, path, e);
 }
 
 /* The same generation's entry without a counter, or NULL. */
@@ -112,8 +119,7 @@ int sdboot_confirm(struct loader *l, uint64_t generation, struct error *e)
                      (unsigned long long)generation, s->esp.where);
                 return fail_hint(e, "reboot: the entry is made again, or the previous version boots");
         }
-        r = io_fsync_dir(s->esp.fd, ENTRIES_DIRECTORY);
-        return r < 0 ? fail_errno(e, r, "cannot flush " ENTRIES_DIRECTORY) : 0;
+        return flush_entries(s, e);
 }
 
 /* The one that is whole: without a counter, or with the most tries left. */
@@ -132,7 +138,41 @@ static const struct entry *best_of(const struct entry_list *list, uint64_t gener
         return best;
 }
 
-/* Durable before the former names go. Those may come back: it is the same system that they start. */
+/* The other names of its generation go. It may be what an earlier try has made and failed to flush. */
+static int keep_only(struct sdboot *s, const struct entry_list *list, const struct entry *kept, struct error *e)
+{
+        _cleanup_free_ char *path = xasprintf(ENTRIES_DIRECTORY "/%s", kept->name.file);
+        bool others = false;
+        int r = path ? 0 : -ENOMEM;
+
+        for (size_t i = 0; i < list->n && r >= 0; i++) {
+                const struct entry *entry = &list->items[i];
+
+                if (!entry->name.ours || entry->name.generation != kept->name.generation || entry == kept)
+                        continue;
+                if (!others)
+                        r = flush_entry(s, path, e);
+                if (r >= 0)
+                        r = sdboot_unlink_entry(s, entry, e);
+                others = true;
+        }
+        return r < 0 || !others ? r : flush_entries(s, e);
+}
+
+/* A counter comes down through names with one sum, and systemd-boot goes on without a word where such a name is there
+ * already: the counter would stand still. So what is made anew has another sum than what it follows, which a cut may
+ * leave. */
+static int tries_after(const struct entry *former, int tries)
+{
+        return former->name.counted && former->name.left + former->name.done == tries ? tries - 1 : tries;
+}
+
+static bool is_full(const struct entry *entry, int tries)
+{
+        return entry->confirmed && entry->name.counted && entry->name.left >= tries - 1 && entry->name.done == 0;
+}
+
+/* Durable before the former name goes. That one may come back: it is the same system that it starts. */
 int sdboot_arm(struct loader *l, uint64_t generation, int tries, struct error *e)
 {
         struct sdboot *s = l->priv;
@@ -147,15 +187,12 @@ int sdboot_arm(struct loader *l, uint64_t generation, int tries, struct error *e
         best = best_of(&list, generation);
         if (!best)
                 return -ENOENT;
-        entry_name_format(generation, best->name.slot, tries, 0, name);
-        for (size_t i = 0; i < list.n && r >= 0; i++)
-                if (streq(list.items[i].name.file, name) && !list.items[i].usable)
-                        r = sdboot_unlink_entry(s, &list.items[i], e); /* what a cut has left of a try before */
-        if (r >= 0 && !streq(best->name.file, name))
-                r = copy_as(s, best, name, true, e);
-        for (size_t i = 0; i < list.n && r >= 0; i++)
-                if (list.items[i].name.ours && list.items[i].name.generation == generation &&
-                    !streq(list.items[i].name.file, name))
-                        r = sdboot_unlink_entry(s, &list.items[i], e);
-        return r;
+        r = keep_only(s, &list, best, e);
+        if (r < 0 || is_full(best, tries))
+                return r;
+        entry_name_format(generation, best->name.slot, tries_after(best, tries), 0, name);
+        r = copy_as(s, best, name, true, e);
+        if (r >= 0)
+                r = sdboot_unlink_entry(s, best, e);
+        return r < 0 ? r : flush_entries(s, e);
 }

@@ -161,7 +161,8 @@ static int choose_entry(struct machine *m, struct loader_entry *ret, char name[s
         return 0;
 }
 
-/* One try less, as systemd-boot does it before it starts the kernel. What firmware writes is on the disk at once. */
+/* One try less, as systemd-boot does it before it starts the kernel: what firmware writes is on the disk at once, and where
+ * it refuses a name that is there already, the kernel starts without it. */
 static int count_try(const struct loader_entry *entry, char name[static ENTRY_NAME_MAX])
 {
         char counted[ENTRY_NAME_MAX], path[PATH_MAX];
@@ -174,14 +175,36 @@ static int count_try(const struct loader_entry *entry, char name[static ENTRY_NA
         dir = dir_open(AT_FDCWD, path);
         entry_name_format(entry->generation, entry->slot, entry->tries_left - 1, entry->tries_done + 1, counted);
         vfat_by_firmware = true;
-        r = io_rename(dir, name, dir, counted, 0);
+        r = io_rename(dir, name, dir, counted, RENAME_NOREPLACE);
         vfat_by_firmware = false;
         if (r < 0)
-                return r;
+                return r == -EEXIST ? 0 : r;
         strcpy(name, counted);
         fd = io_open(dir, name, O_RDONLY, 0);
         r = io_fsync(fd);
         return r < 0 ? r : io_fsync(dir);
+}
+
+int check_counter(struct error *e)
+{
+        struct loader_entry first, entry;
+        char name[ENTRY_NAME_MAX];
+        struct machine m;
+        int r = open_machine(&m, "", e);
+
+        if (r < 0)
+                return r;
+        r = choose_entry(&m, &first, name, e);
+        entry = first;
+        for (int i = 0; r >= 0 && entry.generation == first.generation && entry.tries_left > 0; i++) {
+                r = i < 3 * SLOT_MAX_TRIES ? count_try(&entry, name) : -ELOOP;
+                if (r < 0)
+                        fail(e, r, NULL, "the counter of generation %d stands still", (int)first.generation);
+                else
+                        r = choose_entry(&m, &entry, name, e);
+        }
+        machine_close(&m);
+        return r;
 }
 
 char *entry_value(const char *name, const char *key)

@@ -390,5 +390,5 @@ int boot_and_check(const struct expectation *x, bool completed, bool thorough, s
                 r = check_idempotent(e);
         if (r >= 0 && thorough)
                 r = check_goes_on(cmdline ?: "", e);
-        return r;
+        return r < 0 ? r : check_counter(e);
 }

@@ -170,6 +170,8 @@ struct expectation {
 int boot_once(struct error *e);
 /* The same by something else than the loader's choice: the newest entry of that slot, with a word on its command line. */
 int boot_slot(int slot, const char *word, struct error *e);
+/* That a version whose starts are counted and which does not come up any more is left: starts it until it is. */
+int check_counter(struct error *e);
 extern int page_key; /* that a person presses on the recovery page, whenever it is shown; 0: nobody is there */
 int open_machine(struct machine *m, const char *cmdline, struct error *e);
 char *running_cmdline(void);    /* of the entry that boots next; malloc'ed */

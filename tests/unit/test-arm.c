@@ -140,6 +140,11 @@ START_TEST(an_entry_is_armed_and_armed_again)
         check_first(6, true);
         ck_assert_int_eq(loader.ops->next(&loader, &next, NULL), 0);
         ck_assert_uint_eq(next.generation, 8);
+        for (int twice = 0; twice < 2; twice++) { /* through other names than those that the former one leads through */
+                ck_assert_int_eq(arm(), 0);
+                check_entries("bootmgr-7-a.conf bootmgr-8-b+8-0.conf");
+        }
+        move(E "8-b+8-0.conf", E "8-b+0-8.conf");
         ck_assert_int_eq(arm(), 0);
         check_entries("bootmgr-7-a.conf bootmgr-8-b+9-0.conf");
         move(E "8-b+9-0.conf", E "8-b+0-9.conf");
@@ -174,12 +179,90 @@ START_TEST(what_a_cut_leaves_is_mended)
         put(E "8-b+9-0.conf", "");
         check_first(6, true);
         ck_assert_int_eq(arm(), 0);
-        check_entries("bootmgr-8-b+9-0.conf");
-        check_first(9, true);
+        check_entries("bootmgr-8-b+8-0.conf");
+        check_first(8, true);
         /* Nothing that could be started is made into something that says it has proved itself. */
-        put(E "8-b+9-0.conf", text);
+        put(E "8-b+8-0.conf", text);
         ck_assert_int_eq(arm(), -ENOENT);
-        check_entries("bootmgr-8-b+9-0.conf");
+        check_entries("bootmgr-8-b+8-0.conf");
+}
+END_TEST
+
+/* As systemd-boot 252 and a firmware do it: a name that is there already is refused, and the start goes on without a word.
+ */
+static uint64_t start(void)
+{
+        struct loader_entry next;
+        char from[128], to[128];
+
+        ck_assert_int_eq(loader.ops->next(&loader, &next, NULL), 0);
+        if (next.tries_left <= 0)
+                return next.generation;
+        snprintf(from, sizeof(from), E "%d-%c+%d-%d.conf", (int)next.generation, slot_name(next.slot), next.tries_left,
+                 next.tries_done);
+        snprintf(to, sizeof(to), E "%d-%c+%d-%d.conf", (int)next.generation, slot_name(next.slot), next.tries_left - 1,
+                 next.tries_done + 1);
+        renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+        return next.generation;
+}
+
+/* The initramfs of `slot`. */
+static void initramfs(struct case_ *c, int slot)
+{
+        _cleanup_free_ struct loader_entry *list = NULL;
+
+        c->in.slot = slot;
+        c->in.generation = slot ? GENERATION_B : GENERATION_A;
+        ck_assert_int_eq(loader.ops->list(&loader, &list, &c->in.n_entries, NULL), 0);
+        c->in.entries = list;
+        boot_decide(&c->in, &c->d);
+        if (c->d.arm)
+                ck_assert_int_eq(loader.ops->arm(&loader, c->d.arm, BOOT_ARM_TRIES, NULL), 0);
+}
+
+/* a, and b, which is confirmed, runs and is armed. */
+static void armed(struct case_ *c)
+{
+        confirmed_runs(c, -1, false);
+        ck_assert_int_eq(switch_to(GENERATION_A, 0, 0, NULL), 0);
+        ck_assert_int_eq(switch_to(GENERATION_B, 1, 0, NULL), 0);
+        initramfs(c, 1);
+        check_entries("bootmgr-7-a.conf bootmgr-8-b+9-0.conf");
+}
+
+static void dies_early_until_the_other_one_starts(void)
+{
+        int starts = 0;
+
+        while (start() == GENERATION_B)
+                ck_assert_int_lt(starts++, 2 * BOOT_ARM_TRIES);
+}
+
+/* The counter was made full again, and the cut has brought the former name back. */
+START_TEST(a_name_that_a_cut_brings_back_does_not_hold_the_counter)
+{
+        _cleanup_free_ char *text = NULL;
+        struct case_ c;
+
+        armed(&c);
+        for (int i = 0; i < 3; i++)
+                start();
+        ck_assert_int_eq(file_read(AT_FDCWD, E "8-b+6-3.conf", ENTRY_READ_MAX, &text, NULL), 0);
+        initramfs(&c, 1);
+        put(E "8-b+6-3.conf", text);
+        if (_i == 0) { /* nothing comes as far as the initramfs any more */
+                dies_early_until_the_other_one_starts();
+                return;
+        }
+        for (int i = 0; i < 2 * BOOT_ARM_TRIES; i++) {
+                _cleanup_free_ char *found = NULL;
+
+                ck_assert_uint_eq(start(), GENERATION_B);
+                initramfs(&c, 1);
+                found = names("esp/loader/entries");
+                ck_assert_msg(strchr(found, ' ') == strrchr(found, ' '), "%s", found); /* that of a and one */
+        }
+        dies_early_until_the_other_one_starts();
 }
 END_TEST
 
@@ -218,6 +301,7 @@ int main(void)
         tcase_add_checked_fixture(u, setup, teardown);
         tcase_add_test(u, an_entry_is_armed_and_armed_again);
         tcase_add_test(u, what_a_cut_leaves_is_mended);
+        tcase_add_loop_test(u, a_name_that_a_cut_brings_back_does_not_hold_the_counter, 0, 2);
         tcase_add_test(u, an_entry_that_fills_its_sector_stays_as_it_is);
         suite_add_tcase(s, u);
         return suite_run(s);
