@@ -41,7 +41,7 @@ struct loader_ops {
         /* A boot file with this content that is not `slot`'s (SLOT_NONE: whoever's), checked and open for reading: the
          * caller closes it. -ENOENT. */
         int (*find_boot_file)(struct loader *l, const uint8_t digest[DIGEST_SIZE], int slot);
-        /* Our entries, newest generation first; *ret malloc'ed. */
+        /* Our entries, newest generation first, and of one generation the name that starts it; *ret malloc'ed. */
         int (*list)(struct loader *l, struct loader_entry **ret, size_t *ret_n, struct error *e);
         /* 0 when a new entry (spec, tries) would be what boots next; else kind_loader_pinned with what
          * would boot instead and how to undo it. Changes nothing. */

@@ -93,17 +93,19 @@ static struct loader_entry to_loader_entry(const struct entry *entry)
         return ours;
 }
 
-/* Newest first; of one generation the name without a counter first: it is the one that counts. A counter that was made
- * full again may have left the former one behind, or a name without content. */
+/* Newest first; of one generation what the loader shows, then the name without a counter: it is the one that counts. A
+ * counter that was made full again may have left the former one behind, and either of them a name without content. */
 static int compare_loader_entries(const void *a, const void *b)
 {
         const struct loader_entry *x = a, *y = b;
 
         if (x->generation != y->generation)
                 return x->generation < y->generation ? 1 : -1;
+        if (x->usable != y->usable)
+                return y->usable - x->usable;
         if ((x->tries_left < 0) != (y->tries_left < 0))
                 return x->tries_left < 0 ? -1 : 1;
-        return x->usable == y->usable ? y->tries_left - x->tries_left : y->usable - x->usable;
+        return y->tries_left - x->tries_left;
 }
 
 static int sdboot_list(struct loader *l, struct loader_entry **ret, size_t *ret_n, struct error *e)

@@ -266,6 +266,31 @@ START_TEST(a_name_that_a_cut_brings_back_does_not_hold_the_counter)
 }
 END_TEST
 
+/* The first time: while the name without a counter goes, its content goes first. */
+START_TEST(a_name_without_content_does_not_hide_the_counter)
+{
+        struct case_ c;
+
+        armed(&c);
+        put(E "8-b.conf", "");
+        check_first(9, true);
+        initramfs(&c, 0); /* a person looks at the older one: nothing is wrong with the newer */
+        ck_assert_str_eq(boot_found_to_string(c.d.found), "confirmed");
+        if (_i == 0) {
+                dies_early_until_the_other_one_starts();
+                initramfs(&c, 0); /* all of its starts are used up, whatever name is there beside that */
+                ck_assert_str_eq(boot_found_to_string(c.d.found), "passed");
+                ck_assert_int_eq(c.d.set.slots[1].reason, REASON_TRIES_EXHAUSTED);
+                return;
+        }
+        for (int i = 0; i < 2 * BOOT_ARM_TRIES; i++) {
+                ck_assert_uint_eq(start(), GENERATION_B);
+                initramfs(&c, 1);
+                ck_assert_int_lt(access(E "8-b.conf", F_OK), 0);
+        }
+}
+END_TEST
+
 /* A sector at most, as every entry of ours: rather not counted. */
 START_TEST(an_entry_that_fills_its_sector_stays_as_it_is)
 {
@@ -302,6 +327,7 @@ int main(void)
         tcase_add_test(u, an_entry_is_armed_and_armed_again);
         tcase_add_test(u, what_a_cut_leaves_is_mended);
         tcase_add_loop_test(u, a_name_that_a_cut_brings_back_does_not_hold_the_counter, 0, 2);
+        tcase_add_loop_test(u, a_name_without_content_does_not_hide_the_counter, 0, 2);
         tcase_add_test(u, an_entry_that_fills_its_sector_stays_as_it_is);
         suite_add_tcase(s, u);
         return suite_run(s);
