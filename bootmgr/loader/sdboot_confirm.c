@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The counter of an entry goes, or is made full again. Never by renaming: the new name is durable before the former goes. */
+/* The counter of an entry goes, or is made full again: the new name is durable before the former goes. Renaming is for an
+ * ESP that is full. */
 #include <fcntl.h>
+#include <linux/fs.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -172,6 +174,19 @@ static bool is_full(const struct entry *entry, int tries)
         return entry->confirmed && entry->name.counted && entry->name.left >= tries - 1 && entry->name.done == 0;
 }
 
+/* Takes no room. A cut may lose the entry, as it may whenever the loader counts, and then the slot that starts instead makes
+ * it again; a counter that nobody can make full ends with a version being left that has started each time. */
+static int rename_to(struct sdboot *s, const struct entry *entry, const char *name, struct error *e)
+{
+        _cleanup_free_ char *from = xasprintf(ENTRIES_DIRECTORY "/%s", entry->name.file);
+        _cleanup_free_ char *to = xasprintf(ENTRIES_DIRECTORY "/%s", name);
+        int r = from && to ? io_rename(s->esp.fd, from, s->esp.fd, to, RENAME_NOREPLACE) : -ENOMEM;
+
+        return r < 0 ? fail(e, r, &kind_esp_unusable, "cannot rename the boot entry %s to %s: %s", entry->name.file, name,
+                            error_text(r))
+                     : flush_entry(s, to, e);
+}
+
 /* Durable before the former name goes. That one may come back: it is the same system that it starts. */
 int sdboot_arm(struct loader *l, uint64_t generation, int tries, struct error *e)
 {
@@ -192,6 +207,11 @@ int sdboot_arm(struct loader *l, uint64_t generation, int tries, struct error *e
                 return r;
         entry_name_format(generation, best->name.slot, tries_after(best, tries), 0, name);
         r = copy_as(s, best, name, true, e);
+        if (r == -ENOSPC && best->name.counted && best->confirmed) {
+                if (e)
+                        error_done(e);
+                return rename_to(s, best, name, e);
+        }
         if (r >= 0)
                 r = sdboot_unlink_entry(s, best, e);
         return r < 0 ? r : flush_entries(s, e);

@@ -35,7 +35,8 @@
  *
  * A rollback that begins here needs no reboot: the slot gets a new entry, on trial, and this boot is its first try. It
  * has the record's operation with this boot's id, from which the running system makes its steps (operation/at_boot.c).
- * One that a person chose is not begun where the entry cannot be made: the boot is as BOOT_FOUND_DETOUR.
+ * Where the entry cannot be made, one that a person chose is not begun: the boot is as BOOT_FOUND_DETOUR; any other one is
+ * all the same, and the slot comes up as it was, confirmed.
  *
  * Never: an incomplete or bad slot goes on while another can boot; a loop without an end.
  */

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# A data partition without a byte left: the way back has room of its own, and an automatic one needs none. In a mount namespace, where
-# data is a small file system.
+# A data partition or an ESP without a byte left: the way back has room of its own, and an automatic one needs none. In a mount
+# namespace, where they are small file systems.
 # shellcheck disable=SC2317 # fill is called through ok
 [ -n "${IN_NAMESPACE-}" ] || IN_NAMESPACE=1 exec unshare --map-root-user --mount sh "$0"
 . "$(dirname "$0")/lib.sh"
@@ -142,4 +142,25 @@ for taken in 0 1000 1400 1800 1900 2000 2100 2200 2300 2400 2600 3000; do
 done
 has "it goes on as long as there is room ($outcomes)" '^[+]+-+$' "$outcomes"
 umount data
+
+# ---- the ESP ----
+full_esp() {
+        upgraded || return 1
+        cp -a esp esp.copy && mount -t tmpfs -o size=600k tmpfs esp && cp -a esp.copy/. esp/ && rm -rf esp.copy || return 1
+        { cat esp/loader/entries/bootmgr-2-b.conf && echo 'bootmgr-confirmed yes'; } >"esp/loader/entries/bootmgr-2-b+0-9.conf" &&
+                rm esp/loader/entries/bootmgr-2-b.conf
+        dd if=/dev/zero of=esp/fill bs=4k 2>/dev/null
+        ! dd if=/dev/zero of=esp/more bs=1 count=1 2>/dev/null
+}
+recover() { choose_next && "$BUILD/bootmgr-recover" --disk disk.img --esp esp --cmdline "$running" boot; }
+
+ok "the ESP is full, and the starts of version 2 are used up" full_esp
+ok "the initramfs of version 1" recover
+has "what is left has made room for the entry" 'bootmgr-1-a.conf bootmgr-3-a\+3-0.conf' "$(entries)"
+ok "version 1 comes up" m boot-config
+is "with its configuration" one "$(config)"
+rm esp/fill
+ok "and is confirmed, once there is room" m confirm -q
+is "the rollback is done" '["ROLLBACK", "DONE"]' "$(operation '[j["operation"], j["state"]]')"
+umount data esp
 finish

@@ -291,6 +291,52 @@ START_TEST(a_name_without_content_does_not_hide_the_counter)
 }
 END_TEST
 
+static int open_without_room(int dirfd, const char *path, int flags, mode_t mode)
+{
+        return flags & O_CREAT ? -ENOSPC : io_system_ops.open(dirfd, path, flags, mode);
+}
+
+static void fill_esp(void)
+{
+        static struct io_ops ops;
+
+        ops = io_system_ops;
+        ops.open = open_without_room;
+        io_set_ops(&ops);
+}
+
+/* The firmware needs no room to count. */
+START_TEST(a_full_esp_takes_no_version_away_that_starts)
+{
+        struct case_ c;
+
+        armed(&c);
+        fill_esp();
+        for (int i = 0; i < 3 * BOOT_ARM_TRIES; i++) {
+                ck_assert_uint_eq(start(), GENERATION_B);
+                initramfs(&c, 1);
+                ck_assert_str_eq(boot_found_to_string(c.d.found), "confirmed");
+        }
+        dies_early_until_the_other_one_starts();
+        initramfs(&c, 0);
+        ck_assert_str_eq(boot_found_to_string(c.d.found), "passed");
+}
+END_TEST
+
+/* What says nothing of having proved itself must not be counted as if it were on trial. */
+START_TEST(what_was_never_armed_is_not_counted_on_a_full_esp)
+{
+        struct error e = {};
+
+        ck_assert_int_eq(switch_to(8, 1, 0, NULL), 0);
+        fill_esp();
+        ck_assert_int_eq(loader.ops->arm(&loader, 8, 9, &e), -ENOSPC);
+        ck_assert_ptr_nonnull(e.message);
+        error_done(&e);
+        check_entries("bootmgr-8-b.conf");
+}
+END_TEST
+
 /* A sector at most, as every entry of ours: rather not counted. */
 START_TEST(an_entry_that_fills_its_sector_stays_as_it_is)
 {
@@ -328,6 +374,8 @@ int main(void)
         tcase_add_test(u, what_a_cut_leaves_is_mended);
         tcase_add_loop_test(u, a_name_that_a_cut_brings_back_does_not_hold_the_counter, 0, 2);
         tcase_add_loop_test(u, a_name_without_content_does_not_hide_the_counter, 0, 2);
+        tcase_add_test(u, a_full_esp_takes_no_version_away_that_starts);
+        tcase_add_test(u, what_was_never_armed_is_not_counted_on_a_full_esp);
         tcase_add_test(u, an_entry_that_fills_its_sector_stays_as_it_is);
         suite_add_tcase(s, u);
         return suite_run(s);

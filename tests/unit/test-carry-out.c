@@ -8,8 +8,9 @@
 /* A loader that writes down what it is asked, with what the record says at that moment. */
 static struct buf story;
 static struct state_place place;
-static int switch_result, remove_result;
-static bool unlabelled; /* no partition of a slot is known */
+static int switch_result, remove_result, drop_result;
+static bool removing_helps; /* against a switch_result of -ENOSPC */
+static bool unlabelled;     /* no partition of a slot is known */
 
 static const char *recorded_phase(void)
 {
@@ -29,10 +30,20 @@ static int fake_switch_to(struct loader *l, const struct entry_spec *spec, int t
 static int fake_remove_slot(struct loader *l, int slot, struct error *e)
 {
         buf_printf(&story, "remove %c record %s; ", slot_name(slot), recorded_phase());
+        if (removing_helps)
+                switch_result = 0;
         return remove_result;
 }
 
-static const struct loader_ops fake_ops = { .name = "fake", .switch_to = fake_switch_to, .remove_slot = fake_remove_slot };
+static int fake_drop(struct loader *l, uint64_t generation, struct error *e)
+{
+        buf_printf(&story, "drop %d; ", (int)generation);
+        return drop_result < 0 ? fail(e, drop_result, NULL, "it cannot be taken back") : 0;
+}
+
+static const struct loader_ops fake_ops = {
+        .name = "fake", .switch_to = fake_switch_to, .remove_slot = fake_remove_slot, .drop = fake_drop
+};
 
 static int carry_out(struct case_ *c, const struct loader_ops *ops, bool writable, struct state *state, struct error *e)
 {
@@ -167,6 +178,64 @@ START_TEST(a_loader_that_cannot_be_told)
 }
 END_TEST
 
+/* The way back begins in the slot that runs: it is not to be held up by an entry that cannot be made. */
+START_TEST(a_rollback_that_begins_here_needs_no_entry)
+{
+        struct state state;
+        struct case_ c;
+
+        log_set_max_level(LOG_LEVEL_ERROR);
+        switch_result = remove_result = drop_result = 0;
+        /* what is left has room for it */
+        older_runs(&c, BOOT_START_FALLBACK);
+        run(&c, BOOT_FOUND_PASSED, BOOT_CONTINUE);
+        switch_result = -ENOSPC;
+        removing_helps = true;
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
+        removing_helps = false;
+        ck_assert_str_eq(story.data, "switch to a 9 +3 initrd no record switching; remove b record switching; "
+                                     "switch to a 9 +3 initrd no record switching; remove b record switched; ");
+        ck_assert_int_eq(state.set.slots[0].state, SLOT_TRIAL);
+        check_recorded(&state);
+        /* or there is none: it is as where nobody can be told, and the number is not given out again */
+        switch_result = _i ? -EIO : -ENOSPC;
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
+        ck_assert_ptr_nonnull(strstr(story.data, "drop 9; remove b record none; "));
+        ck_assert_int_eq(state.set.slots[0].state, SLOT_CONFIRMED);
+        ck_assert_int_eq(state.set.slots[1].state, SLOT_BAD);
+        ck_assert_int_eq(state.set.operation, OPERATION_ROLLBACK);
+        ck_assert_int_eq(state.set.operation_state, OPERATION_RUNNING);
+        ck_assert_int_eq(state.set.phase, SWITCH_NONE);
+        ck_assert_uint_eq(state.set.generation, 9);
+        /* the next boot tries it again */
+        c.in.set = state.set;
+        check_recorded(&state);
+        c.in.start = BOOT_START_ENTRY;
+        c.in.entries = c.entries + 1;
+        c.in.n_entries = 1;
+        run(&c, BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
+        ck_assert_int_eq(state.set.operation_state, OPERATION_RUNNING);
+        ck_assert_int_eq(state.set.slots[1].state, SLOT_BAD);
+        ck_assert_uint_eq(state.set.generation, 10);
+        check_recorded(&state);
+        /* what a person chose stays a look */
+        older_runs(&c, BOOT_START_ROLLBACK);
+        run(&c, BOOT_FOUND_CHOSEN, BOOT_CONTINUE);
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), 0);
+        ck_assert_int_eq(state.set.previous, 0);
+        ck_assert_int_eq(state.set.operation_state, OPERATION_DONE);
+        ck_assert_int_eq(state.set.phase, SWITCH_NONE);
+        ck_assert_uint_eq(state.set.generation, 9);
+        check_recorded(&state);
+        /* it may be there all the same: the next boot looks */
+        drop_result = -EIO;
+        ck_assert_int_eq(carry_out(&c, &fake_ops, true, &state, NULL), -EIO);
+        ck_assert_int_eq(state.set.phase, SWITCH_SWITCHING);
+        check_recorded(&state);
+}
+END_TEST
+
 START_TEST(nothing_to_do_writes_nothing)
 {
         struct state state;
@@ -207,6 +276,7 @@ int main(void)
         tcase_add_test(t, old_entries_that_stay_do_not_stop_it);
         tcase_add_test(t, a_switch_that_fails_removes_nothing);
         tcase_add_loop_test(t, a_loader_that_cannot_be_told, 0, 3);
+        tcase_add_loop_test(t, a_rollback_that_begins_here_needs_no_entry, 0, 2);
         tcase_add_test(t, nothing_to_do_writes_nothing);
         tcase_add_test(t, an_impossible_record_is_refused);
         suite_add_tcase(s, t);
