@@ -9,6 +9,8 @@
  *      (--without-snapshot) record: the seal; then the owner marker names the target
  *                                          cut: not switched; the next boot restores the running slot's own
  *      record: previous, snapshot          cut: not switched; the next boot takes it back
+ *      the counter of the running slot's entry, if it has come down
+ *                                          cut: not switched; either name of it starts it
  *      record: SWITCHING(generation)       cut: the next boot drops the switch: no entry is there
  *      the entry            <- the commit  cut: the next boot is on the new slot, or on the old one which
  *                                               finds the entry and leaves it to the loader
@@ -22,6 +24,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "operation/boot.h"
 #include "operation/boot_files.h"
 #include "operation/messages.h"
 #include "operation/record.h"
@@ -274,6 +277,27 @@ static void undo_switch(struct run *run, struct loader *loader, const struct slo
         run->op.generation = 0;
 }
 
+/* What the loader goes to if the new version does not come up. Its own counter may have come down; with none of its starts
+ * left, and none of the new version's, the loader would start the new one again and again. */
+static int fill_counter(struct run *run, struct loader *loader, struct error *e)
+{
+        const struct slot *from = run->op.from_slot == SLOT_NONE ? NULL : &run->m->state.set.slots[run->op.from_slot];
+        _cleanup_free_ struct loader_entry *entries = NULL;
+        size_t n, i = 0;
+        int r;
+
+        if (!from || from->state != SLOT_CONFIRMED)
+                return 0;
+        r = loader->ops->list(loader, &entries, &n, e);
+        if (r < 0)
+                return r;
+        while (i < n && (entries[i].slot != run->op.from_slot || entries[i].generation != from->generation))
+                i++;
+        if (i == n || !entries[i].usable || entries[i].tries_left < 0 || entries[i].tries_left > BOOT_ARM_AGAIN)
+                return 0;
+        return loader->ops->arm(loader, from->generation, BOOT_ARM_TRIES, e);
+}
+
 static int make_entry(struct run *run, struct loader *loader, struct error *e)
 {
         struct machine *m = run->m;
@@ -284,6 +308,8 @@ static int make_entry(struct run *run, struct loader *loader, struct error *e)
         int tries = tries_for(run), r;
 
         r = loader_highest_generation(loader, &highest, e);
+        if (r >= 0)
+                r = fill_counter(run, loader, e);
         if (r < 0)
                 return r;
         before = *set;

@@ -162,5 +162,25 @@ is "with its configuration" one "$(config)"
 rm esp/fill
 ok "and is confirmed, once there is room" m confirm -q
 is "the rollback is done" '["ROLLBACK", "DONE"]' "$(operation '[j["operation"], j["state"]]')"
+
+# Once there is room again the version that runs may have no start left, and is what the next one falls back to
+rm esp/loader/entries/bootmgr-previous-* 2>/dev/null
+counted() { # [line to be added]
+        sed '/^[b#]/d' esp/loader/entries/bootmgr-3-a* >entry
+        [ -z "${1-}" ] || echo "$1" >>entry
+        rm esp/loader/entries/bootmgr-3-a* && mv entry esp/loader/entries/bootmgr-3-a+0-9.conf
+}
+m upgrade clear && counted && counted "# $(printf '%0500d' 0 | tail -c "+$(wc -c <esp/loader/entries/bootmgr-3-a+0-9.conf)")" || exit 2
+before=$(entries)
+fails 3 esp-unusable "it is not left where that cannot be mended" m upgrade system --yes 2.bundle
+is "and nothing is changed" "$before" "$(entries)"
+counted 'bootmgr-confirmed yes'
+ok "else it is left with all of them" m upgrade system -q --yes 2.bundle
+has "and with the new one's entry" 'bootmgr-3-a\+8-0.conf bootmgr-[4-9]-b\+3-0.conf' "$(entries)"
+new=$(next_entry)
+mv "esp/loader/entries/$new" "esp/loader/entries/${new%+3-0.conf}+0-3.conf"
+ok "version 2 dies early each time, and version 1 comes up" boots
+is "with its configuration" one "$(config)"
+is "version 2 is bad" '["confirmed", "bad"]' "$(status '[s["state"] for s in j["slots"]]')"
 umount data esp
 finish
