@@ -18,15 +18,6 @@ static const struct loader_entry *entry_of(const struct boot_input *in, int slot
         return NULL;
 }
 
-static size_t names_of(const struct boot_input *in, int slot, uint64_t generation)
-{
-        size_t n = 0;
-
-        for (size_t i = 0; i < in->n_entries; i++)
-                n += in->entries[i].slot == slot && in->entries[i].generation == generation;
-        return n;
-}
-
 static bool is_counted(const struct boot_input *in, const struct slot *slot)
 {
         return memcmp(slot->last_boot, in->boot_id, sizeof(slot->last_boot)) == 0;
@@ -530,20 +521,6 @@ static void end_try(const struct boot_input *in, struct boot_decision *d)
                 return;
         slot_set_mark_bad(set, set->target, runs ? in->root_failed : REASON_TRIES_EXHAUSTED);
         d->save = true;
-}
-
-/* This start has shown that the loader can start it. The counter is made full before it is nearly empty, not each time: an
- * ESP wears out, and a name that changes can be lost. A name that a cut has left beside it goes at once. */
-uint64_t boot_to_be_armed(const struct boot_input *in, const struct slot_set *set)
-{
-        const struct slot *slot = &set->slots[in->slot];
-        const struct loader_entry *entry = entry_of(in, in->slot, slot->generation);
-
-        if (!in->counts || slot->state != SLOT_CONFIRMED || !entry || !entry->usable)
-                return 0;
-        if (entry->tries_left < 0)
-                return other_selectable(in, set) != SLOT_NONE ? slot->generation : 0;
-        return entry->tries_left <= BOOT_ARM_AGAIN || names_of(in, in->slot, slot->generation) > 1 ? slot->generation : 0;
 }
 
 static void decide(const struct boot_input *in, struct boot_decision *d)

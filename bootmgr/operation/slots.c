@@ -130,6 +130,47 @@ static int check_boot_files(struct machine *m, const struct slot *s, struct erro
         return r < 0 ? fail_hint(e, "install a version with 'bootmgr upgrade system'") : 0;
 }
 
+/* The record comes first: an entry of a slot that is bad would be one to be left again. */
+static int give_entry_back(struct machine *m, int slot, struct error *e)
+{
+        struct entry_spec spec = entry_spec_for(m, slot, m->state.set.slots[slot].generation);
+        struct loader loader;
+        int r = machine_open_loader(m, true, &loader, e);
+
+        if (r < 0)
+                return r;
+        r = loader.ops->drop(&loader, spec.generation, e); /* what could not be removed when it was marked bad */
+        if (r >= 0)
+                r = loader.ops->switch_to(&loader, &spec, 0, e);
+        if (r >= 0)
+                upkeep(m, &loader);
+        loader_close(&loader);
+        return r;
+}
+
+/* Its entries went when it was marked bad. Under the generation that it has, which no other has, it gets one again and is a
+ * way back for the loader too, as long as that is behind the running one's: else it would boot next. Then it has none, and
+ * no boot is to miss it. */
+static int take_back_bad(struct machine *m, int slot, struct error *e)
+{
+        int running = machine_reference_slot(m), r;
+        struct slot_set *set = &m->state.set, before = *set;
+        struct slot *s = &set->slots[slot];
+
+        slot_set_confirm(set, slot);
+        if (running == SLOT_NONE || s->generation >= set->slots[running].generation)
+                s->generation = 0;
+        r = machine_save(m, e);
+        if (r < 0 || s->generation == 0)
+                return r;
+        r = give_entry_back(m, slot, e);
+        if (r < 0) {
+                *set = before;
+                machine_save(m, NULL); /* else the next boot that can makes the entry */
+        }
+        return r;
+}
+
 int slot_mark_good(struct machine *m, int slot, struct error *e)
 {
         struct slot *s;
@@ -156,11 +197,7 @@ int slot_mark_good(struct machine *m, int slot, struct error *e)
                 return fail_hint(e, "install a version with 'bootmgr upgrade system'");
         }
         r = check_boot_files(m, s, e);
-        if (r < 0)
-                return r;
-        slot_set_confirm(&m->state.set, slot);
-        s->generation = 0; /* its entries went when it was marked bad: no boot is to miss them */
-        return machine_save(m, e);
+        return r < 0 ? r : take_back_bad(m, slot, e);
 }
 
 /* What runs may not come up yet another time, and then this is where the loader goes. */

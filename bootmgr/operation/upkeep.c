@@ -15,7 +15,7 @@ int upkeep_fallback(const struct slot_set *set)
                     (newest == SLOT_NONE || set->slots[i].generation > set->slots[newest].generation))
                         newest = i;
         for (int i = 0; i < set->n_slots; i++)
-                if (i != newest && set->slots[i].state == SLOT_CONFIRMED &&
+                if (i != newest && set->slots[i].state == SLOT_CONFIRMED && set->slots[i].generation > 0 &&
                     (found == SLOT_NONE || set->slots[i].generation > set->slots[found].generation))
                         found = i;
         if (found != SLOT_NONE)

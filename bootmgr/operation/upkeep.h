@@ -21,6 +21,6 @@ void upkeep_alone(struct machine *m);
 /* How many EFI variables upkeep_firmware() would write. Changes nothing, needs no lock. */
 unsigned upkeep_firmware_lacks(struct machine *m, struct loader *loader);
 
-/* The slot that the firmware starts by itself when the newest does not start: the newest confirmed one but that, else
- * that one; SLOT_NONE: none is confirmed. Pure. */
+/* The slot that the firmware starts by itself when the newest does not start: the newest confirmed one but that which
+ * has an entry, else that one; SLOT_NONE: none is confirmed. Pure. */
 int upkeep_fallback(const struct slot_set *set);

@@ -172,6 +172,21 @@ m rollback system -q && boots && m slot mark-bad -q b && m slot mark-good -q b |
 ok "the next boot" this_boot
 is "stays where it is" confirmed "$(status 'j["slots"][0]["state"]')"
 
+# What the loader can go on to by itself is one again, if it is behind what runs
+upgraded || exit 2
+kept=$(entries) menu=$(offered)
+m slot mark-bad -q a || exit 2
+is "what is bad has no entry" "${kept#* }" "$(entries)"
+ok "marked good" m slot mark-good a
+is "it has its own again" "$kept" "$(entries)"
+is "and is offered" "$menu" "$(offered)"
+m slot mark-bad -q a && ln -s nowhere esp/loader/entries/bootmgr-1-a.conf || exit 2
+fails 3 esp-unusable "where that cannot be made" m slot mark-good a
+is "it stays bad" bad "$(status 'j["slots"][0]["state"]')"
+rm esp/loader/entries/bootmgr-1-a.conf
+m slot mark-good -q a || exit 2
+is "else it does not" "$kept" "$(entries)"
+
 # ---- without the snapshot ----
 upgraded || exit 2
 seal=$(grep -l '"version": *"1"' data/snapshots/*.json) && seal=${seal%.json}.tar.zst

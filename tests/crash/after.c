@@ -73,6 +73,11 @@ int after_mark_bad(struct machine *m, struct error *e)
 
 int after_mark_good(struct machine *m, struct error *e)
 {
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/loader/entries/bootmgr-1-a.conf", volume_path(ESP));
+        if (access(path, F_OK) < 0)
+                return wrong(e, "its entry is not there");
         return m->state.set.slots[0].state == SLOT_CONFIRMED ? 0 : wrong(e, "the slot is not marked good");
 }
 

@@ -46,6 +46,18 @@ START_TEST(a_start_that_succeeds_is_counted_anew)
         c.entries[0].tries_left = 2;
         run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE);
         ck_assert_uint_eq(c.d.arm, GENERATION_B);
+        /* Nor is there where the loader has no entry that could be started. */
+        for (int i = 0; i < 4; i++) {
+                confirmed_runs(&c, -1, false);
+                if (i == 0)
+                        c.in.n_entries = 1;
+                else if (i == 1)
+                        c.entries[1].usable = false;
+                else if (i == 2)
+                        c.entries[1].tries_left = 0;
+                run(&c, BOOT_FOUND_CONFIRMED, BOOT_CONTINUE);
+                ck_assert_uint_eq(c.d.arm, i == 3 ? GENERATION_B : 0);
+        }
         /* Not what is left, nor a trial. */
         confirmed_runs(&c, 2, true);
         c.in.root_failed = REASON_ROOT_MOUNT;
