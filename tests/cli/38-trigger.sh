@@ -20,10 +20,10 @@ END
 cat >bin/bootmgr <<END
 #!/bin/sh
 [ -z "\${status-}" ] || exit "\$status"
-exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "\$running" "\$@"
+exec "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "\$running" "\$@" \${staged+--no-reboot}
 END
 chmod +x bin/*
-trigger() { rm -f asked && env PATH="$W/bin:$PATH" BOOTMGR="$W/bin/bootmgr" running="$running" "$top/units/rollback-trigger" boot; }
+trigger() { rm -f asked && env PATH="$W/bin:$PATH" BOOTMGR="$W/bin/bootmgr" running="$running" ${staged+staged=} "$top/units/rollback-trigger" boot; }
 # STATUS of the program: the exit status of the trigger, and whether it has asked for a reboot
 ends() {
         status=$1 trigger >out 2>err
@@ -65,4 +65,19 @@ m upgrade clear -q && m upgrade system -q 2.bundle && boots || exit 2
 trigger >out 2>err
 is "too many of them are a failure" 3 $?
 has "which says why" "automatic rollbacks within a day" "$(cat err)"
+
+# An ESP that says nothing of the other version: it cannot be opened, or another directory is in its place
+mkdir nothing && : >file
+for instead in file nothing; do
+        rm -rf disk.img esp data conf && running='' && make_machine
+        m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && choose_next && m boot-config -q || exit 2
+        mv esp esp.real && ln -s $instead esp
+        ok "on trial, a $instead instead of the ESP: going back is staged" eval 'staged='' trigger'
+        has_not "not given up" "runs on" "$(cat err)"
+        rm esp && mv esp.real esp
+        is "nobody calls a whole version bad" '[true, ["confirmed", "trial"]]' \
+                "[$(m show upgrade status --json | json 'j["staged"] and j["automatic"]'), $(status '[s["state"] for s in j["slots"]]')]"
+        ok "and the shutdown goes there" m switch-at-shutdown
+        boots && is "version 1 runs" '["a", "confirmed", "bad"]' "$(status '[j["booted"], *(s["state"] for s in j["slots"])]')"
+done
 finish
