@@ -184,6 +184,8 @@ int rollback_prepare(struct machine *m, const struct rollback_options *options, 
         int from, to, r;
 
         r = options->automatic ? machine_lock_patiently(m, e) : machine_lock(m, e);
+        if (r >= 0) /* a set without a slot would say that there is nothing to go back to */
+                r = machine_need_record(m, e);
         if (r < 0)
                 return r;
         from = machine_reference_slot(m);

@@ -66,6 +66,8 @@ m upgrade system -q --yes 4.bundle && choose_next || exit 2
 touch gone
 ok "a boot of a version on trial" m boot-config
 fails 1 state-unreadable "it is not confirmed in time" m wait-confirmed
+fails 1 state-unreadable "nobody knows whether it can be gone back from" m rollback system --automatic --reason 'unit app.service failed'
+fails 1 state-unreadable "nor what an operator goes back to" m rollback system
 is "nothing is written there" no "$(written)"
 rm gone
 boot_up || exit 2
