@@ -43,7 +43,8 @@ DAEMON_SRC := $(call layer,daemon)
 # The initramfs program links libc and libblkid only: the parts of the layers that need nothing else.
 RECOVER_BASE := buf clock crc32c error file io parse version
 RECOVER_SRC := $(patsubst %,bootmgr/base/%.c,$(RECOVER_BASE)) bootmgr/slot/slot.c bootmgr/slot/store.c bootmgr/slot/kinds.c bootmgr/slot/verity.c \
-	bootmgr/storage/disk.c bootmgr/storage/range.c bootmgr/storage/superblock.c bootmgr/storage/verified.c $(filter-out bootmgr/loader/sdboot_files.c bootmgr/loader/rescue_install.c,$(call layer,loader)) bootmgr/operation/boot.c bootmgr/operation/boot_arm.c bootmgr/operation/boot_words.c bootmgr/operation/carry_out.c bootmgr/operation/boot_try.c $(call layer,recover)
+	bootmgr/storage/disk.c bootmgr/storage/range.c bootmgr/storage/superblock.c bootmgr/storage/verified.c $(filter-out bootmgr/loader/sdboot_files.c bootmgr/loader/rescue_install.c,$(call layer,loader)) \
+	$(patsubst %,bootmgr/operation/%.c,boot boot_arm boot_rebuild boot_try boot_words carry_out) $(call layer,recover)
 
 PROGRAMS := $(BUILD)/bootmgr $(BUILD)/bootmgrd $(BUILD)/bootmgr-recover
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test-*.c))

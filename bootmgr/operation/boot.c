@@ -2,6 +2,7 @@
 #include "operation/boot.h"
 
 #include "base/buf.h"
+#include "operation/boot_rebuild.h"
 
 /* Without any entry of ours something else has started this slot. */
 static bool knows_entries(const struct boot_input *in)
@@ -228,63 +229,6 @@ typedef void (*action_function)(const struct boot_input *in, enum slot_reason wh
 
 static void do_nothing(const struct boot_input *in, enum slot_reason why, struct boot_decision *d) {}
 
-/* What an entry says of its slot. */
-static void rebuild_slot(const struct boot_input *in, const struct loader_entry *entry, struct slot *slot)
-{
-        int left = MIN(entry->tries_left, SLOT_MAX_TRIES), done = MIN(entry->tries_done, SLOT_MAX_TRIES);
-
-        *slot = (struct slot){ .generation = entry->generation, .state = SLOT_CONFIRMED };
-        memcpy(slot->version, entry->version, sizeof(slot->version));
-        memcpy(slot->kernel, entry->kernel, sizeof(slot->kernel));
-        memcpy(slot->initrd, entry->initrd, sizeof(slot->initrd));
-        slot->verity = entry->verity;
-        if (left >= 0 && !entry->confirmed) {
-                slot->state = SLOT_TRIAL;
-                slot->tries = (uint8_t)MIN(MAX(left + done, 1), SLOT_MAX_TRIES);
-                slot->attempts = (uint8_t)MIN(done, slot->tries);
-        }
-        if (!entry->usable && entry->slot != in->slot) {
-                slot->state = SLOT_BAD;
-                slot->reason = REASON_BOOT_FILES;
-        }
-}
-
-/* The running slot has a system whatever the entries say, and this boot is one of the attempts. */
-static void rebuild_running(const struct boot_input *in, struct slot *slot)
-{
-        if (!slot_has_system(slot)) {
-                slot->state = SLOT_CONFIRMED;
-                slot->generation = in->generation;
-        }
-        if (slot->state == SLOT_TRIAL) {
-                slot->attempts = MAX(slot->attempts, 1);
-                memcpy(slot->last_boot, in->boot_id, sizeof(slot->last_boot));
-        }
-}
-
-static void rebuild(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
-{
-        const struct slot *newest = NULL;
-
-        for (size_t i = in->n_entries; i > 0; i--) { /* newest last, so that it wins */
-                const struct loader_entry *entry = &in->entries[i - 1];
-
-                if (entry->slot >= d->set.n_slots || !generation_is_credible(entry->generation, in->generation))
-                        continue;
-                rebuild_slot(in, entry, &d->set.slots[entry->slot]);
-                d->set.generation = MAX(d->set.generation, entry->generation);
-                newest = &d->set.slots[entry->slot];
-        }
-        rebuild_running(in, &d->set.slots[in->slot]);
-        d->set.generation = MAX(d->set.generation, in->generation);
-        if (newest && newest->state == SLOT_TRIAL) { /* an older one was superseded: no switch waits for it */
-                d->set.phase = SWITCH_SWITCHED;
-                d->set.target = (int)(newest - d->set.slots);
-                d->set.target_generation = newest->generation;
-        }
-        d->save = true;
-}
-
 static void switch_to(const struct boot_input *in, int slot, int tries, struct boot_decision *d)
 {
         slot_set_begin_switch(&d->set, slot, loader_entries_highest(in->entries, in->n_entries, d->set.generation));
@@ -500,11 +444,11 @@ static void pass_over(const struct boot_input *in, enum slot_reason why, struct 
 }
 
 static const action_function actions[_BOOT_FOUND_MAX] = {
-        [BOOT_FOUND_NOTHING] = do_nothing,    [BOOT_FOUND_LOST] = rebuild,          [BOOT_FOUND_ROOT] = leave_slot,
+        [BOOT_FOUND_NOTHING] = do_nothing,    [BOOT_FOUND_LOST] = boot_rebuild,     [BOOT_FOUND_ROOT] = leave_slot,
         [BOOT_FOUND_FINISH] = finish_switch,  [BOOT_FOUND_DROP] = drop_switch,      [BOOT_FOUND_TRIAL] = count_attempt,
         [BOOT_FOUND_EXHAUSTED] = leave_slot,  [BOOT_FOUND_FALLBACK] = fall_back,    [BOOT_FOUND_VANISHED] = make_again,
         [BOOT_FOUND_DETOUR] = go_on,          [BOOT_FOUND_MISSING] = restore_entry, [BOOT_FOUND_PASSED] = pass_over,
-        [BOOT_FOUND_CHOSEN] = begin_rollback, [BOOT_FOUND_CONFIRMED] = go_on,       [BOOT_FOUND_UNREAD] = rebuild,
+        [BOOT_FOUND_CHOSEN] = begin_rollback, [BOOT_FOUND_CONFIRMED] = go_on,       [BOOT_FOUND_UNREAD] = boot_rebuild,
 };
 
 /* The one boot that a person at the console gave a slot is over, whatever boots now: it is bad again, so that nothing boots
@@ -547,7 +491,7 @@ void boot_decide(const struct boot_input *in, struct boot_decision *ret)
         }
         if (in->record_lost) {
                 d.found = BOOT_FOUND_LOST;
-                rebuild(in, REASON_NONE, &d);
+                boot_rebuild(in, REASON_NONE, &d);
                 if (in->root_failed) {
                         decide(in, &d);
                 } else if (in->record_unread) {
