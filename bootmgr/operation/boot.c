@@ -211,14 +211,28 @@ static int other_selectable(const struct boot_input *in, const struct slot_set *
         return best;
 }
 
-static void fail_operation(struct slot_set *set, int bad, enum slot_reason why, uint64_t now)
+/* A rollback that was to make at the next shutdown what the machine makes by itself. */
+static bool is_staged_return(const struct slot_set *set, int from, int to)
 {
-        if (set->operation != OPERATION_NONE && set->operation_state != OPERATION_DONE) {
+        return set->operation == OPERATION_ROLLBACK && set->operation_state == OPERATION_STAGED &&
+               set->operation_from == from && set->operation_to == to;
+}
+
+/* What becomes of the operation as `bad` is left for `to`. */
+static void end_operation(struct slot_set *set, int bad, int to, enum slot_reason why, uint64_t now)
+{
+        bool goes_on = is_staged_return(set, bad, to), is_counted = goes_on && set->operation_automatic;
+
+        if (goes_on) {
+                set->operation_state = OPERATION_RUNNING;
+        } else if (set->operation_state == OPERATION_STAGED) {
+                set->operation_state = OPERATION_ABORTED;
+        } else if (set->operation_state == OPERATION_RUNNING) {
                 set->operation_state = OPERATION_FAILED;
                 set->operation_reason = why;
         }
         memcpy(set->refused, set->slots[bad].digest, DIGEST_SIZE);
-        if (why != REASON_OPERATOR)
+        if (why != REASON_OPERATOR && !is_counted)
                 slot_set_note_auto_rollback(set, now);
         set->previous = SLOT_NONE;
         set->finalized = false;
@@ -238,7 +252,7 @@ static void switch_to(const struct boot_input *in, int slot, int tries, struct b
         d->save = true;
 }
 
-static void mark_running_bad(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+static void mark_running_bad(const struct boot_input *in, int other, enum slot_reason why, struct boot_decision *d)
 {
         struct slot_set *set = &d->set;
         struct slot *slot = &set->slots[in->slot];
@@ -246,8 +260,8 @@ static void mark_running_bad(const struct boot_input *in, enum slot_reason why, 
         d->bad_slot = in->slot;
         if (slot->state == SLOT_EMPTY || slot->state == SLOT_BAD)
                 return;
-        if (set->phase == SWITCH_SWITCHED && set->target == in->slot)
-                fail_operation(set, in->slot, why, in->now);
+        if ((set->phase == SWITCH_SWITCHED && set->target == in->slot) || is_staged_return(set, in->slot, other))
+                end_operation(set, in->slot, other, why, in->now);
         else if (set->operation_state == OPERATION_STAGED)
                 set->operation_state = OPERATION_ABORTED; /* what it was to leave or seal cannot be used any more */
         slot_set_mark_bad(set, in->slot, why);
@@ -312,7 +326,7 @@ static void leave_slot(const struct boot_input *in, enum slot_reason why, struct
                 record_rollback(in, in->slot, other, why, &d->set);
                 slot_set_note_auto_rollback(&d->set, in->now);
         }
-        mark_running_bad(in, why, d);
+        mark_running_bad(in, other, why, d);
         if (d->set.previous == other) {
                 d->set.previous = SLOT_NONE; /* it is gone back to: there is nothing behind it */
                 d->set.finalized = false;
@@ -389,30 +403,6 @@ static void take_up(const struct boot_input *in, struct boot_decision *d)
         slot_set_count_attempt(&d->set, in->slot, in->boot_id);
 }
 
-static void fall_back(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
-{
-        int bad = d->set.phase == SWITCH_SWITCHED ? d->set.target : d->set.operation_to;
-
-        fail_operation(&d->set, bad, why, in->now);
-        slot_set_mark_bad(&d->set, bad, why);
-        take_up(in, d);
-        d->bad_slot = bad;
-        d->save = true;
-}
-
-/* One try is taken for it, so that a loader which always loses the entry comes to an end. */
-static void make_again(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
-{
-        int target = d->set.target, left;
-
-        slot_set_count_attempt(&d->set, target, in->boot_id);
-        left = slot_tries_left(&d->set.slots[target]);
-        if (left == 0)
-                fall_back(in, REASON_TRIES_EXHAUSTED, d);
-        else
-                switch_to(in, target, left, d);
-}
-
 static void restore_entry(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
         switch_to(in, find_newer(in, &d->set), SLOT_DEFAULT_TRIES, d);
@@ -431,6 +421,32 @@ static void begin_rollback(const struct boot_input *in, enum slot_reason why, st
         set->finalized = false;
         switch_to(in, in->slot, SLOT_DEFAULT_TRIES, d);
         d->action = BOOT_CONTINUE;
+}
+
+static void fall_back(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        int bad = d->set.phase == SWITCH_SWITCHED ? d->set.target : d->set.operation_to;
+
+        end_operation(&d->set, bad, in->slot, why, in->now);
+        slot_set_mark_bad(&d->set, bad, why);
+        take_up(in, d);
+        d->bad_slot = bad;
+        d->save = true;
+        if (d->set.slots[in->slot].state == SLOT_CONFIRMED && was_begun_here(&d->set, in->slot))
+                begin_rollback(in, why, d);
+}
+
+/* One try is taken for it, so that a loader which always loses the entry comes to an end. */
+static void make_again(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
+{
+        int target = d->set.target, left;
+
+        slot_set_count_attempt(&d->set, target, in->boot_id);
+        left = slot_tries_left(&d->set.slots[target]);
+        if (left == 0)
+                fall_back(in, REASON_TRIES_EXHAUSTED, d);
+        else
+                switch_to(in, target, left, d);
 }
 
 static void pass_over(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)

@@ -38,6 +38,9 @@
  * Where the entry cannot be made, one that a person chose is not begun: the boot is as BOOT_FOUND_DETOUR; any other one is
  * all the same, and the slot comes up as it was, confirmed.
  *
+ * A rollback that was prepared, and whose way the machine goes by itself (FALLBACK, EXHAUSTED, ROOT), goes on in the same
+ * way instead of failing.
+ *
  * Never: an incomplete or bad slot goes on while another can boot; a loop without an end.
  */
 #pragma once

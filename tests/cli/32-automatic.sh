@@ -79,4 +79,20 @@ is "and goes back from nothing" 0 $?
 is "2 is confirmed" '["b", "confirmed"]' "$(status '[j["next"], j["slots"][1]["state"]]')"
 is "nothing was begun" '["UPGRADE", "UPGRADE"]' "$(m show upgrade history --json | json '[o["operation"] for o in j]')"
 
+# Power is cut while a rollback waits for the shutdown, and the other version boots by itself: it is the same rollback
+for by in bootloader initramfs; do
+        rm -rf disk.img esp data trust conf && running='' && make_machine
+        m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && choose_next && m boot-config -q || exit 2
+        ok "$by: on trial, a rollback that waits" m rollback system --automatic --no-reboot --reason 'unit app.service failed'
+        case $by in
+        bootloader) mv esp/loader/entries/bootmgr-2-b+3-0.conf esp/loader/entries/bootmgr-2-b+0-3.conf ;;
+        initramfs) ok "its root fails" "$BUILD/bootmgr-recover" --disk disk.img --esp esp --cmdline "$running" failed ;;
+        esac
+        ok "$by: the other version boots" boots
+        is "$by: 1 runs" '["a", "a", "confirmed", "bad"]' "$(status '[j["booted"], j["next"], *(s["state"] for s in j["slots"])]')"
+        is "$by: the rollback is done, for its own reason" \
+                '["ROLLBACK", "DONE", "2", "1", "unit app.service failed (found out by rollback.target)"]' \
+                "$(m show upgrade history --json | json '[j[0][k] for k in ("operation", "state", "from_version", "to_version", "reason")]')"
+done
+
 finish

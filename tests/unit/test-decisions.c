@@ -20,10 +20,9 @@ static const struct {
         enum operation_kind kind;
         enum operation_state state;
 } operations[] = {
-        { OPERATION_NONE, OPERATION_IDLE },
-        { OPERATION_UPGRADE, OPERATION_RUNNING },
-        { OPERATION_ROLLBACK, OPERATION_RUNNING },
-        { OPERATION_UPGRADE, OPERATION_STAGED },
+        { OPERATION_NONE, OPERATION_IDLE },        { OPERATION_UPGRADE, OPERATION_RUNNING },
+        { OPERATION_ROLLBACK, OPERATION_RUNNING }, { OPERATION_UPGRADE, OPERATION_STAGED },
+        { OPERATION_ROLLBACK, OPERATION_STAGED },
 };
 
 static bool is_system(const struct slot_set *set, int slot)
@@ -104,7 +103,8 @@ static const char *check_beginning(const struct boot_input *in, const struct boo
 {
         if (d->action == BOOT_REBOOT || d->switch_to == SLOT_NONE)
                 return NULL;
-        if (d->found != BOOT_FOUND_PASSED && d->found != BOOT_FOUND_CHOSEN)
+        if (d->found != BOOT_FOUND_PASSED && d->found != BOOT_FOUND_CHOSEN && d->found != BOOT_FOUND_FALLBACK &&
+            d->found != BOOT_FOUND_VANISHED)
                 return "only a rollback begins without a reboot";
         if (d->switch_to != in->slot || d->set.phase != SWITCH_SWITCHING || d->set.target != in->slot || !d->save)
                 return "it is a switch to the running slot, recorded before it is made";
@@ -266,6 +266,10 @@ static void with_operations(struct boot_input *in)
                         in->set.operation_state = operations[o].state;
                         in->set.operation_from = set.target == 0;
                         in->set.operation_to = set.target == 0 ? 0 : 1;
+                        if (in->set.operation == OPERATION_ROLLBACK && in->set.operation_state == OPERATION_STAGED) {
+                                in->set.operation_from = in->set.operation_to; /* from what is on trial */
+                                in->set.operation_to = !in->set.operation_from;
+                        }
                         in->set.previous = previous;
                         if (slot_set_check(&in->set, NULL) >= 0)
                                 with_boots(in);
