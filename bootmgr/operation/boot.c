@@ -218,22 +218,40 @@ static bool is_staged_return(const struct slot_set *set, int from, int to)
                set->operation_from == from && set->operation_to == to;
 }
 
-/* What becomes of the operation as `bad` is left for `to`. */
-static void end_operation(struct slot_set *set, int bad, int to, enum slot_reason why, uint64_t now)
+/* As an operation of its own, which the slot that boots next takes up; unless another one has led here, and fails. */
+static void record_rollback(const struct boot_input *in, int from, int to, enum slot_reason why, struct slot_set *set)
+{
+        memcpy(set->operation_id, in->boot_id, sizeof(set->operation_id));
+        set->operation = OPERATION_ROLLBACK;
+        set->operation_state = OPERATION_RUNNING;
+        set->operation_reason = why;
+        set->operation_automatic = why != REASON_OPERATOR;
+        set->operation_from = from;
+        set->operation_to = to;
+        memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
+}
+
+/* What becomes of the operation as `bad` is left for `to`: what has led to it has failed. Where something else was done
+ * last, e.g. an entry that was gone was made again, nobody knows yet that anything is gone back from. A system that bootmgr
+ * did not install takes no operation up. */
+static void end_operation(const struct boot_input *in, int bad, int to, enum slot_reason why, struct slot_set *set)
 {
         bool goes_on = is_staged_return(set, bad, to), is_counted = goes_on && set->operation_automatic;
+        bool leads = set->operation_state == OPERATION_RUNNING && set->operation_to == bad;
 
         if (goes_on) {
                 set->operation_state = OPERATION_RUNNING;
-        } else if (set->operation_state == OPERATION_STAGED) {
-                set->operation_state = OPERATION_ABORTED;
-        } else if (set->operation_state == OPERATION_RUNNING) {
+        } else if (leads) {
                 set->operation_state = OPERATION_FAILED;
                 set->operation_reason = why;
+        } else if (*set->slots[to].version) {
+                record_rollback(in, bad, to, why, set);
+        } else if (set->operation_state == OPERATION_STAGED) {
+                set->operation_state = OPERATION_ABORTED;
         }
         memcpy(set->refused, set->slots[bad].digest, DIGEST_SIZE);
         if (why != REASON_OPERATOR && !is_counted)
-                slot_set_note_auto_rollback(set, now);
+                slot_set_note_auto_rollback(set, in->now);
         set->previous = SLOT_NONE;
         set->finalized = false;
 }
@@ -261,7 +279,7 @@ static void mark_running_bad(const struct boot_input *in, int other, enum slot_r
         if (slot->state == SLOT_EMPTY || slot->state == SLOT_BAD)
                 return;
         if ((set->phase == SWITCH_SWITCHED && set->target == in->slot) || is_staged_return(set, in->slot, other))
-                end_operation(set, in->slot, other, why, in->now);
+                end_operation(in, in->slot, other, why, set);
         else if (set->operation_state == OPERATION_STAGED)
                 set->operation_state = OPERATION_ABORTED; /* what it was to leave or seal cannot be used any more */
         slot_set_mark_bad(set, in->slot, why);
@@ -288,19 +306,6 @@ static void keep_last(const struct boot_input *in, enum slot_reason why, struct 
         d->set.operation_state = OPERATION_FAILED;
         d->set.operation_reason = why;
         d->save = true;
-}
-
-/* As an operation of its own, which the slot that boots next takes up; unless another one has led here, and fails. */
-static void record_rollback(const struct boot_input *in, int from, int to, enum slot_reason why, struct slot_set *set)
-{
-        memcpy(set->operation_id, in->boot_id, sizeof(set->operation_id));
-        set->operation = OPERATION_ROLLBACK;
-        set->operation_state = OPERATION_RUNNING;
-        set->operation_reason = why;
-        set->operation_automatic = why != REASON_OPERATOR;
-        set->operation_from = from;
-        set->operation_to = to;
-        memcpy(set->refused, set->slots[from].digest, DIGEST_SIZE);
 }
 
 static bool is_at_rest(const struct slot_set *set, int slot)
@@ -427,7 +432,7 @@ static void fall_back(const struct boot_input *in, enum slot_reason why, struct 
 {
         int bad = d->set.phase == SWITCH_SWITCHED ? d->set.target : d->set.operation_to;
 
-        end_operation(&d->set, bad, in->slot, why, in->now);
+        end_operation(in, bad, in->slot, why, &d->set);
         slot_set_mark_bad(&d->set, bad, why);
         take_up(in, d);
         d->bad_slot = bad;

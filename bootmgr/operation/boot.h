@@ -39,7 +39,7 @@
  * all the same, and the slot comes up as it was, confirmed.
  *
  * A rollback that was prepared, and whose way the machine goes by itself (FALLBACK, EXHAUSTED, ROOT), goes on in the same
- * way instead of failing.
+ * way instead of failing. Where no operation has led to the version that is given up, a rollback begins.
  *
  * Never: an incomplete or bad slot goes on while another can boot; a loop without an end.
  */

@@ -95,4 +95,20 @@ for by in bootloader initramfs; do
                 "$(m show upgrade history --json | json '[j[0][k] for k in ("operation", "state", "from_version", "to_version", "reason")]')"
 done
 
+# A confirmed version whose entry a power cut took is put on trial again, and does not come up: that is told, too
+rm -rf disk.img esp data trust conf && running='' && make_machine
+m upgrade system -q 1.bundle && boots && mkdir -p data/root/cfg && echo one >data/root/cfg/app.conf
+m upgrade system -q 2.bundle && boots && echo two >data/root/cfg/app.conf && rm esp/loader/entries/bootmgr-2-b.conf || exit 2
+choose_next
+ok "version 1 boots" "$BUILD/bootmgr-recover" --disk disk.img --esp esp --cmdline "$running" boot
+mv esp/loader/entries/bootmgr-3-b+3-0.conf esp/loader/entries/bootmgr-3-b+0-3.conf || exit 2
+ok "and once more, after the tries of 2" boots
+is "1 runs, with its configuration" '["a", "a", "confirmed", "bad"] one' \
+        "$(status '[j["booted"], j["next"], *(s["state"] for s in j["slots"])]') $(cat data/root/cfg/app.conf)"
+is "by an automatic rollback" '["ROLLBACK", "DONE", "2", "1", true]' \
+        "$(m show upgrade status --json | json '[j[k] for k in ("operation", "state", "from_version", "to_version", "automatic")]')"
+has "which says why" '^slot b, version 2 FAILED: it did not come up in any of its tries \(found out by the bootloader' \
+        "$(m show upgrade status --json | json 'j["reason"]')"
+is "what 2 had is kept as discarded" 1 "$(find data/discarded -name '*.tar.zst' | wc -l)"
+
 finish

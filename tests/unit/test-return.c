@@ -79,6 +79,54 @@ START_TEST(a_prepared_rollback_goes_on_to_a_trial)
 }
 END_TEST
 
+/* A version that was confirmed once, and whose entry had to be made again: nothing in the record says that it is on trial.
+ */
+START_TEST(what_nothing_has_led_to_is_left_by_a_rollback)
+{
+        static const enum operation_state ended[] = { OPERATION_DONE, OPERATION_FAILED, OPERATION_ABORTED };
+        static const enum boot_found how[] = { BOOT_FOUND_FALLBACK, BOOT_FOUND_EXHAUSTED, BOOT_FOUND_ROOT };
+        struct case_ c;
+
+        for (size_t i = 0; i < ARRAY_SIZE(ended); i++) {
+                const struct slot_set *set = &c.d.set;
+
+                upgraded(&c, how[_i] != BOOT_FOUND_FALLBACK);
+                c.in.set.operation_state = ended[i];
+                c.in.set.slots[1].attempts = 3;
+                if (how[_i] == BOOT_FOUND_ROOT)
+                        c.in.root_failed = REASON_ROOT_MOUNT;
+                run(&c, how[_i], how[_i] == BOOT_FOUND_FALLBACK ? BOOT_CONTINUE : BOOT_REBOOT);
+                ck_assert_int_eq(set->slots[1].state, SLOT_BAD);
+                ck_assert_int_eq(c.d.switch_to, 0);
+                ck_assert_int_eq(set->operation, OPERATION_ROLLBACK);
+                ck_assert_int_eq(set->operation_state, OPERATION_RUNNING);
+                ck_assert_int_eq(set->operation_reason, set->slots[1].reason);
+                ck_assert(set->operation_automatic);
+                ck_assert_int_eq(set->operation_from, 1);
+                ck_assert_int_eq(set->operation_to, 0);
+                ck_assert_mem_eq(set->operation_id, this_boot, 16);
+                ck_assert_uint_eq(set->auto_rollbacks[0], 5);
+                ck_assert_uint_eq(set->auto_rollbacks[1], 0);
+        }
+}
+END_TEST
+
+/* It would get an entry, which starts nothing. */
+START_TEST(a_foreign_system_is_no_rollback)
+{
+        struct case_ c;
+
+        upgraded(&c, 0);
+        c.in.set.operation_state = OPERATION_DONE;
+        c.in.set.slots[1].attempts = 3;
+        *c.in.set.slots[0].version = '\0';
+        run(&c, BOOT_FOUND_FALLBACK, BOOT_CONTINUE);
+        ck_assert_int_eq(c.d.set.slots[1].state, SLOT_BAD);
+        ck_assert_int_eq(c.d.switch_to, SLOT_NONE);
+        ck_assert_int_eq(c.d.set.operation_state, OPERATION_DONE);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("return");
@@ -86,6 +134,8 @@ int main(void)
 
         tcase_add_loop_test(t, a_prepared_rollback_goes_on, 0, 2);
         tcase_add_test(t, a_prepared_rollback_goes_on_to_a_trial);
+        tcase_add_loop_test(t, what_nothing_has_led_to_is_left_by_a_rollback, 0, 3);
+        tcase_add_test(t, a_foreign_system_is_no_rollback);
         suite_add_tcase(s, t);
         return suite_run(s);
 }
