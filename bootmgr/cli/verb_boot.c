@@ -140,7 +140,7 @@ static int on_trial(struct verb_args *args, uint64_t *ret_deadline, struct error
         if (r < 0)
                 return r;
         *ret_deadline = m.config.health_deadline;
-        if (m.booted != SLOT_NONE && m.state_lost && m.state.unread)
+        if (m.booted != SLOT_NONE && m.state_lost)
                 return entry_is_on_trial(&m);
         return m.booted != SLOT_NONE && m.state.set.slots[m.booted].state == SLOT_TRIAL;
 }

@@ -98,6 +98,7 @@ static int carry_out(struct machine *m, const struct boot_decision *d, struct lo
 static int decide(struct machine *m, struct boot_decision *d, struct error *e)
 {
         _cleanup_free_ struct loader_entry *entries = NULL;
+        _cleanup_error_ struct error why = {};
         struct boot_input in;
         struct loader loader;
         int r;
@@ -110,8 +111,14 @@ static int decide(struct machine *m, struct boot_decision *d, struct error *e)
         if (d->found == BOOT_FOUND_UNREAD)
                 unread_keep(m, &d->set);
         else if (d->save || d->arm)
-                r = carry_out(m, d, &loader, e);
+                r = carry_out(m, d, &loader, d->found == BOOT_FOUND_LOST ? &why : e);
         loader_close(&loader);
+        if (r < 0 && d->found == BOOT_FOUND_LOST) { /* made again, nothing but the record is written */
+                log_warning("%s", why.message ?: error_text(r));
+                d->found = BOOT_FOUND_UNREAD;
+                unread_keep(m, &d->set);
+                r = 0;
+        }
         if (r < 0)
                 return r;
         if (d->found != BOOT_FOUND_UNREAD)

@@ -6,7 +6,8 @@
  *      BOOT_FOUND_NOTHING    no slot of ours runs                   nothing
  *      BOOT_FOUND_LOST       no copy of the record is readable      boot; rebuild the record from the entries
  *      BOOT_FOUND_UNREAD     the same, and one could not be read:   boot; nothing is written, the record may be whole:
- *                            it may be whole the next time          the next boot that finds this, too, makes it again
+ *                            it may be whole the next time          the next boot that finds this, too, makes it again;
+ *                                                                   where that cannot be written, as if it had not
  *      BOOT_FOUND_ROOT       the root cannot be used, or the slot   mark it bad, switch to another slot, reboot;
  *                            is marked bad or incomplete            no other: recovery, and it is tried again
  *      BOOT_FOUND_FINISH     SWITCHING, and its entry is there      SWITCHED; then as what is found next

@@ -83,4 +83,19 @@ touch gone
 ok "the root cannot be mounted" recover failed
 is "the record is made again" yes "$(written)"
 is "and the other slot boots" '["trial", "bad"]' "$(status '[s["state"] for s in j["slots"]]')"
+
+# A state partition that can be neither read nor written: each boot goes on without it
+boots && UNWRITABLE=1 && export UNWRITABLE && touch gone || exit 2
+for boot in 1 2 3; do
+        ok "boot $boot: the initramfs goes on" recover boot
+        ok "boot $boot: so does the system" m boot-config
+        has "boot $boot: and says so" 'this boot goes on without it' "$(cat err)"
+        ok "boot $boot: a confirmed version has no deadline" m wait-confirmed
+done
+fails 1 state-unreadable "a rollback" m rollback system
+unset UNWRITABLE
+ok "it can be written again: a boot" m boot-config
+is "makes it anew" yes "$(written)"
+ok "and the version is confirmed" m confirm
+
 finish

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* For LD_PRELOAD: while there is a file $UNREADABLE, what lies at the offsets $UNREADABLE_AT (two of them) cannot be read.
- * As on a disk it can be written, and then be read again: the file goes. */
+ * As on a disk it can be written, and then be read again: the file goes; unless there is $UNWRITABLE: then it cannot. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +32,13 @@ ssize_t pread64(int fd, void *data, size_t n, off_t offset)
 
 ssize_t pwrite(int fd, const void *data, size_t n, off_t offset)
 {
-        if (is_hit(offset))
+        if (is_hit(offset)) {
+                if (getenv("UNWRITABLE")) {
+                        errno = EIO;
+                        return -1;
+                }
                 unlink(getenv("UNREADABLE"));
+        }
         return syscall(SYS_pwrite64, fd, data, n, offset);
 }
 
