@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/random.h>
+#include <sys/timex.h>
 #include <time.h>
 
 #include "base/buf.h"
@@ -24,6 +25,13 @@ uint64_t now_realtime(void)
 uint64_t now_monotonic(void)
 {
         return now(CLOCK_MONOTONIC);
+}
+
+bool clock_is_synchronised(void)
+{
+        struct timex t = { .modes = 0 };
+
+        return adjtimex(&t) >= 0 && !(t.status & STA_UNSYNC);
 }
 
 void format_time(uint64_t usec, char text[static TIME_TEXT_SIZE])

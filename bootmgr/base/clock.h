@@ -11,6 +11,8 @@
 
 uint64_t now_realtime(void);
 uint64_t now_monotonic(void);
+/* Whether the kernel was told that the realtime clock is right, e.g. by systemd-timesyncd. False says nothing. */
+bool clock_is_synchronised(void);
 
 /* RFC 3339 in UTC with milliseconds, "2026-11-23T08:09:29.123Z". */
 void format_time(uint64_t usec, char text[static TIME_TEXT_SIZE]);

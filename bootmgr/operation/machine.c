@@ -186,6 +186,16 @@ static int refuse_busy(struct machine *m, int fd, struct error *e)
         return fail_hint(e, "wait for it ('bootmgr show upgrade status --watch'), or end it: a second try succeeds");
 }
 
+/* Before a clock is set right, one that starts in the past each time would take what was noted today for the future. */
+static void correct_times(struct machine *m)
+{
+        _cleanup_error_ struct error why = {};
+        uint64_t now = now_realtime();
+
+        if (clock_is_synchronised() && slot_set_correct_auto_rollbacks(&m->state.set, now, now) && machine_save(m, &why) < 0)
+                log_warning("%s", why.message ?: "the times of automatic rollbacks stay in the future");
+}
+
 int machine_lock(struct machine *m, struct error *e)
 {
         _cleanup_close_ int fd = -1;
@@ -212,9 +222,11 @@ int machine_lock(struct machine *m, struct error *e)
         if (r < 0)
                 return r;
         r = operation_settle_switch(m, e);
-        if (r >= 0)
-                operation_close_orphan(m);
-        return r;
+        if (r < 0)
+                return r;
+        correct_times(m);
+        operation_close_orphan(m);
+        return 0;
 }
 
 int machine_lock_patiently(struct machine *m, struct error *e)

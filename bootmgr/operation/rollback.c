@@ -30,7 +30,9 @@ static int check_automatic(struct run *run, struct error *e)
         if (done >= (int)run->m->config.max_auto_rollbacks) {
                 fail(e, -EDQUOT, &kind_too_many_rollbacks, "%d automatic rollbacks within a day: no further one is made",
                      done);
-                return fail_hint(e, "look at 'bootmgr show upgrade history', then 'bootmgr rollback system'");
+                return fail_hint(e,
+                                 "look at 'bootmgr show upgrade history', then 'bootmgr rollback system'; 'bootmgr upgrade "
+                                 "clear' forgets those of a clock that was ahead");
         }
         run_note(run, "automatic, %d within a day", done);
         return 0;

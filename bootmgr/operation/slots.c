@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an operator says about slots and operations, apart from going anywhere. */
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "operation/messages.h"
 #include "operation/rebuild.h"
@@ -104,6 +105,8 @@ int operation_clear_refused(struct machine *m, struct error *e)
                 fail(e, -ENODATA, &kind_state_unreadable, "no copy of the state record of %s can be read", m->disk.path);
                 return fail_hint(e, "'bootmgr boot-config' makes it again from the boot entries, as the next boot does");
         }
+        /* Whoever is there to clear can tell the time, too. */
+        slot_set_correct_auto_rollbacks(&m->state.set, now_realtime(), 0);
         r = refused_clear(m, e);
         /* A lost record refuses nothing; what is written in its place is for the boot to decide. */
         return r < 0 || m->state_lost ? r : machine_save(m, e);

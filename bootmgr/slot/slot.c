@@ -235,6 +235,19 @@ int slot_set_auto_rollbacks(const struct slot_set *set, uint64_t now)
         return n;
 }
 
+bool slot_set_correct_auto_rollbacks(struct slot_set *set, uint64_t now, uint64_t instead)
+{
+        bool changed = false;
+
+        for (size_t i = 0; i < AUTO_ROLLBACK_MEMORY; i++) {
+                if (set->auto_rollbacks[i] <= now || set->auto_rollbacks[i] - now <= USEC_PER_DAY)
+                        continue;
+                set->auto_rollbacks[i] = instead;
+                changed = true;
+        }
+        return changed;
+}
+
 static bool is_slot(const struct slot_set *set, int slot)
 {
         return slot >= 0 && slot < set->n_slots;

@@ -178,6 +178,9 @@ void slot_set_mark_bad(struct slot_set *set, int slot, enum slot_reason reason);
 void slot_set_note_auto_rollback(struct slot_set *set, uint64_t now);
 /* Automatic rollbacks within the day before `now`. */
 int slot_set_auto_rollbacks(const struct slot_set *set, uint64_t now);
+/* For a time that is known to be right: what lies more than a day ahead of `now` was noted by a clock that was wrong, and
+ * would count until then. It becomes `instead`; 0: it is forgotten. True when the record changed. */
+bool slot_set_correct_auto_rollbacks(struct slot_set *set, uint64_t now, uint64_t instead);
 
 /* The invariants of the design's section 3. 0, or -EINVAL with the broken one in `e`. */
 int slot_set_check(const struct slot_set *set, struct error *e);

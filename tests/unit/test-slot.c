@@ -345,6 +345,28 @@ START_TEST(automatic_rollbacks_of_a_day)
 }
 END_TEST
 
+/* Once the clock is known to be right, or a person says so. */
+START_TEST(automatic_rollbacks_of_a_clock_that_was_ahead)
+{
+        struct slot_set set = two_slots();
+        const uint64_t now = 20000 * USEC_PER_DAY;
+
+        slot_set_note_auto_rollback(&set, now - 1);
+        slot_set_note_auto_rollback(&set, now + USEC_PER_DAY); /* it may have been set right by a little */
+        ck_assert(!slot_set_correct_auto_rollbacks(&set, now, now));
+        slot_set_note_auto_rollback(&set, now + USEC_PER_DAY + 1);
+        slot_set_note_auto_rollback(&set, now * 2);
+        ck_assert(slot_set_correct_auto_rollbacks(&set, now, now));
+        ck_assert(!slot_set_correct_auto_rollbacks(&set, now, now));
+        ck_assert_int_eq(slot_set_auto_rollbacks(&set, now), 4);
+        ck_assert_int_eq(slot_set_auto_rollbacks(&set, now + USEC_PER_DAY - 1), 3);
+        ck_assert_int_eq(slot_set_auto_rollbacks(&set, now + USEC_PER_DAY), 1);
+        slot_set_note_auto_rollback(&set, now * 2);
+        ck_assert(slot_set_correct_auto_rollbacks(&set, now, 0)); /* forgotten */
+        ck_assert_int_eq(slot_set_auto_rollbacks(&set, now), 3);
+}
+END_TEST
+
 static void no_slots(struct slot_set *s)
 {
         s->n_slots = 0;
@@ -493,6 +515,7 @@ int main(void)
         tcase_add_loop_test(t, attempts_in_every_state, 0, _SLOT_STATE_MAX);
         tcase_add_loop_test(t, confirm_and_bad_in_every_state, 0, _SLOT_STATE_MAX);
         tcase_add_test(t, automatic_rollbacks_of_a_day);
+        tcase_add_test(t, automatic_rollbacks_of_a_clock_that_was_ahead);
         tcase_add_loop_test(t, what_is_broken_is_named, 0, (int)ARRAY_SIZE(broken));
         suite_add_tcase(s, t);
         return suite_run(s);
