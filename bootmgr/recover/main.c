@@ -344,7 +344,7 @@ static int run_decision(struct recover *c, enum slot_reason root_failed, struct 
                 .generation = c->generation,
                 .start = boot_start_parse(c->cmdline),
                 .now = now_realtime(),
-                .counts = !c->disk_path,
+                .counts = !c->disk_path && root_was_found(&c->disk, c->cmdline), /* else it may not come up this time */
                 .root_failed = root_failed,
         };
         _cleanup_free_ struct loader_entry *entries = NULL;

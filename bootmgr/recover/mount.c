@@ -208,6 +208,13 @@ static bool has_filesystem(const char *node, char type[static 32], struct error 
         return false;
 }
 
+bool root_was_found(const struct disk *disk, const char *cmdline)
+{
+        _cleanup_free_ char *root = cmdline_get(cmdline, "root");
+
+        return disk->has_root || !root || !startswith(root, "PARTUUID=");
+}
+
 bool root_has_filesystem(const char *node, struct error *e)
 {
         char type[32];

@@ -13,6 +13,9 @@ int mount_slot(const struct disk *disk, int slot, const char *root, uint64_t *re
  * (storage/superblock.h). */
 int mend_superblock(const char *node);
 
+/* Whether a disk has the root that the command line names, as disk_find() has seen; true for one named otherwise than by its
+ * PARTUUID. */
+bool root_was_found(const struct disk *disk, const char *cmdline);
 /* Whether the filesystem on a partition is there and can be mounted from `device`, the partition itself or what verifies it,
  * read-only; it is unmounted again. What has other causes (a directory that cannot be made, memory) is no verdict on it:
  * then true. */

@@ -192,6 +192,18 @@ START_TEST(what_is_no_filesystem_cannot_be_mounted)
 }
 END_TEST
 
+START_TEST(a_root_that_no_disk_has)
+{
+        struct disk without = {}, with = { .has_root = true };
+        const char *cmdline = "root=PARTUUID=11111111-2222-4333-8444-555555555555 ro";
+
+        ck_assert(root_was_found(&with, cmdline));
+        ck_assert(!root_was_found(&without, cmdline));
+        ck_assert(root_was_found(&without, "root=/dev/sda2 ro")); /* not ours to judge */
+        ck_assert(root_was_found(&without, "quiet"));
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("recover");
@@ -203,6 +215,7 @@ int main(void)
         tcase_add_checked_fixture(r, scratch_begin, scratch_end);
         tcase_add_loop_test(r, a_root_has_an_init, 0, (int)ARRAY_SIZE(roots));
         tcase_add_test(r, what_is_no_filesystem_cannot_be_mounted);
+        tcase_add_test(r, a_root_that_no_disk_has);
         tcase_add_test(r, boots_that_do_not_come_up_are_counted);
         suite_add_tcase(s, r);
         return suite_run(s);
