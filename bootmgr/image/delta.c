@@ -342,7 +342,7 @@ static int open_for_chunks(const struct bundle *b, const struct fetch_config *co
         _cleanup_bundle_ struct bundle *full = NULL;
         int r = bundle_open_full(b, config, &full, e);
 
-        if (r < 0)
+        if (!full)
                 return r;
         if (!bundle_can_go_back(full)) {
                 fail(e, -EOPNOTSUPP, &kind_fetch, "%s knows no ranges, and the delta is not enough", full->source->where);

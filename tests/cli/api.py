@@ -188,7 +188,8 @@ def part_requests():
     before = run("status")
     for what, body in bad:
         refused(what, 400, "usage", o.post(upgrade, body))
-    for more in ({"strict": True}, {"one_instant": True}, {"lead_sec": 5}, {"engines": "rolling"}, {"max_unavailable": 2, "engines": "rolling"}):
+    for more in ({"strict": True}, {"one_instant": True}, {"lead_sec": 5}, {"engines": "rolling"},
+                 {"max_unavailable": 2, "engines": "rolling"}):
         refused(f"of a machine that stands alone, {more}", 400, "usage", o.post(upgrade, {"id": identifier(1), "source": two, **more}))
         refused(f"a rollback, {more}", 400, "usage", o.post("/api/cluster/rollback", {"id": identifier(1), **more}))
     refused("two ids that differ", 400, "usage", o.post(upgrade, {"id": identifier(1), "source": two}, {"Idempotency-Key": identifier(2)}))
