@@ -4,15 +4,21 @@
 #include "cluster/coordinator.h"
 #include "coordinator-case.h"
 
-/* The deadline is 1000 on the clock of who opened it; this controller's is far ahead. */
-START_TEST(a_clock_that_is_ahead_makes_nothing_late)
+/* Nothing but the time ends that phase. */
+static void open_with_silent_nodes(enum cluster_phase phase)
 {
-        open_in(OPERATION_ROLLBACK, (enum cluster_phase)_i);
-        if (_i == PHASE_PREPARE)
+        open_in(OPERATION_ROLLBACK, phase);
+        if (phase == PHASE_PREPARE)
                 vote(0, true);
         else
                 for (int i = 0; i < N; i++)
                         view.nodes[i].has_status = false;
+}
+
+/* The deadline is 1000 on the clock of who opened it; this controller's is far ahead. */
+START_TEST(a_clock_that_is_ahead_makes_nothing_late)
+{
+        open_with_silent_nodes((enum cluster_phase)_i);
         ck_assert_int_eq(coordinator_event(&view, 9000, 0), EVENT_WAITING);
         ck_assert_uint_eq(coordinator_deadline(&view, 9000, 0), _i == PHASE_PREPARE ? 9500 : 9510);
         ck_assert_int_eq(coordinator_event(&view, 9000, _i == PHASE_PREPARE ? 499 : 509), EVENT_WAITING);
@@ -29,12 +35,7 @@ START_TEST(a_deadline_that_is_far_off_ends_after_twice_the_limit)
 {
         uint64_t limit = _i == PHASE_PREPARE ? 500 : 510, now = 700;
 
-        open_in(OPERATION_ROLLBACK, (enum cluster_phase)_i);
-        if (_i == PHASE_PREPARE)
-                vote(0, true);
-        else
-                for (int i = 0; i < N; i++)
-                        view.nodes[i].has_status = false;
+        open_with_silent_nodes((enum cluster_phase)_i);
         view.operation.deadline = UINT64_C(1) << 60;
         ck_assert_int_eq(coordinator_event(&view, now, 2 * limit - 1), EVENT_WAITING);
         ck_assert_uint_eq(coordinator_deadline(&view, now, 2 * limit - 1), now + 1);
