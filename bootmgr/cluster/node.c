@@ -53,13 +53,15 @@ int node_must_be_free(struct machine *m, struct error *e)
         _cleanup_journal_ struct journal j = {};
         _cleanup_error_ struct error why = {};
         char id[CLUSTER_ID_TEXT_SIZE];
+        int r;
 
         /* It has no cluster any more; `cluster init` and `node join` clear what it had promised. */
         if (cluster_role(m->data_path) == ROLE_STANDALONE)
                 return 0;
         /* A person who repairs a machine by hand is not stopped by what cannot be read. */
-        if (load_journal(m, &j, &why) < 0) {
-                log_warning("%s", why.message);
+        r = load_journal(m, &j, &why);
+        if (r < 0) {
+                log_warning("what this node has promised its cluster cannot be read: %s", why.message ?: error_text(r));
                 return 0;
         }
         if (is_all_zero(j.prepared, sizeof(j.prepared)))
