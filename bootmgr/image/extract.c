@@ -298,6 +298,15 @@ static int read_part(struct extraction *x, struct part *p, struct chunk_walk *w,
         return r;
 }
 
+/* The source has ended early. What came is written all the same: the next try need not fetch it again. */
+static void keep_what_came(const struct extraction *x, struct crew *crew)
+{
+        int r = crew_finish(crew, NULL);
+
+        for (unsigned i = 0; r >= 0 && i < x->threads; i++)
+                r = io_queue_finish(x->unpackers[i].queue);
+}
+
 static int extract_image(struct extraction *x, struct crew *crew, size_t number, struct chunk_sink *sink, struct error *e)
 {
         struct chunk_walk w;
@@ -315,8 +324,10 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
                         return r;
                 x->parts[slot].sink = sink;
                 r = read_part(x, &x->parts[slot], &w, e);
-                if (r < 0)
+                if (r < 0) {
+                        keep_what_came(x, crew);
                         return r;
+                }
                 r = crew_hand(crew, e);
                 if (r < 0)
                         return r;

@@ -206,17 +206,20 @@ ok "an update over HTTP" m upgrade system "$url/ranges/small-change.bundle"
 fetched=$(sent /ranges/small-change.bundle)
 is "a fraction of it is fetched ($fetched of $(stat -c %s small-change.bundle) bytes)" yes "$([ "$fetched" -lt 1000000 ] && echo yes)"
 is "and the version is whole" 0 "$(m slot verify b >/dev/null; echo $?)"
-# After an upgrade that was cut: what it wrote
+# After an upgrade that was cut: all that had come, though on one processor reading is ahead of writing
 boots || exit 2
 content "a third root" 3145728 >root-third
 "$BOOTMGR" bundle create -q --version 12 --compatible test-box --root root-third --kernel kernel-1 --initrd initrd-1 \
         --key release.key third.bundle || exit 2
 size=$(stat -c %s third.bundle)
+all=$(taskset -cp $$ | sed 's/.*: //')
+taskset -cp "${all%%[-,]*}" $$ >/dev/null || exit 2
 head -c $((size * 3 / 4)) third.bundle | cat | m upgrade system - --json >out 2>err
+taskset -cp "$all" $$ >/dev/null
 is "three quarters come" bundle-invalid "$(json 'j["kind"]' <out)"
 ok "the rest over HTTP" m upgrade system "$url/ranges/third.bundle"
 fetched=$(sent /ranges/third.bundle)
-is "is what is fetched ($fetched of $size bytes)" yes "$([ "$fetched" -lt $((size / 2)) ] && echo yes)"
+is "is what is fetched ($fetched of $size bytes)" yes "$([ "$fetched" -lt $((size * 2 / 5)) ] && echo yes)"
 ok "it boots" boots
 is "12 runs" 12 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
 finish
