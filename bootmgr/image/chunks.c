@@ -165,6 +165,40 @@ int chunk_unpack(struct chunk_codec *c, const uint8_t *entry, uint32_t size, con
         return check_content(c, entry, size, content, start, decode(c, entry, size, stored, content));
 }
 
+int chunk_decode(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content)
+{
+        uint64_t start = now_monotonic();
+        int r = entry_is_zeros(entry) ? check_zeros(c, entry, size) : decode(c, entry, size, stored, content);
+
+        c->decode += now_monotonic() - start;
+        return r;
+}
+
+uint64_t chunks_match(struct chunk_walk w, uint64_t n, const uint8_t *content)
+{
+        struct sha256_job jobs[CHUNKS_AT_ONCE];
+        struct chunk_walk first = w;
+        uint64_t found = 0;
+        size_t hashed = 0;
+
+        for (uint64_t i = 0; i < n; i++, chunk_walk_next(&w)) {
+                const uint8_t *data = content + (w.offset - first.offset);
+
+                if (!entry_is_zeros(w.entry))
+                        jobs[hashed++] = (struct sha256_job){ .data = data, .size = w.size };
+                else if (is_all_zero(data, w.size))
+                        found |= UINT64_C(1) << i;
+        }
+        if (sha256_each(jobs, hashed) < 0)
+                return 0;
+        hashed = 0;
+        w = first;
+        for (uint64_t i = 0; i < n; i++, chunk_walk_next(&w))
+                if (!entry_is_zeros(w.entry) && memcmp(jobs[hashed++].digest, w.entry + I_DIGEST, DIGEST_SIZE) == 0)
+                        found |= UINT64_C(1) << i;
+        return found;
+}
+
 bool chunk_matches(const uint8_t *entry, const uint8_t *data, uint32_t size)
 {
         uint8_t digest[DIGEST_SIZE];

@@ -184,6 +184,12 @@ int chunk_unpack_patch(struct chunk_codec *c, const uint8_t *entry, uint32_t siz
 /* Makes such a frame: its length, or -errno. */
 ssize_t chunk_pack_patch(struct chunk_codec *c, const void *data, uint32_t size, const void *prefix, size_t prefix_size,
                          int level, uint8_t *stored, size_t room);
+/* Without a look at what the content is; -EBADMSG: the stored bytes are no such content's. */
+int chunk_decode(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content);
+/* Of so many chunks from `first` on, which lie one behind the other in `content`, a bit for each that is what its entry
+ * says. */
+#define CHUNKS_AT_ONCE 64
+uint64_t chunks_match(struct chunk_walk first, uint64_t n, const uint8_t *content);
 /* Whether `data` is what the entry says. */
 bool chunk_matches(const uint8_t *entry, const uint8_t *data, uint32_t size);
 

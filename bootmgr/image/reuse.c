@@ -17,7 +17,7 @@
 #define THREADS_MAX  8
 #define BUFFERS_MAX  MIB(4)   /* beside those of the extraction */
 #define GROUP_SIZE   KIB(256) /* that is read and written as one */
-#define GROUP_CHUNKS 64
+#define GROUP_CHUNKS CHUNKS_AT_ONCE
 #define COMPARE_FROM 8 /* of so many bytes one is the same in its place: then blocks of the others are compared */
 #define IN_PLACE     UINT64_MAX
 #define TURN         (USEC_PER_SEC / 10) /* of waiting for the end */
@@ -137,17 +137,6 @@ static bool zeros_are_there(const struct search *s, const struct group *g, uint8
         return true;
 }
 
-static uint64_t find_matches(const struct group *g, const uint8_t *content)
-{
-        struct chunk_walk w = g->first;
-        uint64_t found = 0;
-
-        for (unsigned i = 0; i < g->n_chunks; i++, chunk_walk_next(&w))
-                if (chunk_matches(w.entry, content + (w.offset - g->first.offset), w.size))
-                        found |= UINT64_C(1) << i;
-        return found;
-}
-
 /* What was found in the running slot, as far as it is in one piece. The sink writes on what lies in the same block behind
  * such a piece: a chunk that begins there comes from the bundle. */
 static int copy_found(const struct search *s, struct group *g, uint8_t *content, struct error *e)
@@ -193,7 +182,7 @@ static int try_group(void *userdata, unsigned worker, unsigned slot, struct erro
 
                 if (read_target(s, g->first.offset, buffer, (size_t)g->size, &content) < 0)
                         return 0;
-                g->found = find_matches(g, content);
+                g->found = chunks_match(g->first, g->n_chunks, content);
                 for (unsigned i = 0; i < g->n_chunks && w.offset < FIRST_BLOCK; i++, chunk_walk_next(&w))
                         if (g->found >> i & 1)
                                 root_keep(s->root, w.offset, content + (w.offset - g->first.offset), w.size);
@@ -201,7 +190,7 @@ static int try_group(void *userdata, unsigned worker, unsigned slot, struct erro
         }
         if (range_read(s->u->from, s->direct, g->source, (size_t)g->size, buffer, &content) < 0)
                 return 0;
-        g->found = find_matches(g, content);
+        g->found = chunks_match(g->first, g->n_chunks, content);
         if (g->found)
                 memmove(to, content, (size_t)g->size);
         return copy_found(s, g, to, e);

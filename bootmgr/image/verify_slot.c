@@ -41,7 +41,8 @@ static bool take_piece(struct check *c, struct piece *p)
 
         pthread_mutex_lock(&c->lock);
         *p = (struct piece){ .first = *w };
-        while (w->entry && c->first_bad == UINT64_MAX && (p->n_chunks == 0 || p->size + w->size <= PIECE_SIZE)) {
+        while (w->entry && c->first_bad == UINT64_MAX && p->n_chunks < CHUNKS_AT_ONCE &&
+               (p->n_chunks == 0 || p->size + w->size <= PIECE_SIZE)) {
                 p->size += w->size;
                 p->n_chunks++;
                 chunk_walk_next(w);
@@ -80,6 +81,7 @@ static int check_piece(struct check *c, const struct piece *p, uint8_t *buffer)
 {
         struct chunk_walk w = p->first;
         uint8_t *content;
+        uint64_t good;
         int r;
 
         if (p->n_chunks == 1 && entry_is_zeros(w.entry))
@@ -87,8 +89,9 @@ static int check_piece(struct check *c, const struct piece *p, uint8_t *buffer)
         r = range_read(c->root, c->direct, w.offset, (size_t)p->size, buffer, &content);
         if (r < 0)
                 return r;
+        good = chunks_match(p->first, p->n_chunks, content);
         for (uint64_t i = 0; i < p->n_chunks; i++, chunk_walk_next(&w))
-                if (!chunk_matches(w.entry, content + (w.offset - p->first.offset), w.size)) {
+                if (!(good >> i & 1)) {
                         found_bad(c, w.offset);
                         break;
                 }
