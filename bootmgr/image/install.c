@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A bundle into a slot. The order of writes on the root (root.c):
  *
- *      what it is to hold, on data         a second try begins with it
+ *      what it is to hold, on data         a second try begins with it, and with what came of kernel and initrd
  *      its first block zeroed, flushed     cut from here on: it does not mount
  *      everything else, flushed
  *      what it holds, on data              the same under its own name
@@ -10,17 +10,16 @@
 #include "image/install.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 
 #include "base/file.h"
 #include "base/io.h"
 #include "base/version.h"
+#include "image/boot_file_sink.h"
 #include "image/format.h"
 #include "image/reuse.h"
 #include "slot/kinds.h"
 
-#define NAMES_ROOM     KIB(128) /* the manifest, directories, what a file system writes down of all these */
-#define KEEP_BOOT_FILE "cannot keep a boot file"
+#define NAMES_ROOM KIB(128) /* the manifest, directories, what a file system writes down of all these */
 
 static int too_large(struct error *e, const char *what, uint64_t need, uint64_t have)
 {
@@ -64,52 +63,6 @@ int install_check(const struct manifest *m, const struct install_limits *limits,
                 return fail(e, -ENOSPC, &kind_esp_unusable, "the ESP has %llu KiB free, kernel and initrd need %llu KiB",
                             (unsigned long long)limits->esp_free / 1024, (unsigned long long)(boot_files + 1023) / 1024);
         return 0;
-}
-
-static int fail_data(struct error *e, int r, const char *what)
-{
-        if (r != -ENOSPC && r != -EDQUOT)
-                return fail_errno(e, r, "%s", what);
-        fail(e, r, &kind_no_space, "%s: no space is left on the data partition", what);
-        return fail_hint(e, "free space on the data partition");
-}
-
-/* Kernel and initrd wait in an unnamed file until everything is checked. The slot's own that lies on the ESP already is left
- * there; another's with the same content is what it is copied from. */
-struct file_sink {
-        struct chunk_sink sink;
-        int fd; /* what the file is made from; negative: it is there */
-};
-
-static int write_unnamed(struct chunk_sink *sink, uint64_t offset, void *data, size_t size, struct io_queue *queue,
-                         struct error *e)
-{
-        struct file_sink *s = (struct file_sink *)sink;
-        int r = data ? io_pwrite(s->fd, data, size, offset) : 0; /* it was made with its length: zeros are there */
-
-        return r < 0 ? fail_data(e, r, KEEP_BOOT_FILE) : 0;
-}
-
-/* Its room is taken now, not when an hour of fetching has come to it. Memory is for a file system that has no unnamed files,
- * and not for one that is full. */
-static int open_unnamed(int data, uint64_t size)
-{
-        int fd = data >= 0 ? io_open(data, ".", O_TMPFILE | O_RDWR, 0600) : -1, r;
-        bool in_memory = fd < 0;
-
-        if (in_memory)
-                fd = memfd_create("bootmgr", MFD_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        r = in_memory ? io_truncate(fd, size) : io_allocate(fd, size);
-        if (r < 0)
-                fd_close(fd);
-        return r < 0 ? r : fd;
-}
-
-static void slot_path(const struct install_target *t, const char *suffix, char path[static 32])
-{
-        snprintf(path, 32, "slots/%c%s", slot_name(t->slot), suffix);
 }
 
 /* What was known of the old version goes before its first byte does. What the new one is made of is kept apart until it is
@@ -161,60 +114,6 @@ static int remember_slot(const struct install_target *t, struct error *e)
         return r < 0 ? fail_errno(e, r, "cannot make %s", path) : 0;
 }
 
-static int add_boot_files(const struct manifest *m, const struct file_sink *files, const struct install_target *t,
-                          struct error *e)
-{
-        for (size_t i = 0; i < m->n_images; i++) {
-                const struct bundle_image *image = &m->images[i];
-                uint8_t id[BOOT_FILE_ID_SIZE];
-                int r;
-
-                if (files[i].fd < 0)
-                        continue;
-                boot_file_make_id(image->digest, t->slot, id);
-                r = t->loader->ops->add_boot_file(t->loader, files[i].fd, image->size, id, e);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-/* Whether the ESP has a boot file of this content. *fd is that of another than the slot's, to copy it from. */
-static bool has_boot_file(const struct bundle_image *image, const struct install_target *t, int *fd)
-{
-        uint8_t id[BOOT_FILE_ID_SIZE];
-
-        boot_file_make_id(image->digest, t->slot, id);
-        if (t->loader->ops->check_boot_file(t->loader, id, NULL) >= 0)
-                return true;
-        *fd = t->loader->ops->find_boot_file(t->loader, image->digest, SLOT_NONE);
-        return *fd >= 0;
-}
-
-/* Nobody wants an image that is neither root nor boot file: it need not come. */
-static int prepare_file(const struct bundle_image *image, const struct install_target *t, struct file_sink *ret,
-                        struct error *e)
-{
-        *ret = (struct file_sink){ .sink.write = write_unnamed, .fd = -1 };
-        if (!image_is_boot_file(image) || has_boot_file(image, t, &ret->fd)) {
-                ret->sink.whole = true;
-                return 0;
-        }
-        ret->fd = open_unnamed(t->data, image->size);
-        return ret->fd < 0 ? fail_data(e, ret->fd, KEEP_BOOT_FILE) : 0;
-}
-
-/* A boot file that is on no ESP but as the slot's own, which goes before the slot is written. */
-static bool lacks_boot_file(const struct bundle_image *image, const struct install_target *t)
-{
-        _cleanup_close_ int fd = -1;
-
-        if (!image_is_boot_file(image))
-                return false;
-        fd = t->loader->ops->find_boot_file(t->loader, image->digest, t->slot);
-        return fd < 0;
-}
-
 int install_check_base(struct bundle *b, const struct install_target *t, struct progress *progress, struct error *e)
 {
         const struct manifest *m = bundle_manifest(b);
@@ -223,7 +122,7 @@ int install_check_base(struct bundle *b, const struct install_target *t, struct 
         bundle_keep_index(b, t->data);
         r = bundle_read_index(b, e);
         for (size_t i = 0; i < m->n_images && r >= 0; i++)
-                if (streq(m->images[i].name, "root") || lacks_boot_file(&m->images[i], t))
+                if (streq(m->images[i].name, "root") || boot_file_is_lacking(&m->images[i], t))
                         r = delta_check_base(b, i, progress, e);
         return r;
 }
@@ -236,35 +135,55 @@ static uint64_t in_blocks(uint64_t size)
 uint64_t install_data_room(const struct bundle *b, const struct install_target *t)
 {
         const struct manifest *m = bundle_manifest(b);
-        uint64_t sum = NAMES_ROOM + in_blocks(bundle_index_room(b));
+        uint64_t sum = NAMES_ROOM + in_blocks(bundle_index_room(b)), held = boot_files_held(t);
 
         for (size_t i = 0; i < m->n_images; i++) {
                 const struct bundle_image *image = &m->images[i];
 
                 if (streq(image->name, "root"))
                         sum += in_blocks(image->n_chunks * image->entry_size);
-                else if (lacks_boot_file(image, t))
+                else if (boot_file_is_lacking(image, t))
                         sum += in_blocks(image->size);
         }
-        return sum;
+        return sum - MIN(sum, held);
 }
 
-static int prepare_sinks(const struct manifest *m, const struct install_target *t, struct root_sink *root,
-                         struct file_sink *files, struct chunk_sink **sinks, size_t *ret_root, struct error *e)
+static size_t choose_sinks(const struct manifest *m, struct root_sink *root, struct boot_file_sink *files,
+                           struct chunk_sink **sinks)
 {
-        for (size_t i = 0; i < m->n_images; i++) {
-                if (streq(m->images[i].name, "root")) {
-                        sinks[i] = &root->sink;
-                        *ret_root = i;
-                } else {
-                        int r = prepare_file(&m->images[i], t, &files[i], e);
+        size_t number = 0;
 
-                        if (r < 0)
-                                return r;
-                        sinks[i] = &files[i].sink;
-                }
+        for (size_t i = 0; i < m->n_images; i++) {
+                bool is_root = streq(m->images[i].name, "root");
+
+                sinks[i] = is_root ? &root->sink : &files[i].sink;
+                number = is_root ? i : number;
         }
-        return 0;
+        return number;
+}
+
+static int look_after_boot_files(const struct bundle *b, struct boot_file_sink *files, uint64_t *ret_kept)
+{
+        const struct manifest *m = bundle_manifest(b);
+        uint64_t size;
+        int r = 0;
+
+        *ret_kept = 0;
+        for (size_t i = 0; i < m->n_images && r >= 0; i++) {
+                r = boot_file_sink_look(&files[i], &m->images[i], bundle_chunk_index(b, i, &size));
+                *ret_kept += files[i].kept;
+        }
+        return r;
+}
+
+static int add_boot_files(const struct manifest *m, const struct boot_file_sink *files, const struct install_target *t,
+                          struct error *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < m->n_images && r >= 0; i++)
+                r = boot_file_sink_add(&files[i], &m->images[i], t, e);
+        return r < 0 ? r : boot_file_sinks_forget(t, e);
 }
 
 static void fill_report(struct install_report *report, const struct root_sink *s, const struct bundle *b,
@@ -274,7 +193,7 @@ static void fill_report(struct install_report *report, const struct root_sink *s
 
         *report = (struct install_report){ .written = s->written,
                                            .zeroed = s->zeroed,
-                                           .kept = u->kept,
+                                           .kept = u->kept + u->boot_files,
                                            .copied = u->copied,
                                            .fetched = bundle_fetched(b),
                                            .full = full,
@@ -302,7 +221,9 @@ static int report_both(struct progress *p, uint64_t done, uint64_t total, const 
                 return -ECANCELED;
         if (!s->shown)
                 return 0;
-        s->shown->transfer = (struct transfer){ .total = total, .fetched = p->transfer.fetched, .reused = found };
+        s->shown->transfer = (struct transfer){ .total = total,
+                                                .fetched = p->transfer.fetched,
+                                                .reused = found + s->reuse->boot_files };
         if (r >= 0) {
                 s->shown->transfer.since = p->transfer.since;
                 s->shown->transfer.before = p->transfer.before - named + found;
@@ -344,16 +265,16 @@ static int bring_chunks(struct bundle *b, size_t number, struct chunk_sink *cons
 }
 
 static int write_images(struct bundle *b, const struct install_target *t, struct root_sink *root, struct reuse *reuse,
-                        struct file_sink *files, struct progress *progress, struct error *e)
+                        struct boot_file_sink *files, struct progress *progress, struct error *e)
 {
         const struct manifest *m = bundle_manifest(b);
         struct chunk_sink *sinks[BUNDLE_MAX_IMAGES] = {};
-        size_t number = 0;
+        size_t number = choose_sinks(m, root, files, sinks);
         uint64_t size;
         int r;
 
         bundle_keep_index(b, t->data);
-        r = prepare_sinks(m, t, root, files, sinks, &number, e);
+        r = boot_file_sinks_begin(files, m, t, e);
         if (r >= 0)
                 r = bundle_read_index(b, e);
         if (r >= 0)
@@ -361,11 +282,17 @@ static int write_images(struct bundle *b, const struct install_target *t, struct
         if (r >= 0)
                 reuse_guess(reuse, t->root, t->running, &m->images[number], bundle_chunk_index(b, number, &size));
         if (r >= 0)
+                r = look_after_boot_files(b, files, &reuse->boot_files);
+        if (r >= 0 && progress)
+                progress->transfer.reused = reuse->boot_files;
+        if (r >= 0)
                 r = announce_slot(b, t, number, e);
         if (r >= 0)
                 r = root_begin(root, t->root, m->images[number].size, reuse_has_hints(reuse), e);
         if (r >= 0)
                 r = bring_chunks(b, number, sinks, root, reuse, progress, e);
+        if (r < 0)
+                root_give_up(root);
         if (r >= 0)
                 r = add_boot_files(m, files, t, e);
         if (r >= 0)
@@ -377,16 +304,19 @@ int install_images(struct bundle *b, const struct install_target *t, struct prog
 {
         struct root_sink root = { .direct = -1 };
         struct reuse reuse = { .target.index = -1, .running.index = -1 };
-        struct file_sink files[BUNDLE_MAX_IMAGES];
+        struct boot_file_sink files[BUNDLE_MAX_IMAGES];
         int r;
 
         for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
-                files[i] = (struct file_sink){ .fd = -1 };
+                files[i] = BOOT_FILE_SINK_NONE;
         r = write_images(b, t, &root, &reuse, files, progress, e);
         if (t->report)
                 fill_report(t->report, &root, b, &reuse);
         for (size_t i = 0; i < BUNDLE_MAX_IMAGES; i++)
-                fd_close(files[i].fd);
+                boot_file_sink_done(&files[i]);
+        /* How it ended has to be written there, too. */
+        if (r == -ENOSPC || r == -EDQUOT)
+                (void)!boot_file_sinks_forget(t, NULL);
         reuse_done(&reuse);
         root_done(&root);
         return r;

@@ -32,6 +32,7 @@ struct reuse {
         uint8_t *present;         /* of each chunk: 1, a hint names it; behind reuse_end(), it need not come any more */
         uint64_t named;           /* bytes of content that hints name */
         uint64_t kept, copied;    /* bytes of content; atomic */
+        uint64_t boot_files;      /* the same of kernel and initrd, which an earlier try brought; the caller's */
         uint64_t time;            /* µs that the search took */
         struct search *search;    /* behind reuse_begin(): it may be at work */
 };

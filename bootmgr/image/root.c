@@ -261,6 +261,12 @@ int root_finish(struct root_sink *s, struct error *e)
         return r < 0 ? fail_errno(e, r, "cannot finish the root") : 0;
 }
 
+void root_give_up(struct root_sink *s)
+{
+        if (s->range)
+                (void)!settle(s, 0, NULL);
+}
+
 void root_done(struct root_sink *s)
 {
         edges_end(&s->edges);

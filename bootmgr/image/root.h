@@ -36,4 +36,6 @@ void root_keep(struct root_sink *s, uint64_t offset, const uint8_t *data, size_t
 /* What lies there, the first block as it was. `data` is aligned for direct reads. */
 int root_read(struct root_sink *s, uint64_t offset, void *data, size_t size);
 int root_finish(struct root_sink *s, struct error *e);
+/* It is not going to be finished: what waits in memory is written, for the next try. */
+void root_give_up(struct root_sink *s);
 void root_done(struct root_sink *s);

@@ -82,6 +82,7 @@ struct loader {
         /* Of the record, borrowed; NULL: not known. What its versions boot with is not pruned, and generations on the ESP
          * count that are credible beside its own. */
         const struct slot_set *slots;
+        const struct slot *coming; /* borrowed: what it boots with is not pruned either; NULL: none */
         bool writable;
         void *priv;
 };

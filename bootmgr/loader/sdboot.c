@@ -349,16 +349,19 @@ static bool is_kept(uint64_t generation, const uint64_t *keep, size_t n)
         return false;
 }
 
-static bool is_of_a_slot(const struct slot_set *set, const uint8_t id[BOOT_FILE_ID_SIZE])
+static bool boots_with(const struct slot *slot, const uint8_t id[BOOT_FILE_ID_SIZE])
 {
-        for (int i = 0; set && i < set->n_slots; i++) {
-                const struct slot *slot = &set->slots[i];
+        return memcmp(slot->kernel, id, BOOT_FILE_ID_SIZE) == 0 || memcmp(slot->initrd, id, BOOT_FILE_ID_SIZE) == 0;
+}
 
-                if (slot_is_selectable(slot) &&
-                    (memcmp(slot->kernel, id, BOOT_FILE_ID_SIZE) == 0 || memcmp(slot->initrd, id, BOOT_FILE_ID_SIZE) == 0))
+static bool is_of_a_slot(const struct loader *l, const uint8_t id[BOOT_FILE_ID_SIZE])
+{
+        const struct slot_set *set = l->slots;
+
+        for (int i = 0; set && i < set->n_slots; i++)
+                if (slot_is_selectable(&set->slots[i]) && boots_with(&set->slots[i], id))
                         return true;
-        }
-        return false;
+        return l->coming && boots_with(l->coming, id);
 }
 
 /* Files below /bootmgr that nothing needs, and temporary ones of an interrupted write. */
@@ -384,8 +387,8 @@ static int prune_files(struct loader *l, struct error *e)
 
                 if (!path)
                         return -ENOMEM;
-                if (!temporary && (hex_decode(found->d_name, id, sizeof(id)) < 0 || sdboot_is_named(&list, path) ||
-                                   is_of_a_slot(l->slots, id)))
+                if (!temporary &&
+                    (hex_decode(found->d_name, id, sizeof(id)) < 0 || sdboot_is_named(&list, path) || is_of_a_slot(l, id)))
                         continue;
                 r = io_unlink(s->esp.fd, path + 1, 0);
                 if (r < 0)

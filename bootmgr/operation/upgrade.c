@@ -289,13 +289,34 @@ int step_check_bundle(struct run *run, struct error *e)
         return 0;
 }
 
+static void fill_slot(struct slot *slot, int number, const struct manifest *m)
+{
+        const struct bundle_image *kernel = manifest_image(m, "kernel"), *initrd = manifest_image(m, "initrd");
+
+        strcpy(slot->version, m->version);
+        slot->security_version = m->security_version;
+        memcpy(slot->digest, m->digest, DIGEST_SIZE);
+        slot->verity = manifest_image(m, "root")->verity; /* there is one: install_check() */
+        memset(slot->kernel, 0, BOOT_FILE_ID_SIZE);
+        memset(slot->initrd, 0, BOOT_FILE_ID_SIZE);
+        if (kernel)
+                boot_file_make_id(kernel->digest, number, slot->kernel);
+        if (initrd)
+                boot_file_make_id(initrd->digest, number, slot->initrd);
+}
+
+/* What an earlier try of the same bundle has put on the ESP is of use again. */
 static int remove_old_entries(struct run *run, struct error *e)
 {
+        struct slot coming = {};
         int r;
 
+        fill_slot(&coming, run->op.to_slot, bundle_manifest(run->bundle));
         r = run->loader.ops->remove_slot(&run->loader, run->op.to_slot, e);
+        run->loader.coming = &coming;
         if (r >= 0)
                 r = loader_prune_files(&run->loader, e);
+        run->loader.coming = NULL;
         if (r >= 0)
                 upkeep_firmware(run->m, &run->loader);
         return r;
@@ -377,22 +398,6 @@ int step_verify_image(struct run *run, struct error *e)
                 run_note(run, "%llu MiB read back from the device",
                          (unsigned long long)(run->progress.transfer.total >> 20));
         return r;
-}
-
-static void fill_slot(struct slot *slot, int number, const struct manifest *m)
-{
-        const struct bundle_image *kernel = manifest_image(m, "kernel"), *initrd = manifest_image(m, "initrd");
-
-        strcpy(slot->version, m->version);
-        slot->security_version = m->security_version;
-        memcpy(slot->digest, m->digest, DIGEST_SIZE);
-        slot->verity = manifest_image(m, "root")->verity; /* there is one: install_check() */
-        memset(slot->kernel, 0, BOOT_FILE_ID_SIZE);
-        memset(slot->initrd, 0, BOOT_FILE_ID_SIZE);
-        if (kernel)
-                boot_file_make_id(kernel->digest, number, slot->kernel);
-        if (initrd)
-                boot_file_make_id(initrd->digest, number, slot->initrd);
 }
 
 int step_install_boot_files(struct run *run, struct error *e)

@@ -297,6 +297,81 @@ START_TEST(the_first_bad_chunk_too)
 }
 END_TEST
 
+/* An install that was cut behind the kernel: it is on data, and need not come again. */
+START_TEST(the_kernel_of_an_earlier_try_is_kept)
+{
+        struct install_target t = target();
+        struct install_report report;
+        _cleanup_bundle_ struct bundle *b = NULL, *cut = NULL, *altered = NULL, *longer = NULL, *again = NULL;
+
+        sh("rm -rf root/data/bootmgr/slots");
+        break_chunk(3);
+        open_slot();
+        ck_refused(install("broken", &cut, e), kind_content);
+        sh("cmp root/data/bootmgr/slots/b.part/kernel kernel.img");
+        /* It is hashed: what was altered meanwhile comes again, and here comes wrong. */
+        break_kernel();
+        sh("printf K | dd of=root/data/bootmgr/slots/b.part/kernel bs=1 seek=300 conv=notrunc status=none");
+        ck_refused_saying(install("broken", &altered, e), kind_content, "chunk 0 of image kernel");
+        sh("cat kernel.img kernel.img >root/data/bootmgr/slots/b.part/kernel");
+        ck_refused_saying(install("broken", &longer, e), kind_content, "chunk 0 of image kernel");
+        sh("cp kernel.img root/data/bootmgr/slots/b.part/kernel; echo old >root/data/bootmgr/slots/b.part/initrd");
+        ck_ok(open_with("broken", "trust", 1, &b, e));
+        t.report = &report;
+        ck_ok(install_images(b, &t, NULL, e));
+        ck_assert_mem_eq(boot_file, kernel_content, KERNEL_SIZE);
+        ck_assert_uint_ge(report.kept, KERNEL_SIZE);
+        sh("cd root/data/bootmgr/slots && test ! -e b.part && test \"$(ls b | tr '\\n' ' ')\" = 'chunks manifest '");
+        /* Without that file the same bundle is of no use. */
+        ck_refused_saying(install("broken", &again, e), kind_content, "chunk 0 of image kernel");
+        range_close(&root);
+}
+END_TEST
+
+/* What is there is less to be found room for. */
+START_TEST(the_room_of_an_earlier_try_counts)
+{
+        struct install_target t = target();
+        _cleanup_bundle_ struct bundle *b = NULL, *other = NULL;
+        uint64_t before;
+
+        open_slot();
+        sh("rm -rf root/data/bootmgr/slots; mkdir -p root/data/bootmgr/slots/b.part");
+        ck_ok(open_with("bundle", "trust", 1, &b, e));
+        before = install_data_room(b, &t);
+        sh("cp kernel.img root/data/bootmgr/slots/b.part/kernel");
+        ck_assert_uint_eq(install_data_room(b, &t), before - 4096);
+        /* That of another bundle is given back. */
+        sh("head -c 90000 /dev/zero >root/data/bootmgr/slots/b.part/initrd");
+        ck_assert_uint_le(install_data_room(b, &t), before - 4096 - 90000);
+        ck_ok(install("bundle", &other, e));
+        sh("test ! -e root/data/bootmgr/slots/b/initrd && test ! -e root/data/bootmgr/slots/b.part");
+        range_close(&root);
+}
+END_TEST
+
+static int allocate_in_part(int fd, uint64_t size)
+{
+        return io_system_ops.allocate(fd, size / 2) < 0 ? -EIO : -ENOSPC;
+}
+
+/* It would be the last room of all. */
+START_TEST(what_found_no_room_takes_none)
+{
+        struct io_ops ops = io_system_ops;
+        _cleanup_bundle_ struct bundle *b = NULL;
+
+        sh("rm -rf root/data/bootmgr/slots");
+        open_slot();
+        ops.allocate = allocate_in_part;
+        io_set_ops(&ops);
+        ck_refused(install("bundle", &b, e), kind_no_space);
+        io_set_ops(NULL);
+        sh("test -z \"$(find root/data/bootmgr/slots -name kernel)\"");
+        range_close(&root);
+}
+END_TEST
+
 /* What of the old version is known is forgotten before its first byte goes. */
 START_TEST(what_was_kept_goes_first)
 {
@@ -517,6 +592,9 @@ int main(void)
         tcase_add_test(t, a_kernel_that_is_there_is_left_there);
         tcase_add_test(t, the_kernel_of_another_slot_is_copied);
         tcase_add_test(t, the_first_bad_chunk_too);
+        tcase_add_test(t, the_kernel_of_an_earlier_try_is_kept);
+        tcase_add_test(t, the_room_of_an_earlier_try_counts);
+        tcase_add_test(t, what_found_no_room_takes_none);
         tcase_add_test(t, what_was_kept_goes_first);
         tcase_add_loop_test(t, every_cut, 0, 2);
         tcase_add_test(t, it_is_read_back);

@@ -148,6 +148,7 @@ END_TEST
 START_TEST(the_life_of_two_generations)
 {
         struct slot_set set = { .slots = { { .state = SLOT_INSTALLED }, { .state = SLOT_BAD } }, .n_slots = 2 };
+        struct slot coming = {};
         _cleanup_free_ struct loader_entry *list = NULL;
         struct loader_entry next;
         uint64_t highest, keep[] = { 8 };
@@ -180,6 +181,9 @@ START_TEST(the_life_of_two_generations)
         hex_decode("fedcba9876543210fedcba9876543210", set.slots[0].initrd, BOOT_FILE_ID_SIZE);
         hex_decode("00112233445566770011223344556677", set.slots[1].kernel, BOOT_FILE_ID_SIZE);
         loader.slots = &set;
+        put("esp/bootmgr/89abcdef0123456789abcdef01234567", "as does one that is being installed");
+        hex_decode("89abcdef0123456789abcdef01234567", coming.initrd, BOOT_FILE_ID_SIZE);
+        loader.coming = &coming;
         put("esp/bootmgr/01234567.TMP", "left behind");
         put("esp/bootmgr/readme.txt", "not ours");
         put("esp/loader/entries/foreign.conf", "title x\nlinux /bootmgr/00000000000000000000000000000001\n");
@@ -189,6 +193,7 @@ START_TEST(the_life_of_two_generations)
         ck_assert_int_eq(access("esp/bootmgr/0123456789abcdef0123456789abcdef", F_OK), -1);
         ck_assert_int_eq(access("esp/bootmgr/fedcba9876543210fedcba9876543210", F_OK), 0);
         ck_assert_int_eq(access("esp/bootmgr/00112233445566770011223344556677", F_OK), -1);
+        ck_assert_int_eq(access("esp/bootmgr/89abcdef0123456789abcdef01234567", F_OK), 0);
         ck_assert_int_eq(access("esp/bootmgr/01234567.TMP", F_OK), -1);
         ck_assert_int_eq(access("esp/bootmgr/readme.txt", F_OK), 0);
         ck_assert_int_eq(access("esp/bootmgr/00000000000000000000000000000001", F_OK), 0);
