@@ -12,11 +12,14 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 
+#include "base/clock.h"
+#include "image/climb.h"
 #include "image/fetch.h"
 #include "image/source.h"
 #include "slot/kinds.h"
 
 #define FIRST_PIECE KIB(128)
+#define PIECE_MIN   KIB(128)
 #define PIECE_MAX   KIB(512)
 #define PIECES      64
 #define AHEAD_FIRST KIB(256)
@@ -44,8 +47,11 @@ struct http {
         unsigned n_workers;
         bool more_connections; /* nobody said how many there may be */
         int event;             /* something changed that the reader may wait for */
-        pthread_mutex_t lock;  /* everything below */
+        pthread_mutex_t lock;  /* everything below, and workers from the time when there is more than one */
         pthread_cond_t room;
+        struct climb climb; /* of the workers those beyond it wait */
+        uint64_t arrived;   /* bytes */
+        uint64_t waited;    /* by the reader, µs; atomic */
         struct piece pieces[PIECES];
         size_t head, n_pieces;
         uint64_t ahead, ahead_max; /* bytes of all buffers */
@@ -102,6 +108,14 @@ static void drop_piece(struct http *h)
         pthread_cond_broadcast(&h->room);
 }
 
+/* So that each connection has one that arrives, and the reader waits for none of them long. */
+static uint64_t piece_size(const struct http *h)
+{
+        uint64_t share = h->ahead_max / (2 * MAX(h->climb.n, 1U));
+
+        return MIN(MIN(PIECE_MAX, h->ahead_max / 2), MAX(PIECE_MIN, share));
+}
+
 /* From h->next on, what is fetched next; false: nothing. */
 static bool plan(struct http *h, uint64_t *offset, size_t *size)
 {
@@ -122,7 +136,7 @@ static bool plan(struct http *h, uint64_t *offset, size_t *size)
                 *offset = MAX(h->next, h->wanted[h->next_wanted].offset);
                 end = MIN(end, h->wanted[h->next_wanted].offset + h->wanted[h->next_wanted].size);
         }
-        *size = (size_t)MIN(end - MIN(*offset, end), MIN(PIECE_MAX, h->ahead_max / 2));
+        *size = (size_t)MIN(end - MIN(*offset, end), piece_size(h));
         return *size > 0;
 }
 
@@ -158,6 +172,7 @@ static int take(struct fetch_sink *sink, const void *data, size_t n)
         int r = 0;
 
         pthread_mutex_lock(&h->lock);
+        h->arrived += n;
         while (n > 0) {
                 size_t part = MIN(n, w->piece->size - w->piece->fill);
 
@@ -178,6 +193,41 @@ static int take(struct fetch_sink *sink, const void *data, size_t n)
         return r;
 }
 
+static void *fetch_pieces(void *userdata);
+
+static int start_worker(struct http *h)
+{
+        struct worker *w = &h->workers[h->n_workers];
+        sigset_t all, before;
+        int r;
+
+        *w = (struct worker){ .sink.take = take, .h = h };
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        r = -pthread_create(&w->thread, NULL, fetch_pieces, w);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (r >= 0)
+                h->n_workers++;
+        return r;
+}
+
+/* What cannot be started is not missed. */
+static void start_workers(struct http *h)
+{
+        while (h->n_workers < h->climb.n && start_worker(h) >= 0)
+                ;
+}
+
+static void climb(struct http *h)
+{
+        if (!h->more_connections || h->stopping || h->ended)
+                return;
+        climb_look(&h->climb, (struct climb_state){ .now = now_monotonic(),
+                                                    .bytes = h->arrived,
+                                                    .waited = __atomic_load_n(&h->waited, __ATOMIC_RELAXED) });
+        start_workers(h);
+}
+
 static void *fetch_pieces(void *userdata)
 {
         struct worker *w = userdata;
@@ -190,7 +240,7 @@ static void *fetch_pieces(void *userdata)
                 size_t size;
                 int r;
 
-                w->piece = next_piece(h);
+                w->piece = w - h->workers < h->climb.n ? next_piece(h) : NULL;
                 if (!w->piece) {
                         pthread_cond_wait(&h->room, &h->lock);
                         continue;
@@ -212,27 +262,12 @@ static void *fetch_pieces(void *userdata)
                 error_done(&e);
                 h->ended = !fetch_state(h->f).ranges;
                 h->known = true;
+                climb(h);
                 pthread_cond_broadcast(&h->room);
                 tell_reader(h);
         }
         pthread_mutex_unlock(&h->lock);
         return NULL;
-}
-
-static int start_worker(struct http *h)
-{
-        struct worker *w = &h->workers[h->n_workers];
-        sigset_t all, before;
-        int r;
-
-        *w = (struct worker){ .sink.take = take, .h = h };
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        r = -pthread_create(&w->thread, NULL, fetch_pieces, w);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (r >= 0)
-                h->n_workers++;
-        return r;
 }
 
 /* --- the reader
@@ -241,11 +276,13 @@ static int start_worker(struct http *h)
 static int wait_for_piece(struct source *s, struct http *h, struct error *e)
 {
         struct pollfd p = { .fd = h->event, .events = POLLIN };
+        uint64_t start = now_monotonic();
         eventfd_t count;
 
         if (poll(&p, 1, -1) < 0)
                 return errno == EINTR ? source_interrupted(s, e) : fail_errno(e, -errno, "cannot wait for %s", s->where);
         eventfd_read(h->event, &count);
+        __atomic_add_fetch(&h->waited, now_monotonic() - start, __ATOMIC_RELAXED);
         return 0;
 }
 
@@ -348,16 +385,18 @@ static int http_skip(struct source *s, uint64_t n, struct error *e)
         return 0;
 }
 
-/* Each has a request on its way. What cannot be started is not missed. */
+/* With the lock. Each has a request on its way. */
 static void add_connections(struct http *h, const struct source_range *ranges, size_t n)
 {
         uint64_t all = 0;
+        unsigned many = (unsigned)MIN(n, (size_t)FETCH_CONNECTIONS_MAX);
 
         for (size_t i = 0; i < n; i++)
                 all += ranges[i].size;
-        while (h->more_connections && fetch_state(h->f).ranges && all < n * SMALL &&
-               h->n_workers < MIN(n, (size_t)FETCH_CONNECTIONS_MAX) && start_worker(h) >= 0)
-                ;
+        if (!h->more_connections || !fetch_state(h->f).ranges || all >= n * SMALL || many <= h->climb.n)
+                return;
+        h->climb = climb_begin(many, many);
+        start_workers(h);
 }
 
 static int http_want(struct source *s, const struct source_range *ranges, size_t n)
@@ -376,9 +415,9 @@ static int http_want(struct source *s, const struct source_range *ranges, size_t
         h->next_wanted = 0;
         h->all = false;
         h->ahead_max = AHEAD_MAX;
+        add_connections(h, ranges, n);
         pthread_cond_broadcast(&h->room);
         pthread_mutex_unlock(&h->lock);
-        add_connections(h, ranges, n);
         return 0;
 }
 
@@ -471,6 +510,15 @@ static int wait_for_answer(struct source *s, struct http *h, struct error *e)
         }
 }
 
+static void begin_to_climb(struct http *h, unsigned connections)
+{
+        pthread_mutex_lock(&h->lock);
+        h->more_connections = connections == 0;
+        h->climb = connections ? climb_begin(connections, connections) : climb_begin(CONNECTIONS, FETCH_CONNECTIONS_MAX);
+        start_workers(h);
+        pthread_mutex_unlock(&h->lock);
+}
+
 int http_open(const char *urls, const struct fetch_config *config, struct source *ret, struct error *e)
 {
         struct http *h = calloc(1, sizeof(*h));
@@ -495,12 +543,12 @@ int http_open(const char *urls, const struct fetch_config *config, struct source
         ret->has_others = fetch_has_others(h->f);
         if (!ret->where)
                 return -ENOMEM;
+        h->climb = climb_begin(1, 1);
         r = start_worker(h);
         if (r >= 0)
                 r = wait_for_answer(ret, h, e);
         ret->size = fetch_state(h->f).size;
-        h->more_connections = config->connections == 0;
-        while (r >= 0 && fetch_state(h->f).ranges && h->n_workers < (config->connections ?: CONNECTIONS))
-                r = start_worker(h);
+        if (r >= 0 && fetch_state(h->f).ranges)
+                begin_to_climb(h, config->connections);
         return r;
 }

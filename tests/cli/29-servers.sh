@@ -42,6 +42,13 @@ printf '[Fetch]\nRetrySec=5\n' >five.conf
 creeps=$!
 within '^([0-9]|[1-4][0-9])$' "the first one gives a byte now and then" verify "$url/creeps/1.bundle $two/ranges/1.bundle"
 
+# Four connections would take half a minute: as long as more of them bring more, there are more
+content "a large root" 12000000 >large
+"$BOOTMGR" bundle create -q --version 1 --compatible test-box --root large --kernel kernel --key release.key large.bundle || exit 2
+within '^([5-9]|1[0-9])$' "each connection brings little" verify "$url/strolls/large.bundle"
+printf '[Fetch]\nConnections=4\n' >four.conf
+within '^(2[5-9]|3[0-9])$' "and there may be no more than four" verify --config four.conf "$url/strolls/large.bundle"
+
 # Of another one it is known that it is faster
 within '^([0-9]|1[0-9])$' "the second is silent" verify "$url/ranges/1.bundle $url/silent/1.bundle"
 within '^([0-9]|1[0-9])$' "the fastest becomes silent" verify "$url/hushes/1.bundle $url/late/1.bundle"

@@ -19,6 +19,7 @@ and to those only who have one that CA has signed. It is a proxy too, for what i
   /chunked/F   without a length                    /long/F       promises the length, sends more without one
   /dies/F      the first 131072 bytes, then 503   /longer/F     knows ranges, and has one byte more
   /crawls/F    knows ranges, sends 4 KiB a second  /token/F      knows ranges, for those who send X-Token: secret
+  /strolls/F   knows ranges, sends 100 KB a second on each connection
   /creeps/F    knows ranges, a byte every 2 s of what lies behind the first 262144
   /late/F      knows ranges, thinks for 200 ms before each answer
   /outage/[N/]F  knows ranges; after the second request nobody answers for 3, or N, seconds
@@ -220,6 +221,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_crawls(self, parts, _):
         self.in_pieces(parts, lambda at: (4096, 1))
+
+    def do_strolls(self, parts, _):
+        self.in_pieces(parts, lambda at: (10000, 0.1))
 
     def do_creeps(self, parts, _):
         self.in_pieces(parts, lambda at: (1, 2) if at >= 262144 else (262144 - at, 0))
