@@ -68,7 +68,10 @@ int curl_read_headers(const struct fetch_config *config, struct curl_slist **ret
         cursor = text;
         while ((line = line_next(&cursor))) {
                 struct curl_slist *more;
+                size_t n = strlen(line);
 
+                if (n > 0 && line[n - 1] == '\r') /* of an editor that ends lines so */
+                        line[n - 1] = '\0';
                 if (!*line || *line == '#')
                         continue;
                 more = strchr(line, ':') ? curl.slist_append(list, line) : NULL;

@@ -17,6 +17,7 @@ static bool is_transient(CURLcode code, long status)
         case CURLE_COULDNT_CONNECT:
         case CURLE_COULDNT_RESOLVE_HOST:
         case CURLE_COULDNT_RESOLVE_PROXY:
+        case CURLE_PROXY: /* one that cannot reach the server says so in this way (SOCKS) */
         case CURLE_OPERATION_TIMEDOUT:
         case CURLE_PARTIAL_FILE:
         case CURLE_RECV_ERROR:
@@ -34,7 +35,8 @@ static bool is_transient(CURLcode code, long status)
 /* It is not there, or not ready: a machine that starts together with its server meets it so. */
 static bool may_be_starting(CURLcode code, long status)
 {
-        return code == CURLE_COULDNT_CONNECT || (code == CURLE_OK && (status == 502 || status == 503 || status == 504));
+        return code == CURLE_COULDNT_CONNECT || code == CURLE_PROXY ||
+               (code == CURLE_OK && (status == 502 || status == 503 || status == 504));
 }
 
 static char *describe(const struct transfer *t, CURLcode code)

@@ -150,11 +150,28 @@ fails 1 fetch-failed "without a header that the server wants" verify "$url/token
 printf '# from the vendor\n\nX-Token: secret\n' >headers
 printf '[Fetch]\nHeaderFile=%s/headers\n' "$W" >headers.conf
 ok "with it" verify --config headers.conf "$url/token/1.bundle"
+printf 'X-Token: secret\r\n' >headers
+python3 -c 'import socket
+with socket.create_server(("127.0.0.1", 0)) as s, open("port.raw", "w") as file:
+    print(s.getsockname()[1], file=file, flush=True)
+    peer, _ = s.accept()
+    with open("raw", "wb") as raw:
+        raw.write(peer.recv(65536))
+    peer.sendall(b"HTTP/1.1 404 Not here\r\nContent-Length: 0\r\n\r\n")' &
+for _ in $(seq 100); do [ -s port.raw ] && break; sleep 0.05; done
+verify --config headers.conf "http://127.0.0.1:$(cat port.raw)/1.bundle" >/dev/null 2>&1
+is "lines that an editor ends otherwise are headers, too" "1 0" "$(grep -c '^X-Token: secret.$' raw) $(grep -c "$(printf '\r\r')" raw)"
 echo nonsense >headers
 fails 1 configuration-invalid "what is no header" verify --config headers.conf "$url/token/1.bundle"
 printf '[Fetch]\nProxy=%s\n' "$url" >proxy.conf
 ok "through a proxy" verify --config proxy.conf "http://nowhere.invalid/ranges/1.bundle"
 has "which was asked" '^proxy http://nowhere.invalid/ranges/1.bundle' "$(grep '^proxy ' log)"
+python3 "$top/tests/cli/socks_server.py" port.socks 2 &
+socks=$!
+trap 'kill $server $socks; [ -n "${KEEP-}" ] && echo "kept: $W" || { chmod -R u+rwx "$W" 2>/dev/null; rm -rf "$W"; }' EXIT
+for _ in $(seq 100); do [ -e port.socks ] && break; sleep 0.05; done
+printf '[Fetch]\nProxy=socks5://127.0.0.1:%s\n' "$(cat port.socks)" >socks.conf
+ok "through a proxy that has no way there for a while" verify --config socks.conf "$url/ranges/1.bundle"
 
 # HTTPS, with certificates on both sides
 certificate() {
@@ -163,7 +180,7 @@ certificate() {
 certificate server && certificate machine || exit 2
 python3 "$top/tests/cli/http_server.py" port.tls log server.pem server.key machine.pem &
 tls=$!
-trap 'kill $server $tls; [ -n "${KEEP-}" ] && echo "kept: $W" || { chmod -R u+rwx "$W" 2>/dev/null; rm -rf "$W"; }' EXIT
+trap 'kill $server $socks $tls; [ -n "${KEEP-}" ] && echo "kept: $W" || { chmod -R u+rwx "$W" 2>/dev/null; rm -rf "$W"; }' EXIT
 for _ in $(seq 100); do [ -e port.tls ] && break; sleep 0.05; done
 secure=https://127.0.0.1:$(cat port.tls)
 fails 1 fetch-failed "a server that nobody vouches for" verify "$secure/ranges/1.bundle"
@@ -222,4 +239,27 @@ fetched=$(sent /ranges/third.bundle)
 is "is what is fetched ($fetched of $size bytes)" yes "$([ "$fetched" -lt $((size * 2 / 5)) ] && echo yes)"
 ok "it boots" boots
 is "12 runs" 12 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
+# Kernel and initrd, as far as they had come; and when they were on the ESP already
+content "a fourth root" 200000 >root-fourth
+content "a kernel" 700000 >kernel-fourth
+content "an initrd" 1500000 >initrd-fourth
+"$BOOTMGR" bundle create -q --version 13 --compatible test-box --root root-fourth --kernel kernel-fourth --initrd initrd-fourth \
+        --key release.key fourth.bundle || exit 2
+head -c 1600000 fourth.bundle | cat | m upgrade system - --json >out 2>err
+is "a part comes" bundle-invalid "$(json 'j["kind"]' <out)"
+is "of the initrd, too" 2 "$(find data/slots/*.part -name kernel -o -path '*.part/initrd' | wc -l)"
+ok "the rest" m upgrade system "$url/ranges/fourth.bundle"
+size=$(stat -c %s fourth.bundle)
+fetched=$(sent /ranges/fourth.bundle)
+is "is what is fetched ($fetched of $size bytes)" yes "$([ "$fetched" -lt $((size - 1000000)) ] && echo yes)"
+is "nothing of them stays on data" "" "$(find data/slots -name kernel -o -name initrd)"
+boots && m rollback system -q && boots && m upgrade clear -q || exit 2
+head -c 20000 fourth.bundle | cat | m upgrade system - --json >out 2>err
+is "the slot is begun anew" bundle-invalid "$(json 'j["kind"]' <out)"
+: >log
+ok "and once more" m upgrade system "$url/ranges/fourth.bundle"
+fetched=$(sent /ranges/fourth.bundle)
+is "of what is on the ESP nothing is fetched ($fetched of $size bytes)" yes "$([ "$fetched" -lt 500000 ] && echo yes)"
+ok "it boots, too" boots
+is "13 runs" 13 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
 finish
