@@ -3,8 +3,8 @@
 """Two network namespaces with a pair of veth between them: an HTTP server on a shaped link, and the machine.
 
 tbf shapes what the server sends; where packets are to be lost, the machine drops them at random as they come in (statistic of iptables:
-this needs no netem, which many kernels lack). There is no added delay but that of the shaper's queue. Root only; nothing outside the two
-namespaces is touched."""
+this needs no netem, which many kernels lack). There is no added delay but that of the shaper's queue. A long link is made otherwise: a
+TUN device on each side, and a process between them (relay.py). Root only; nothing outside the two namespaces is touched."""
 
 import array
 import contextlib
@@ -20,6 +20,7 @@ import threading
 import time
 
 import host
+import relay
 
 SERVER, MACHINE = '10.99.7.1', '10.99.7.2'
 PORT = 8000
@@ -83,8 +84,9 @@ class Files(http.server.ThreadingHTTPServer):
 class Link:
     """The two namespaces; gone at the end, with all that is in them."""
 
-    def __init__(self, rate, loss=0.0):
-        """rate: Mbit/s"""
+    def __init__(self, rate, loss=0.0, round_trip=0.0):
+        """rate: Mbit/s; round_trip: seconds, with cubic, which most servers send by"""
+        self.round_trip, self.relay = round_trip, None
         self.names = ['bootmgr-%s-%d' % (name, os.getpid()) for name in ('server', 'machine')]
         self.rate, self.loss = rate, loss
         self.machine = ['nsenter', '--net=/run/netns/' + self.names[1]]         # before a command that is to run there
@@ -93,6 +95,10 @@ class Link:
         server, machine = self.names
         for name in self.names:
             host.run(['ip', 'netns', 'add', name])
+        if self.round_trip:
+            self.relay = relay.start(self.names, (SERVER, MACHINE), self.rate, self.loss, self.round_trip)
+            self.inside(server, 'sysctl', '-qw', 'net.ipv4.tcp_congestion_control=cubic')
+            return self
         host.run(['ip', 'link', 'add', 'eth0', 'netns', server, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', machine])
         for name, address in zip(self.names, (SERVER, MACHINE)):
             self.inside(name, 'ip', 'address', 'add', address + '/24', 'dev', 'eth0')
@@ -107,6 +113,9 @@ class Link:
         return self
 
     def __exit__(self, *_):
+        if self.relay:
+            self.relay.terminate()
+            self.relay.wait()
         for name in self.names:
             subprocess.run(['ip', 'netns', 'del', name], check=False)
 
