@@ -28,7 +28,8 @@ uint64_t boot_files_held(const struct install_target *t);
 
 /* One for each image of the bundle. What is of no use now is removed, and the room for the rest taken. An image that is
  * neither root nor boot file need not come, nor one that the ESP has. kind_no_space: data is full. */
-int boot_file_sinks_begin(struct boot_file_sink *s, const struct manifest *m, const struct install_target *t, struct error *e);
+int boot_file_sinks_begin(struct boot_file_sink *s, const struct manifest *m, const struct install_target *t,
+                          struct error *e);
 /* Reads and hashes what an earlier try wrote; `index` of the image. */
 int boot_file_sink_look(struct boot_file_sink *s, const struct bundle_image *image, const uint8_t *index);
 int boot_file_sink_add(const struct boot_file_sink *s, const struct bundle_image *image, const struct install_target *t,
