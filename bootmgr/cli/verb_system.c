@@ -194,6 +194,8 @@ int verb_upgrade_clear(struct verb_args *args, struct error *e)
         r = cli_open_machine(args, &m, e);
         if (r >= 0)
                 r = operation_clear_refused(&m, e);
+        if (r >= 0)
+                r = node_try_again(&m, e);
         return r < 0 ? r : cli_done(cli, "no version is refused any more");
 }
 

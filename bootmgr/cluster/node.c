@@ -87,6 +87,22 @@ int node_abort_local(struct machine *m, struct error *e)
         return save_journal(m, &j, e);
 }
 
+int node_try_again(struct machine *m, struct error *e)
+{
+        _cleanup_journal_ struct journal j = {};
+        int r;
+
+        if (m->snapshots.data < 0 || cluster_role(m->data_path) == ROLE_STANDALONE)
+                return 0;
+        r = load_journal(m, &j, e);
+        if (r < 0 || !j.attempted || m->state.set.operation_state == OPERATION_STAGED)
+                return r;
+        /* The epoch stays: what is older than it is not to be heard. */
+        j.attempted_generation = m->state.set.generation;
+        memset(j.staged, 0, sizeof(j.staged));
+        return save_journal(m, &j, e);
+}
+
 /* ---- what is done ---- */
 
 struct step_of_node {
@@ -376,6 +392,19 @@ static int act(struct step_of_node *s, struct error *e)
         return 0;
 }
 
+/* Why its shutdown has given the switch up, for who looks at the controllers. */
+static void add_reason(struct step_of_node *s, struct member_status *status)
+{
+        _cleanup_operation_ struct operation op = {};
+        _cleanup_free_ char *text = NULL;
+
+        if (operation_current(s->c->machine, &op, NULL) < 0 || op.result != RESULT_FAILED || !op.reason)
+                return;
+        text = xasprintf("%s: %s; 'bootmgr upgrade clear' there lets it try again", status->message, op.reason);
+        if (text)
+                put_text(status->message, sizeof(status->message), text);
+}
+
 /* Of the machine as it stands after what was done. */
 static void say(struct step_of_node *s, const struct error *why)
 {
@@ -388,7 +417,9 @@ static void say(struct step_of_node *s, const struct error *why)
         participant_decide(&s->in, &after);
         a->has_status = after.stand != STANDS_NOWHERE;
         a->status = after.status;
-        if (why->message)
+        if (after.unmade)
+                add_reason(s, &a->status);
+        else if (why->message)
                 put_text(a->status.message, sizeof(a->status.message), why->message);
 }
 
@@ -398,7 +429,7 @@ static void forget_orphan(struct machine *m)
         struct slot_set *set = &m->state.set; /* in memory: the next one reads it again */
 
         if (set->operation_state == OPERATION_RUNNING && set->phase == SWITCH_NONE && !machine_is_locked_by_other(m))
-                set->operation_state = OPERATION_FAILED;
+                set->operation_state = OPERATION_ABORTED; /* FAILED would be an attempt that was made */
 }
 
 /* Controllers come and go: an engine keeps the list that it was told last, for when all of today's are gone. */

@@ -39,6 +39,9 @@ int node_step(const struct node_context *c, const struct told *told, struct node
 int node_must_be_free(struct machine *m, struct error *e);
 /* abort --local: what this node has prepared for is over here. -ENOENT: it has prepared for nothing. */
 int node_abort_local(struct machine *m, struct error *e);
+/* upgrade clear: the switch of this epoch that has failed here may be tried once more. Nothing on a machine that stands
+ * alone. */
+int node_try_again(struct machine *m, struct error *e);
 
 /* {"stand","hears","action","operation","vote","status","again"}. New reference. */
 json_t *node_answer_to_json(const struct node_answer *a);

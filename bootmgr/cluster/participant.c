@@ -95,6 +95,22 @@ static bool attempt_was_made(const struct participant_input *in)
         return false;
 }
 
+/* Whether the machine's newest operation is what SWITCH has staged last, and not what an operator has. */
+static bool is_of_cluster(const struct slot_set *set, const struct journal *journal)
+{
+        return !is_all_zero(journal->staged, sizeof(journal->staged)) &&
+               memcmp(set->operation_id, journal->staged, sizeof(journal->staged)) == 0;
+}
+
+/* Its shutdown found no room for the seal, say: no slot was changed, and the boot after it is as the one before. Tried again
+ * it would fail again, at each boot, without an end. What a cut takes the place of stays STAGED, or is ABORTED by the boot.
+ */
+static bool attempt_was_given_up(const struct participant_input *in)
+{
+        return in->journal->attempted == in->record->epoch && in->set->operation_state == OPERATION_FAILED &&
+               is_of_cluster(in->set, in->journal);
+}
+
 /* A switch that the next boot ends, an operation whose worker runs, or a trial. Not one that waits for the shutdown: after a
  * crash nobody would shut down, and the order is given again. */
 static bool is_at_work(const struct participant_input *in)
@@ -105,8 +121,7 @@ static bool is_at_work(const struct participant_input *in)
 
 bool participant_has_staged(const struct slot_set *set, const struct journal *journal)
 {
-        return set->operation_state == OPERATION_STAGED && !is_all_zero(journal->staged, sizeof(journal->staged)) &&
-               memcmp(set->operation_id, journal->staged, sizeof(journal->staged)) == 0;
+        return set->operation_state == OPERATION_STAGED && is_of_cluster(set, journal);
 }
 
 /* A power cut took the place of the shutdown that was to go on with it, and the record has gone elsewhere since: it would
@@ -133,7 +148,7 @@ static enum participant_stand find_stand(const struct participant_input *in)
                 return in->journal->reached == in->record->epoch ? STANDS_IN_PLACE : STANDS_ARRIVED;
         if (in->journal->reached == in->record->epoch)
                 return STANDS_LEFT;
-        if (attempt_was_made(in))
+        if (attempt_was_made(in) || attempt_was_given_up(in))
                 return STANDS_FAILED;
         return find_slot(in) == SLOT_NONE ? STANDS_WITHOUT : STANDS_BEHIND;
 }
@@ -230,7 +245,11 @@ static void say(const struct participant_input *in, struct participant_decision 
         d->status.settled = d->journal.reached == in->record->epoch || d->stand == STANDS_FAILED;
         if (d->stand == STANDS_WAITING)
                 d->status.settled = false;
-        snprintf(d->status.message, sizeof(d->status.message), "%s", d->action == PARTICIPANT_REACH ? "" : why[d->stand] ?: "");
+        d->unmade = d->stand == STANDS_FAILED && !attempt_was_made(in);
+        snprintf(d->status.message, sizeof(d->status.message), "%s",
+                 d->action == PARTICIPANT_REACH ? ""
+                 : d->unmade                    ? "its shutdown could not switch"
+                                                : why[d->stand] ?: "");
         if (is_all_zero(slot->digest, DIGEST_SIZE) || !*slot->version)
                 d->status.running = (struct version_id){}; /* a system that bootmgr did not put there */
 }

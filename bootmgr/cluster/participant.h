@@ -12,7 +12,7 @@
  *      STANDS_ARRIVED   the same, not yet journaled                  while it was elsewhere, or does not ask it
  *      STANDS_BEHIND    another slot holds it        HEARS_TURN      committed, and its turn has come
  *      STANDS_WITHOUT   no slot holds it             HEARS_NOT_YET   committed, and others go first
- *      STANDS_FAILED    its switch of this epoch was made, and came back
+ *      STANDS_FAILED    its switch of this epoch was made, and came back; or its shutdown could not make it
  *      STANDS_LEFT      was in place in this epoch, and was taken off it
  *
  * An action is said at every view until its outcome is to be seen; the driver goes on with what it has begun.
@@ -83,6 +83,7 @@ struct participant_decision {
         bool save;                   /* … if it changes */
         bool release;                /* what it was prepared for is over: local operations are free again */
         bool abandon;                /* before anything else: give up the switch that the cluster has staged here */
+        bool unmade;                 /* FAILED: no slot was changed. The machine's operation says why */
         int slot;                    /* to switch to */
         bool way_back;               /* the slot that is left is what a rollback of the cluster goes to */
         uint64_t at;                 /* the instant, on the coordinator's clock; in the past or 0: at once */

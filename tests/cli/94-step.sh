@@ -113,8 +113,26 @@ step <peace
 is "no step without a journal" "1" "$?"
 mv kept data/cluster/journal
 
-# The decision
+# What its shutdown cannot make is not tried at each boot again
+reason() { json 'j["status"]["message"]' <answer; }
 told 9 "$(record 2 "{\"version\":\"2\",\"digest\":\"$two\"}" ",\"previous\":$one")" null >decided
+[ ! -e data/snapshots ] || mv data/snapshots kept-snapshots
+echo "no directory" >data/snapshots
+step <decided
+is "there is no place for the seal" "behind peace switch FAILED" "$(says) $(m show upgrade history --json | json 'j[0]["state"]')"
+is "the attempt was first" "None 2 1" "$(journal)"
+ok "it boots" boots
+before=$(m show upgrade history --json)
+step <decided
+is "that was the attempt of this epoch" "failed peace nothing True" "$(says) $(json 'str(j["status"]["settled"])' <answer)"
+has "the controllers are told why" 'could not switch: cannot make snapshots' "$(reason)"
+has "and the way out" 'upgrade clear' "$(reason)"
+is "nothing was done" "$before" "$(m show upgrade history --json)"
+rm data/snapshots
+[ ! -e kept-snapshots ] || mv kept-snapshots data/snapshots
+ok "a person allows it once more" m upgrade clear
+
+# The decision
 step <decided
 is "it goes where the record says" "behind peace switch" "$(says)"
 is "the attempt was first" "None 2 1" "$(journal)"

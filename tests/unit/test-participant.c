@@ -281,6 +281,34 @@ START_TEST(what_was_staged_does_not_outlive_its_epoch)
 }
 END_TEST
 
+/* The shutdown found no room for the seal: no slot was changed. Once more would be once more at each boot. */
+START_TEST(a_switch_that_its_shutdown_has_given_up_is_the_attempt_of_its_epoch)
+{
+        commit(PHASE_ENGINES);
+        participant_prepared(&in, &journal);
+        journal = decide().journal;
+        stage(0);
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH); /* a cut took the place of the shutdown */
+        set.operation_state = OPERATION_ABORTED;               /* or came before the entry */
+        expect(STANDS_BEHIND, HEARS_TURN, PARTICIPANT_SWITCH);
+        set.operation_state = OPERATION_FAILED;
+        expect(STANDS_FAILED, HEARS_TURN, PARTICIPANT_NOTHING);
+        ck_assert(decide().unmade && decide().status.settled && decide().release);
+        ck_assert_str_eq(decide().status.message, "its shutdown could not switch");
+        in.operation = NULL;
+        expect(STANDS_FAILED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        set.operation_id[0]++; /* an operator's has failed since: that was not the cluster's attempt */
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        set.operation_id[0]--;
+        record.epoch = 7; /* a new epoch is a new chance */
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        record.epoch = 6;
+        memset(journal.staged, 0, sizeof(journal.staged));
+        memset(set.operation_id, 0, sizeof(set.operation_id));
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+}
+END_TEST
+
 START_TEST(only_what_the_cluster_has_staged_is_given_up)
 {
         stage(0);
@@ -505,6 +533,7 @@ int main(void)
         tcase_add_test(t, who_was_away_follows_at_once);
         tcase_add_test(t, a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not);
         tcase_add_test(t, what_was_staged_does_not_outlive_its_epoch);
+        tcase_add_test(t, a_switch_that_its_shutdown_has_given_up_is_the_attempt_of_its_epoch);
         tcase_add_test(t, only_what_the_cluster_has_staged_is_given_up);
         tcase_add_test(t, who_is_taken_off_by_hand_stays_so);
         tcase_add_test(t, old_views_teach_nothing);
