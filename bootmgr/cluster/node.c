@@ -134,13 +134,21 @@ static void put_text(char *to, size_t size, const char *text)
         text_format(to, size, "%s", printable ? text : escaped ?: "no reason can be shown");
 }
 
+/* With the way out: who reads it is at a controller, and sees nothing else of this machine. */
+static void put_error(char *to, size_t size, const struct error *why)
+{
+        _cleanup_free_ char *both = why->hint ? xasprintf("%s; %s", why->message ?: "", why->hint) : NULL;
+
+        put_text(to, size, both ?: why->message ?: "");
+}
+
 static void vote_no(struct step_of_node *s, const struct error *why)
 {
         struct vote *v = begin_vote(s);
 
         *v = (struct vote){ .clock_error = s->c->clock_error };
         text_format(v->kind, sizeof(v->kind), "%s", (why->kind ?: &kind_failed)->name);
-        put_text(v->message, sizeof(v->message), why->message ?: "");
+        put_error(v->message, sizeof(v->message), why);
 }
 
 /* What passes by itself is no reason for a NO: another process holds the lock, or no controller that could be asked has it.
@@ -215,7 +223,7 @@ static int fetch(struct step_of_node *s, const struct version_id *v, struct erro
 {
         struct machine *m = s->c->machine;
         _cleanup_free_ char *source = NULL;
-        struct upgrade_options options = { .hold = true };
+        struct upgrade_options options = { .hold = true, .again = true };
         struct error why = {};
         bool kept = false;
         int r;
@@ -420,7 +428,7 @@ static void say(struct step_of_node *s, const struct error *why)
         if (after.unmade)
                 add_reason(s, &a->status);
         else if (why->message)
-                put_text(a->status.message, sizeof(a->status.message), why->message);
+                put_error(a->status.message, sizeof(a->status.message), why);
 }
 
 /* Its worker was cut off with the machine: the record goes on saying that it runs, until the next operation. */

@@ -71,12 +71,32 @@ static bool holds(const struct slot *slot, const struct version_id *v)
         return slot_has_system(slot) && version_id_is(v) && memcmp(slot->digest, v->digest, DIGEST_SIZE) == 0;
 }
 
+/* Whether the version came to the cluster after what this node was last in place with: its configuration goes along, and
+ * what a slot that had the version before was left with is not it. Else the cluster goes back: a rollback leaves no previous
+ * version, and one that is taken back is about what was in place before it. */
+static bool goes_forward(const struct participant_input *in, int slot)
+{
+        const struct cluster_record *record = in->record;
+
+        if (!version_id_is(&record->previous) || in->journal->reached > record->previous_epoch)
+                return false;
+        /* It has just joined: which of the two came first, its own record says. */
+        return in->journal->reached > 0 || slot != in->set->previous;
+}
+
+static bool may_go_to(const struct participant_input *in, int slot)
+{
+        const struct slot *s = &in->set->slots[slot];
+
+        return holds(s, &in->record->running) && slot_is_selectable(s) &&
+               (s->state == SLOT_INSTALLED || !goes_forward(in, slot));
+}
+
 /* The slot to switch to: one that holds the version, not the running one. */
 static int find_slot(const struct participant_input *in)
 {
         for (int i = 0; i < in->set->n_slots; i++)
-                if (i != in->slot && holds(&in->set->slots[i], &in->record->running) &&
-                    slot_is_selectable(&in->set->slots[i]))
+                if (i != in->slot && may_go_to(in, i))
                         return i;
         return SLOT_NONE;
 }
@@ -133,7 +153,7 @@ static bool is_stale(const struct participant_input *in)
         if (!participant_has_staged(in->set, in->journal))
                 return false;
         return to < 0 || to >= in->set->n_slots || holds(&in->set->slots[in->slot], &in->record->running) ||
-               !holds(&in->set->slots[to], &in->record->running) || !slot_is_selectable(&in->set->slots[to]);
+               !may_go_to(in, to);
 }
 
 static enum participant_stand find_stand(const struct participant_input *in)

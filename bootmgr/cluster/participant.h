@@ -11,7 +11,7 @@
  *      STANDS_IN_PLACE  runs the record's version    HEARS_OTHER     an operation that is over for it, that began
  *      STANDS_ARRIVED   the same, not yet journaled                  while it was elsewhere, or does not ask it
  *      STANDS_BEHIND    another slot holds it        HEARS_TURN      committed, and its turn has come
- *      STANDS_WITHOUT   no slot holds it             HEARS_NOT_YET   committed, and others go first
+ *      STANDS_WITHOUT   no slot has it to go to             HEARS_NOT_YET   committed, and others go first
  *      STANDS_FAILED    its switch of this epoch was made, and came back; or its shutdown could not make it
  *      STANDS_LEFT      was in place in this epoch, and was taken off it
  *

@@ -23,13 +23,14 @@ struct upgrade_options {
         bool automatic;     /* by an updater, not by a person (recorded) */
         bool no_read_back;  /* VERIFY_IMAGE is skipped, and says so */
         bool full_speed;    /* with the I/O priority of the caller, not the idle one */
+        bool again;         /* also a version that was rolled back from: a cluster has been asked for it by an operator */
         bool hold;          /* installed, but no shutdown switches to it before upgrade_release() */
         const char *id;     /* of the operation: who asks has made it (operation/request.h); NULL: a new one */
 };
 /* CHECK_BUNDLE … INSTALL_BOOT_FILES; then staged. Under the lock. */
 int upgrade_prepare(struct machine *m, const struct upgrade_options *options, struct observer *o, struct error *e);
-/* What was installed and held in that slot is staged, in an operation of its own; `reason` is recorded, `id` as above. Under
- * the lock. */
+/* What was installed and held in that slot is staged, in an operation of its own; `reason` is recorded, `id` as above. It is
+ * not refused any more. Under the lock. */
 int upgrade_release(struct machine *m, int slot, const char *reason, const char *id, struct observer *o, struct error *e);
 
 struct rollback_options {

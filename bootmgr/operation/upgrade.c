@@ -136,7 +136,7 @@ static int check_manifest(struct run *run, const struct manifest *manifest, stru
                 r = install_check(manifest, &limits, e);
         if (r < 0)
                 return r;
-        r = refused_has(m, manifest->digest, e);
+        r = run->upgrade->again ? 0 : refused_has(m, manifest->digest, e);
         if (r > 0) {
                 fail(e, -EPERM, &kind_refused_version, "version %s was rolled back from and is not installed again",
                      manifest->version);
@@ -537,7 +537,9 @@ int upgrade_release(struct machine *m, int slot, const char *reason, const char 
                 return r;
         run_init(&run, m, OPERATION_UPGRADE, from, slot, o);
         strcpy(run.op.to_version, set->slots[slot].version);
-        r = operation_begin(m, &run.op, id, e);
+        r = refused_forget(m, set->slots[slot].digest, e);
+        if (r >= 0)
+                r = operation_begin(m, &run.op, id, e);
         if (r < 0)
                 return r;
         for (const struct step *s = steps_of(OPERATION_UPGRADE); s->when == STEP_PREPARE; s++)

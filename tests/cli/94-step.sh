@@ -3,7 +3,7 @@
 # cluster step: what one node does with what it is told, and what it answers; the journal it writes before.
 . "$(dirname "$0")/lib.sh"
 
-bundle 1 && bundle 2 || exit 2
+bundle 1 && bundle 2 && bundle 3 --compatible other-box || exit 2
 make_machine
 m upgrade system -q 1.bundle && boots || exit 2
 digest() { m status --json | json '[s["digest"] for s in j["slots"] if s["version"] == "'"$1"'"][0]'; }
@@ -190,6 +190,50 @@ is "and can be rolled back once more" "in-place open prepare True" "$(says) $(js
 ok "it is let go" m abort --local
 told 19 "$back" null >last
 
+# The version that the cluster was rolled back from is asked for again
+second="{\"version\":\"2\",\"digest\":\"$two\"}"
+settings() { cat data/root/cfg/settings; }
+mkdir -p data/root/cfg && echo "of 2" >data/root/cfg/settings
+told 20 "$(record 5 "$one")" null | step
+is "the cluster goes back" "behind peace switch" "$(says)"
+ok "it boots" boots
+told 21 "$(record 5 "$one")" null | step
+is "it is in place" "arrived peace reach" "$(says)"
+is "where version 2 is refused" '["2"]' "$(status '[v["version"] for v in j["refused_versions"]]')"
+is "and left behind, with its configuration" 'confirmed' "$(status '[s["state"] for s in j["slots"] if s["version"] == "2"][0]')"
+mkdir -p data/root/cfg && echo "set under 1" >data/root/cfg/settings
+again=$(record 6 "$second" ",\"previous\":$one" | sed 's/"previous_epoch":0/"previous_epoch":5/')
+told 22 "$again" null >goes-on
+step <goes-on
+is "who slept through the vote installs it anew" "without peace fetch" "$(says)"
+is "whatever it refuses: none of that is an updater's" "installed" "$(status '[s["state"] for s in j["slots"] if s["version"] == "2"][0]')"
+step <goes-on
+is "and switches" "behind peace switch" "$(says)"
+is "it is refused no longer" '[[], null]' "$(status '[j["refused_versions"], j["refused"]]')"
+ok "it boots" boots
+is "2 runs" 2 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["booted"]][0]')"
+is "with what was set under version 1" "set under 1" "$(settings)"
+step <goes-on
+is "it has arrived" "arrived peace reach" "$(says)"
+told 23 "$(record 7 "$one")" null | step
+is "the cluster goes back once more" "behind peace switch" "$(says)"
+ok "it boots" boots
+is "to what version 1 had" "set under 1" "$(settings)"
+told 24 "$(record 7 "$one")" null >last
+step <last
+is "it is in place" "arrived peace reach" "$(says)"
+id=$(printf %032d 11)
+told 25 "$(record 7 "$one")" "$(operation UPGRADE PREPARE "$second" 0)" | step
+is "asked for its vote it says yes" "in-place open prepare True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
+ok "it is let go" m abort --local
+three=$("$BOOTMGR" bundle inspect --json 3.bundle | json 'j["digest"]')
+cp 3.bundle "data/cluster/bundles/$three"
+id=$(printf %032d 12)
+told 26 "$(record 7 "$one")" "$(operation UPGRADE PREPARE "{\"version\":\"3\",\"digest\":\"$three\"}" 0)" | step
+has "a NO has the way out, too" '^False bundle-incompatible .*; see Compatible=' \
+        "$(json '"%s %s %s" % (j["vote"]["yes"], j["vote"]["kind"], j["vote"]["message"])' <answer)"
+told 27 "$(record 7 "$one")" null >last
+
 # The instant at which machines that go together are reset
 late=$top/units/system-shutdown/bootmgr-instant
 begin=$(date +%s%3N)
@@ -225,7 +269,7 @@ feeder=$!
 m upgrade system - <pipe >/dev/null 2>&1 &
 worker=$!
 for _ in $(seq 200); do
-        [ "$(status 'j["slots"][0]["state"]')" = incomplete ] && break
+        [ "$(status '"incomplete" in [s["state"] for s in j["slots"]]')" = true ] && break
         sleep 0.05
 done
 step <last

@@ -247,7 +247,7 @@ static void install(struct engine *e, const struct version_id *v)
 {
         struct slot *s = &e->set.slots[!e->slot];
 
-        if (memcmp(s->digest, v->digest, DIGEST_SIZE) == 0)
+        if (memcmp(s->digest, v->digest, DIGEST_SIZE) == 0 && s->state == SLOT_INSTALLED)
                 return;
         slot_set_begin_write(&e->set, !e->slot);
         snprintf(s->version, sizeof(s->version), "%s", v->version);

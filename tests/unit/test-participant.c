@@ -70,6 +70,16 @@ static void expect(enum participant_stand stand, enum participant_hears hears, e
         ck_assert_str_eq(participant_action_to_string(d.action), participant_action_to_string(action));
 }
 
+static void stage(int slot)
+{
+        memset(journal.staged, 4, sizeof(journal.staged));
+        memset(set.operation_id, 4, sizeof(set.operation_id));
+        set.operation_state = OPERATION_STAGED;
+        set.operation = OPERATION_ROLLBACK;
+        set.operation_from = in.slot;
+        set.operation_to = slot;
+}
+
 START_TEST(every_cell_is_meant)
 {
         for (int s = 0; s < _STANDS_MAX; s++)
@@ -214,6 +224,51 @@ START_TEST(who_was_away_follows_at_once)
 }
 END_TEST
 
+/* Rolled back to version 1 in epoch 5, and upgraded to version 2 again in epoch 6, while it slept: slot b has version 2 from
+ * before the rollback, and the configuration of then. */
+START_TEST(a_version_that_was_left_is_installed_anew)
+{
+        record.epoch = 6;
+        record.previous_epoch = 5;
+        in.slot = 0;
+        set.previous = SLOT_NONE;
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        in.operation = &operation;
+        operation.kind = OPERATION_UPGRADE;
+        operation.phase = PHASE_ENGINES;
+        expect(STANDS_WITHOUT, HEARS_TURN, PARTICIPANT_FETCH);
+        in.operation = NULL;
+        stage(1); /* by an epoch before that, and cut */
+        ck_assert(decide().abandon);
+        set.operation_state = OPERATION_ABORTED;
+        put_slot(1, 2, SLOT_INSTALLED, 0);
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        put_slot(1, 2, SLOT_CONFIRMED, 8);
+        record.epoch = 8; /* it has missed several, and the newest takes a rollback back: to a version that it never had */
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        journal.reached = 6; /* that it had */
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        ck_assert(decide().slot == 1 && decide().way_back);
+}
+END_TEST
+
+/* A rollback, and one by hand, go back to what the version had. */
+START_TEST(a_version_that_is_gone_back_to_is_activated)
+{
+        record.epoch = 9;
+        record.previous_epoch = 8;
+        record.running = version(1);
+        record.previous = (struct version_id){};
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        /* It has just joined, with an upgrade of its own behind it. */
+        record.previous = version(3);
+        journal = (struct journal){};
+        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
+        set.previous = SLOT_NONE;
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+}
+END_TEST
+
 /* A crash between the journal and each write of the switch. */
 START_TEST(a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not)
 {
@@ -241,16 +296,6 @@ START_TEST(a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not)
         expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
 }
 END_TEST
-
-static void stage(int slot)
-{
-        memset(journal.staged, 4, sizeof(journal.staged));
-        memset(set.operation_id, 4, sizeof(set.operation_id));
-        set.operation_state = OPERATION_STAGED;
-        set.operation = OPERATION_ROLLBACK;
-        set.operation_from = in.slot;
-        set.operation_to = slot;
-}
 
 /* A power cut between the attempt and the shutdown that was to go on with it; the others went on meanwhile. */
 START_TEST(what_was_staged_does_not_outlive_its_epoch)
@@ -531,6 +576,8 @@ int main(void)
         tcase_add_test(t, no_switch_without_a_commit);
         tcase_add_loop_test(t, turns, 0, 8);
         tcase_add_test(t, who_was_away_follows_at_once);
+        tcase_add_test(t, a_version_that_was_left_is_installed_anew);
+        tcase_add_test(t, a_version_that_is_gone_back_to_is_activated);
         tcase_add_test(t, a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not);
         tcase_add_test(t, what_was_staged_does_not_outlive_its_epoch);
         tcase_add_test(t, a_switch_that_its_shutdown_has_given_up_is_the_attempt_of_its_epoch);
