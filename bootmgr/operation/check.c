@@ -134,6 +134,12 @@ static int check_snapshot(struct context *c, struct buf *good, struct error *e)
         return r;
 }
 
+/* A rollback that somebody asks for would end at the shutdown for want of it. */
+static int check_room(struct context *c, struct buf *good, struct error *e)
+{
+        return check_slot_room(c->m, c->previous, !c->options->without_snapshot, good, e);
+}
+
 static int check_floor(struct context *c, struct buf *good, struct error *e)
 {
         uint64_t floor = c->m->state.set.floor;
@@ -197,8 +203,8 @@ static const struct check_row {
         { "operation", check_operation, false }, { "previous", check_previous, false },
         { "finalized", check_finalized, true },  { "bootable", check_bootable, true },
         { "version-gate", check_gate, true },    { "security-floor", check_floor, true },
-        { "snapshot", check_snapshot, true },    { "bootloader", check_loader, true },
-        { "content", check_content, true }, /* last: it reads the whole slot */
+        { "snapshot", check_snapshot, true },    { "space", check_room, true },
+        { "bootloader", check_loader, true },    { "content", check_content, true }, /* last: it reads the whole slot */
 };
 
 static void run_check(const struct check_row *row, struct context *c, struct check *ret)

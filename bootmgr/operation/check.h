@@ -31,6 +31,10 @@ int check_rollback(struct machine *m, const struct rollback_options *options, st
  * gets the sentence when it is; NULL: nobody reads it. */
 int check_slot_snapshot(struct machine *m, int slot, struct buf *good, struct error *e);
 
+/* Whether the shared paths can be sealed as they are now, and the data partition has room for that and, with `restores`, for
+ * what the slot brings back: kind_config_path, kind_no_space. What is held for it counts. `good` as above. In room.c. */
+int check_slot_room(struct machine *m, int slot, bool restores, struct buf *good, struct error *e);
+
 /* One more, by others than this layer: what is wrong (its message is not NULL), else what is right. */
 int check_list_add(struct check_list *l, const char *name, const struct error *wrong, const char *right);
 

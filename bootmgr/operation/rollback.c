@@ -73,6 +73,8 @@ static int check_activate(struct run *run, struct error *e)
                             s->version, (unsigned long long)s->security_version, (unsigned long long)m->state.set.floor);
         r = check_slot_snapshot(m, run->op.to_slot, NULL, e);
         if (r >= 0)
+                r = check_slot_room(m, run->op.to_slot, true, NULL, e);
+        if (r >= 0)
                 r = machine_check_esp(m, e);
         if (r >= 0)
                 r = machine_open_loader(m, true, &run->loader, e);

@@ -18,7 +18,7 @@
 
 struct tar_writer;
 
-/* Writes from offset 0 of `fd`, which stays the caller's. */
+/* Writes from offset 0 of `fd`, which stays the caller's; -1: nothing is written, only counted. */
 int tar_writer_new(int fd, struct tar_writer **ret, struct error *e);
 /* Appends a node with the content of `fd` (regular files without ->hardlink; else unused). */
 int tar_writer_add(struct tar_writer *w, const struct node *n, int fd, struct error *e);

@@ -99,7 +99,7 @@ static int note_path(void *userdata, const char *path, bool there)
 static int write_archive(const struct snapshot_place *place, char *const *paths, int fd, struct sealing *sealing,
                          struct error *e)
 {
-        _cleanup_walk_ struct walk w = { .visit = seal_node, .userdata = sealing };
+        _cleanup_walk_ struct walk w = { .visit = seal_node, .userdata = sealing, .changing = fd < 0, .quiet = fd < 0 };
         _cleanup_tar_writer_ struct tar_writer *tar = NULL;
         _cleanup_buf_ struct buf trailer = {};
         struct snapshot *s = sealing->s;
@@ -114,7 +114,7 @@ static int write_archive(const struct snapshot_place *place, char *const *paths,
                 r = metadata_trailer(s, &trailer);
         if (r >= 0)
                 r = tar_writer_finish(tar, trailer.data, trailer.size, &s->size, s->digest, e);
-        if (r < 0)
+        if (r < 0 || fd < 0)
                 return r;
         r = io_fsync(fd);
         return r < 0 ? fail_write(e, r, "cannot flush the archive") : 0;
@@ -125,25 +125,49 @@ static int compare_paths(const void *a, const void *b)
         return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-int seal_write(const struct snapshot_place *place, char *const *unsorted, int dir, struct progress *progress,
-               struct snapshot *s, struct error *e)
+/* The order in which they are configured makes no other snapshot. */
+static int prepare_paths(char *const *unsorted, struct snapshot *s, char ***ret)
 {
-        /* The order in which they are configured makes no other snapshot. */
-        _cleanup_(paths_freep) char **paths = paths_copy(unsorted);
-        struct sealing sealing = { .s = s, .progress = progress };
-        _cleanup_close_ int fd = -1;
-        int r;
+        char **paths = paths_copy(unsorted);
 
         if (!paths)
                 return -ENOMEM;
         qsort(paths, paths_count(paths), sizeof(*paths), compare_paths);
-        r = snapshot_estimate(place, paths, &sealing.total, e);
-        if (r < 0)
-                return r;
         s->paths = calloc(paths_count(paths) + 1, sizeof(*s->paths));
         s->absent = calloc(paths_count(paths) + 1, sizeof(*s->absent));
-        if (!s->paths || !s->absent)
-                return -ENOMEM;
+        *ret = paths;
+        return s->paths && s->absent ? 0 : -ENOMEM;
+}
+
+int snapshot_measure(const struct snapshot_place *place, char *const *shared, uint64_t *ret_size,
+                     uint8_t digest[static DIGEST_SIZE], struct error *e)
+{
+        _cleanup_snapshot_ struct snapshot s = {};
+        _cleanup_(paths_freep) char **paths = NULL;
+        struct sealing sealing = { .s = &s };
+        int r = prepare_paths(shared, &s, &paths);
+
+        if (r >= 0)
+                r = write_archive(place, paths, -1, &sealing, e);
+        if (r < 0)
+                return r;
+        memcpy(digest, s.digest, DIGEST_SIZE);
+        *ret_size = s.size;
+        return 0;
+}
+
+int seal_write(const struct snapshot_place *place, char *const *unsorted, int dir, struct progress *progress,
+               struct snapshot *s, struct error *e)
+{
+        _cleanup_(paths_freep) char **paths = NULL;
+        struct sealing sealing = { .s = s, .progress = progress };
+        _cleanup_close_ int fd = -1;
+        int r = prepare_paths(unsorted, s, &paths);
+
+        if (r >= 0)
+                r = snapshot_estimate(place, paths, &sealing.total, e);
+        if (r < 0)
+                return r;
         /* One operation at a time: a file of this name is what an interrupted one left. */
         io_unlink(dir, SEAL_TEMPORARY, 0);
         fd = io_open(dir, SEAL_TEMPORARY, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);

@@ -146,6 +146,38 @@ int snapshot_verify(const struct snapshot_place *place, const struct snapshot *s
         return fd < 0 ? fd : check_nodes(fd, s, e);
 }
 
+static int add_content(struct tar_reader *tar, uint64_t *sum, struct error *e)
+{
+        const void *data;
+        uint64_t offset;
+        size_t size;
+        int r;
+
+        while ((r = tar_reader_block(tar, &data, &size, &offset, e)) > 0)
+                *sum += size;
+        return r;
+}
+
+int snapshot_content(const struct snapshot_place *place, const struct snapshot *s, uint64_t *ret_bytes, struct error *e)
+{
+        _cleanup_close_ int fd = seal_open(place, s, e);
+        _cleanup_tar_reader_ struct tar_reader *tar = NULL;
+        uint64_t sum = 0;
+        int r = fd < 0 ? fd : tar_reader_new(fd, NULL, &tar, e);
+
+        while (r >= 0) {
+                _cleanup_node_ struct node n = {};
+
+                r = tar_reader_next(tar, &n, e);
+                if (r == 0)
+                        *ret_bytes = sum;
+                if (r <= 0)
+                        break;
+                r = S_ISREG(n.mode) && !n.hardlink ? add_content(tar, &sum, e) : 0;
+        }
+        return r;
+}
+
 static int compare_snapshots(const void *a, const void *b)
 {
         const struct snapshot *x = a, *y = b;

@@ -56,11 +56,18 @@ int snapshot_take(const struct snapshot_place *place, char *const *shared, int s
 /* Bytes a seal of these paths would need at most; for the reservation by the upgrade. */
 int snapshot_estimate(const struct snapshot_place *place, char *const *shared, uint64_t *ret_bytes, struct error *e);
 
+/* Size and digest that the archive would have: all of it is compressed, and nothing written. Services may run; -EAGAIN: a
+ * file was cut short while it was read. */
+int snapshot_measure(const struct snapshot_place *place, char *const *shared, uint64_t *ret_size,
+                     uint8_t digest[static DIGEST_SIZE], struct error *e);
+
 /* Finds the metadata by digest: kind_snapshot_missing. */
 int snapshot_find(const struct snapshot_place *place, const uint8_t digest[static DIGEST_SIZE], struct snapshot *ret,
                   struct error *e);
 /* Reads the whole archive: digest (kind_snapshot_altered) and structure. */
 int snapshot_verify(const struct snapshot_place *place, const struct snapshot *s, struct error *e);
+/* Bytes of content that a restore would write, holes not among them. */
+int snapshot_content(const struct snapshot_place *place, const struct snapshot *s, uint64_t *ret_bytes, struct error *e);
 /* All, newest first; *ret malloc'ed with its elements to be snapshot_done(). */
 int snapshot_list(const struct snapshot_place *place, struct snapshot **ret, size_t *ret_n, struct error *e);
 /* Removes archives whose digest is not among `keep`, and discarded ones but the newest 3. */

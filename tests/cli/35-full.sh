@@ -34,10 +34,11 @@ upgraded || exit 2
 rm data/*-reserve
 ok "full, and nothing is held" fill
 before=$(fingerprint)
-m rollback system >out 2>err
-is "an operator's rollback fails" 1 $?
-has "it names the cause" 'cannot write .*: No space left on device' "$(cat err)"
-has "and the way out" 'make room on the data partition' "$(cat err)"
+fails 3 no-space "an operator's rollback is refused" m rollback system
+has "it names the need and the room" 'has 0 KiB .* needs [0-9]+ KiB' "$(json 'j["message"]' <out)"
+has "and the way out" 'make room on the data partition' "$(json 'j["hint"]' <out)"
+has "a dry run says so, too" '^space +refused' "$(m rollback system --dry-run 2>&1)"
+fails 3 no-space "and so it is without a snapshot" m rollback system --without-snapshot
 is "and nothing is changed" "$before" "$(fingerprint)"
 
 ok "an automatic one goes on" m rollback system --automatic
@@ -50,6 +51,52 @@ ok "once there is room it goes on" boot_up
 is "with its configuration" one "$(config)"
 is "what version 2 had is kept" 1 "$(find data/discarded -name '*.tar.zst' | wc -l)"
 is "slot a is confirmed" confirmed "$(status 'j["slots"][0]["state"]')"
+
+# The configuration has grown since the upgrade, and the data with it: what the shutdown could not seal is not begun
+upgraded 6M || exit 2
+content grown 1500000 >data/root/cfg/grown
+ok "full" fill
+before=$(fingerprint)
+fails 3 no-space "what is held is not enough any more" m rollback system
+has "it counts" 'has [1-9][0-9]+ KiB .* needs [0-9]{4} KiB' "$(json 'j["message"]' <out)"
+is "nothing is changed" "$before" "$(fingerprint)"
+fails 3 no-space "going there by name" m slot activate a
+is "nothing is changed then either" "$before" "$(fingerprint)"
+ok "an automatic one is asked for no room" m rollback system --automatic
+is "slot a boots next" a "$(status 'j["next"]')"
+upgraded 6M || exit 2
+yes "a line that compresses" | head -c 1500000 >data/root/cfg/grown
+ok "full" fill
+ok "what is enough is not refused" m rollback system
+ok "version 1 comes up" boots
+is "with its configuration" one "$(config)"
+
+# An engine that is asked for its vote says so while there is time
+upgraded 6M || exit 2
+version() { status '[{"version": s["version"], "digest": s["digest"]} for s in j["slots"] if s["version"] == "'"$1"'"][0]'; }
+record=$(printf '{"format":1,"minor":0,"epoch":2,"running":%s,"previous":%s,"previous_epoch":1,"finalized":false,"origin":"commit"}' \
+        "$(version 2)" "$(version 1)")
+rollback=$(printf '{"format":1,"minor":0,"id":"%032d","kind":"ROLLBACK","phase":"PREPARE","result":"IN_PROGRESS","from":%s,"to":%s,%s,"before":%s}' \
+        7 "$(version 2)" "$(version 1)" '"epoch":0,"strict":false,"one_instant":false,"engines":"together","max_unavailable":0' "$record")
+step() { # REVISION OPERATION
+        printf '{"format":1,"minor":0,"revision":%d,"now_usec":1,"cluster":%s,"operation":%s,"you":%s}' "$1" "$record" "$2" \
+                '{"member":true,"role":"engine","fenced":false,"voted":false,"order_usec":0}' | m --json cluster step >answer
+}
+ok "it is in place" step 1 null
+content grown 1500000 >data/root/cfg/grown
+ok "full" fill
+ok "a rollback of its cluster is asked for" step 2 "$rollback"
+has "it says NO, what it lacks, and the way out" '^False no-space .* needs [0-9]{4} KiB.*; make room' \
+        "$(json '"%s %s %s" % (j["vote"]["yes"], j["vote"]["kind"], j["vote"]["message"])' <answer)"
+
+# A shared path that cannot be sealed
+upgraded || exit 2
+mkdir data/root/cfg/mounted && mount -t tmpfs tmpfs data/root/cfg/mounted || exit 2
+before=$(fingerprint)
+fails 3 configuration-path "one that has become a mount point" m rollback system
+is "nothing is changed" "$before" "$(fingerprint)"
+umount data/root/cfg/mounted
+ok "once it is none" m rollback system
 
 # Room for the marker, and not for what is to be kept: as long as nothing was exchanged the configuration stays whose it was
 upgraded 4M 100000 || exit 2

@@ -252,17 +252,31 @@ END_TEST
 
 START_TEST(test_estimate_is_enough)
 {
-        uint64_t estimate = 0;
+        uint64_t estimate = 0, exact = 0, content = 0;
+        uint8_t digest[DIGEST_SIZE];
         struct snapshot s;
 
         make_every_kind("root/data/app");
         sh("head -c 3000000 /dev/urandom > root/data/app/random; for i in $(seq 300); do head -c 10 /dev/urandom > "
            "root/data/app/r$i; done");
         ck_ok(snapshot_estimate(&place, app, &estimate, e));
+        ck_ok(snapshot_measure(&place, app, &exact, digest, e));
         s = take(app, 1);
+        ck_assert_uint_eq(exact, s.size);
+        ck_assert_mem_eq(digest, s.digest, DIGEST_SIZE);
         ck_assert_uint_ge(estimate, s.size);
         ck_assert_uint_lt(estimate, 3 * s.size);
         ck_ok(snapshot_estimate(&place, NULL, &estimate, e));
+        ck_ok(snapshot_content(&place, &s, &content, e));
+        ck_assert_uint_ge(content, 3003000);
+        ck_assert_uint_le(content, s.bytes);
+        snapshot_done(&s);
+        sh("truncate -s 1G root/data/app/hole && printf x >> root/data/app/hole");
+        s = take(app, 2);
+        ck_assert_uint_gt(s.bytes, 1 << 30);
+        ck_ok(snapshot_content(&place, &s, &exact, e));
+        ck_assert_uint_gt(exact, content);
+        ck_assert_uint_lt(exact, content + 8192); /* holes take no room */
         snapshot_done(&s);
 }
 END_TEST
