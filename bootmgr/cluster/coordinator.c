@@ -8,13 +8,10 @@
 #define ORDERS_AT_ONCE 64 /* engines in one transaction */
 
 static const char *const events[_EVENT_MAX] = {
-        [EVENT_WAITING] = "waiting",
-        [EVENT_COMPLETE] = "complete",
-        [EVENT_ENOUGH] = "enough",
-        [EVENT_REFUSED] = "refused",
-        [EVENT_LATE] = "late",
-        [EVENT_ROOM] = "room",
-        [EVENT_MAJORITY_LEFT] = "majority-left",
+        [EVENT_WAITING] = "waiting", [EVENT_COMPLETE] = "complete",
+        [EVENT_ENOUGH] = "enough",   [EVENT_REFUSED] = "refused",
+        [EVENT_LATE] = "late",       [EVENT_FORMED] = "formed",
+        [EVENT_ROOM] = "room",       [EVENT_MAJORITY_LEFT] = "majority-left",
 };
 static const char *const actions[_COORDINATOR_ACTION_MAX] = {
         [COORDINATOR_NOTHING] = "nothing", [COORDINATOR_COMMIT] = "commit", [COORDINATOR_ABORT] = "abort",
@@ -35,6 +32,7 @@ static const enum coordinator_action table[_PHASE_MAX][_EVENT_MAX] = {
         [PHASE_ENGINES] = { [EVENT_COMPLETE] = COORDINATOR_FINISH,
                             [EVENT_REFUSED] = COORDINATOR_GO_BACK,
                             [EVENT_LATE] = COORDINATOR_FINISH,
+                            [EVENT_FORMED] = COORDINATOR_GO_ON,
                             [EVENT_ROOM] = COORDINATOR_ORDER },
         [PHASE_TAKE_BACK] = { [EVENT_COMPLETE] = COORDINATOR_FINISH, [EVENT_LATE] = COORDINATOR_FINISH },
 };
@@ -211,13 +209,16 @@ static enum coordinator_event event_switch(const struct cluster_view *view, uint
                                                : EVENT_WAITING;
         if (op->phase == PHASE_TAKE_BACK)
                 return t.controllers_reached && t.engines_settled ? EVENT_COMPLETE : late ? EVENT_LATE : EVENT_WAITING;
-        /* With one instant for all there was no look at the controllers before: it is made here. */
-        if (op->one_instant && (t.controller_left || (late && !t.controllers_reached)))
+        /* With one instant for all there was no look at the controllers before: it is made here, until they have formed. Who
+         * leaves then is one that was taken off by hand. */
+        if (op->one_instant && !op->formed && (t.controller_left || (late && !t.controllers_reached)))
                 return EVENT_REFUSED;
         if (t.room)
                 return EVENT_ROOM;
         if (t.engines_settled && t.controllers_reached)
                 return EVENT_COMPLETE;
+        if (op->one_instant && !op->formed && t.controllers_reached)
+                return EVENT_FORMED;
         /* Engines in turn have a limit for each. */
         if (op->engines == ENGINES_ROLLING && !op->one_instant)
                 return late && t.engines_settled ? EVENT_LATE : EVENT_WAITING;
@@ -431,9 +432,13 @@ static void abort_operation(const struct cluster_view *view, uint64_t now, uint6
 
 static void go_on(const struct cluster_view *view, struct cluster_operation *op, uint64_t now, struct plan *plan)
 {
-        op->phase = PHASE_ENGINES;
-        op->engines_at = op->engines == ENGINES_TOGETHER ? now + op->lead : 0;
-        op->deadline = now + op->lead + op->switch_limit;
+        op->formed = true;
+        /* With one instant for all the engines have had their turn. */
+        if (op->phase == PHASE_CONTROLLERS) {
+                op->phase = PHASE_ENGINES;
+                op->engines_at = op->engines == ENGINES_TOGETHER ? now + op->lead : 0;
+                op->deadline = now + op->lead + op->switch_limit;
+        }
         plan_compare(plan, STORE_REVISION, view->operation_revision, KEY_OPERATION);
         plan_put(plan, RECORD_OPERATION, op, KEY_OPERATION);
 }

@@ -2,11 +2,11 @@
 /* What a controller writes next, decided from what the store says and the time. Pure. The names are those of docs/cluster.md
  * and of tests/model/cluster.pml.
  *
- *                 COMPLETE      ENOUGH        REFUSED       LATE          ROOM          MAJORITY_LEFT
- *      IDLE                                                                             FOLLOW
+ *                 COMPLETE      ENOUGH        REFUSED       LATE          FORMED        ROOM          MAJORITY_LEFT
+ *      IDLE                                                                                           FOLLOW
  *      PREPARE    COMMIT        COMMIT        ABORT         ABORT
  *      CONTROLLERS GO_ON                      GO_BACK       GO_BACK
- *      ENGINES    FINISH                      GO_BACK       FINISH        ORDER
+ *      ENGINES    FINISH                      GO_BACK       FINISH        GO_ON         ORDER
  *      TAKE_BACK  FINISH                                    FINISH
  *
  * Any controller may do this at any time, any number of them at once: safety lies in the compares of the transactions, not
@@ -22,6 +22,7 @@ enum coordinator_event {
         EVENT_ENOUGH,        /* the deadline has passed; who can veto has voted YES */
         EVENT_REFUSED,       /* one that counts has voted NO, or a controller is back on the version before */
         EVENT_LATE,          /* the deadline has passed, and it is not enough */
+        EVENT_FORMED,        /* one instant for all: the controllers have formed, engines are on their way */
         EVENT_ROOM,          /* rolling: an engine may be ordered to switch */
         EVENT_MAJORITY_LEFT, /* the majority of the controllers settled on one other version */
         _EVENT_MAX,
@@ -31,7 +32,7 @@ enum coordinator_action {
         COORDINATOR_NOTHING,
         COORDINATOR_COMMIT,  /* the commit point: operation, new epoch and log in one transaction */
         COORDINATOR_ABORT,   /* before a commit only */
-        COORDINATOR_GO_ON,   /* the controllers have formed again: the engines' turn */
+        COORDINATOR_GO_ON,   /* the controllers have formed again: the engines' turn, and no way back any more */
         COORDINATOR_ORDER,   /* rolling: some engines' turn */
         COORDINATOR_GO_BACK, /* the controllers do not form: a new epoch takes everybody back */
         COORDINATOR_FINISH,

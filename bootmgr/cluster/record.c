@@ -95,6 +95,7 @@ static const struct field operation_fields[] = {
         NUMBER(cluster_operation, epoch, CLUSTER_EPOCH_MAX),
         FLAG(cluster_operation, strict),
         FLAG(cluster_operation, one_instant),
+        { "formed", FIELD_BOOL, offsetof(struct cluster_operation, formed), 0, NULL, true },
         CHOICE(cluster_operation, engines, modes),
         NUMBER(cluster_operation, max_unavailable, CLUSTER_MEMBERS_MAX),
         TIME(cluster_operation, opened),

@@ -88,6 +88,7 @@ struct cluster_operation {
         uint64_t epoch;   /* of its commit; 0: not decided */
         bool strict;      /* engines veto too */
         bool one_instant; /* controllers and engines switch at once */
+        bool formed;      /* all controllers have reached its version: no single one takes it back any more */
         enum engines_mode engines;
         uint64_t max_unavailable;             /* rolling: engines at work at a time */
         uint64_t opened, ended;               /* realtime µs, as all times here */

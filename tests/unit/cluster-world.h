@@ -244,6 +244,7 @@ static void watch_decision(const struct cluster_view *before, const struct clust
         }
         if (!closed && was->phase != PHASE_TAKE_BACK && after->operation.phase == PHASE_TAKE_BACK) {
                 hold(w.decided[was->id[0]]++ == 1, "operation %u is taken back without a commit, or again", was->id[0]);
+                hold(!was->formed, "operation %u is taken back after its controllers had formed", was->id[0]);
                 w.backs++;
         }
 }

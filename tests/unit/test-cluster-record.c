@@ -15,8 +15,8 @@ static const char record_text[] = "{\"format\":1,\"minor\":0,\"epoch\":3,\"runni
 static const char operation_text[] =
         "{\"format\":1,\"minor\":0,\"id\":\"" ID "\",\"kind\":\"ROLLBACK\",\"phase\":\"ENGINES\",\"result\":\"IN_PROGRESS\","
         "\"from\":{\"version\":\"2\",\"digest\":\"" D2 "\"},\"to\":{\"version\":\"1\",\"digest\":\"" D1
-        "\"},\"epoch\":3,\"strict\":true,\"one_instant\":false,\"engines\":\"rolling\",\"max_unavailable\":4,\"opened_"
-        "usec\":1,"
+        "\"},\"epoch\":3,\"strict\":true,\"one_instant\":false,\"formed\":true,\"engines\":\"rolling\","
+        "\"max_unavailable\":4,\"opened_usec\":1,"
         "\"ended_usec\":0,\"prepare_limit_usec\":2,\"switch_limit_usec\":3,\"lead_usec\":4,\"deadline_usec\":5,"
         "\"controllers_at_usec\":6,\"engines_at_usec\":0,\"reason\":\"\",\"requested_by\":\"ann\",\"before\":{\"format\":1,"
         "\"minor\":0,\"epoch\":2,\"running\":{\"version\":\"2\",\"digest\":\"" D2
@@ -138,7 +138,7 @@ START_TEST(every_member_is_checked)
         static const char *const may_miss[] = { "previous",   "operation", "fences",  "reason",  "requested_by",
                                                 "stragglers", "kind",      "message", "running", "id",
                                                 "prepared",   "over",      "address", "key",     "stragglers_more",
-                                                "staged",     NULL };
+                                                "staged",     "formed",    NULL };
         static const char *const never[] = { "-1", "1.5", "[[]]", "{\"version\":\"1\"}", "\"\\u0000\"", "\"\\u001b\"" };
         const struct sample *s = &samples[_i];
         json_t *o = json_loads(s->text, 0, NULL), *v;

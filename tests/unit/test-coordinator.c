@@ -26,6 +26,7 @@ START_TEST(every_cell_is_as_the_header_says)
                 { PHASE_ENGINES, EVENT_COMPLETE, COORDINATOR_FINISH },
                 { PHASE_ENGINES, EVENT_REFUSED, COORDINATOR_GO_BACK },
                 { PHASE_ENGINES, EVENT_LATE, COORDINATOR_FINISH },
+                { PHASE_ENGINES, EVENT_FORMED, COORDINATOR_GO_ON },
                 { PHASE_ENGINES, EVENT_ROOM, COORDINATOR_ORDER },
                 { PHASE_TAKE_BACK, EVENT_COMPLETE, COORDINATOR_FINISH },
                 { PHASE_TAKE_BACK, EVENT_LATE, COORDINATOR_FINISH },
@@ -80,7 +81,7 @@ START_TEST(every_combination_of_votes)
 }
 END_TEST
 
-/* 0 nothing, 1 there, 2 settled on the version before, 3 there but not confirmed. */
+/* 0 nothing, 1 there, 2 settled on the version before, 3 there but not confirmed; before they had formed, or since. */
 START_TEST(every_combination_of_controllers)
 {
         for (int phase = PHASE_CONTROLLERS; phase <= PHASE_TAKE_BACK; phase++)
@@ -94,6 +95,7 @@ START_TEST(every_combination_of_controllers)
                                         setup();
                                         open_in(OPERATION_ROLLBACK, (enum cluster_phase)phase);
                                         view.operation.one_instant = one;
+                                        view.operation.formed = _i;
                                         for (int i = 0, rest = c % 64; i < 3; i++, rest /= 4) {
                                                 unsigned there = view.record.running.digest[0];
 
@@ -112,8 +114,10 @@ START_TEST(every_combination_of_controllers)
                                                 expected = left ? EVENT_REFUSED : all ? EVENT_COMPLETE : expected;
                                         else if (all && engines)
                                                 expected = EVENT_COMPLETE;
-                                        else if (phase == PHASE_ENGINES && one && (left || (late && !all)))
+                                        else if (phase == PHASE_ENGINES && one && !_i && (left || (late && !all)))
                                                 expected = EVENT_REFUSED;
+                                        else if (phase == PHASE_ENGINES && one && !_i && all)
+                                                expected = EVENT_FORMED;
                                         ck_assert_msg(event == expected, "phase %d, one instant %d, late %d, %d: %s, not %s",
                                                       phase, one, late, c, coordinator_event_to_string(event),
                                                       coordinator_event_to_string(expected));
@@ -372,6 +376,33 @@ START_TEST(a_take_back_is_a_new_epoch)
 }
 END_TEST
 
+/* With one instant for all: once they have formed, one that is taken off by hand takes nobody with it, as in an operation
+ * that has two. What the engines are ordered to do stays as it is. */
+START_TEST(controllers_that_have_formed_are_not_taken_back_by_one)
+{
+        _cleanup_plan_ struct plan p = {}, q = {}, s = {};
+        _cleanup_cluster_operation_ struct cluster_operation op = {};
+
+        open_in(OPERATION_UPGRADE, PHASE_ENGINES);
+        view.operation.one_instant = true;
+        view.operation.controllers_at = view.operation.engines_at = 500;
+        for (int i = 0; i < 3; i++)
+                settle(i, 3);
+        decide(600, COORDINATOR_GO_ON, &p);
+        ck_assert(compares(&p, STORE_REVISION, KEY_OPERATION, 45) && p.n_writes == 1);
+        read_operation(&p, KEY_OPERATION, &op);
+        ck_assert(op.formed && op.phase == PHASE_ENGINES && op.engines_at == 500 && op.deadline == 1000);
+        view.operation.formed = true;
+        settle(1, 2);
+        decide(601, COORDINATOR_NOTHING, &q);
+        decide(1000, COORDINATOR_FINISH, &s);
+        cluster_operation_done(&op);
+        read_operation(&s, KEY_HISTORY "09000000000000000000000000000000", &op);
+        ck_assert_int_eq(op.result, CLUSTER_PARTIAL);
+        ck_assert(op.n_stragglers == 4 && streq(op.stragglers[0].name, "c1"));
+}
+END_TEST
+
 START_TEST(the_end_names_who_lags)
 {
         _cleanup_plan_ struct plan p = {};
@@ -471,7 +502,7 @@ int main(void)
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, every_cell_is_as_the_header_says);
         tcase_add_test(t, every_combination_of_votes);
-        tcase_add_test(t, every_combination_of_controllers);
+        tcase_add_loop_test(t, every_combination_of_controllers, 0, 2);
         tcase_add_loop_test(t, only_a_majority_is_followed, 0, 6);
         tcase_add_test(t, a_commit_is_decision_epoch_and_log_at_once);
         tcase_add_test(t, the_log_does_not_grow_for_ever);
@@ -482,6 +513,7 @@ int main(void)
         tcase_add_loop_test(t, a_reason_that_is_too_long_is_cut_between_characters, 0, 2);
         tcase_add_test(t, a_controller_that_joined_after_the_snapshot_stops_a_rollback);
         tcase_add_loop_test(t, a_take_back_is_a_new_epoch, 0, 2);
+        tcase_add_test(t, controllers_that_have_formed_are_not_taken_back_by_one);
         tcase_add_loop_test(t, the_end_names_who_lags, 0, 2);
         tcase_add_test(t, rolling_orders_no_more_than_may_be_away);
         tcase_add_test(t, rolling_orders_stragglers_that_are_heard_of_last);
