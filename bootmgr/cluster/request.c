@@ -251,11 +251,24 @@ static int refuse_fenced(const char *name, struct error *e)
         return fail_hint(e, "an operator deletes it (bootmgr node delete %s), then it may join anew", name);
 }
 
+/* Its store may reach that of the others still, with a certificate that nobody has taken from it. */
+static int refuse_former(const char *name, struct error *e)
+{
+        fail(e, -EPERM, &kind_not_authorized, "%s is no controller of the cluster any more", name);
+        return fail_hint(e,
+                         "ask another controller; to be one again it joins anew: 'bootmgr cluster token --role controller' "
+                         "there, then 'bootmgr node join' here");
+}
+
 int request_control(const struct cluster_view *view, const char *name, struct error *e)
 {
         const struct cluster_node *n = cluster_view_node(view, name);
 
-        if (!n || !node_is_fenced(view, n))
+        if (view->record_revision == 0)
+                return 0;
+        if (!n || !node_decides(n))
+                return refuse_former(name, e);
+        if (!node_is_fenced(view, n))
                 return 0;
         for (size_t i = 0; i < view->n_nodes; i++)
                 if (node_decides(&view->nodes[i]) && !node_is_fenced(view, &view->nodes[i]))

@@ -37,7 +37,8 @@ int request_join(const struct cluster_view *view, const struct member *who, uint
 int request_delete(const struct cluster_view *view, const char *name, struct plan *plan, struct error *e);
 
 /* Whether the controller of that name decides, lets nodes in and serves them. -EPERM, kind joined-after-snapshot: it is
- * fenced, and another one is not. Where all are, or it is no member, nobody else could put things right. */
+ * fenced, and another one is not: where all are, nobody else could put things right. kind_not_authorized: it was deleted, or
+ * is none of this cluster's controllers. Before there is a record, the first one is no member yet: 0. */
 int request_control(const struct cluster_view *view, const char *name, struct error *e);
 
 /* From a node that was let in by its certificate as `name`. -ENOENT: no member; kind joined-after-snapshot: refused. */

@@ -35,6 +35,7 @@ static bool is_node(const struct identity *who)
 
 int nodes_admit(struct cluster *c, const struct identity *who, struct error *e)
 {
+        _cleanup_error_ struct error why = {};
         const struct cluster_node *n;
 
         if (c->role != ROLE_CONTROLLER || !is_node(who))
@@ -43,8 +44,8 @@ int nodes_admit(struct cluster *c, const struct identity *who, struct error *e)
                 fail(e, -EAGAIN, &kind_store, "what the cluster's store says is not known yet");
                 return fail_hint(e, "try again, or ask another controller");
         }
-        if (request_control(&c->view, c->name, NULL) < 0) {
-                fail(e, -EAGAIN, &kind_store, "this controller joined after the snapshot that the cluster went back to");
+        if (request_control(&c->view, c->name, &why) < 0) {
+                fail(e, -EAGAIN, &kind_store, "this controller serves nobody: %s", why.message ?: "it does not say why");
                 return fail_hint(e, "ask another controller");
         }
         return request_admit_key(&c->view, who->name, who->key, &n, e);

@@ -63,10 +63,24 @@ START_TEST(a_controller_that_is_fenced_decides_nothing)
         ck_assert_int_eq(request_control(&view, "c1", &e), -EPERM);
         ck_assert_ptr_eq(e.kind, &kind_joined_after_snapshot);
         ck_assert_int_eq(request_control(&view, "c0", NULL), 0);
-        ck_assert_int_eq(request_control(&view, "nobody", NULL), 0); /* the first, before it is a member */
         view.nodes[0].member.joined = view.nodes[2].member.joined = 5;
         ck_assert_int_eq(request_control(&view, "c1", NULL), 0); /* no other is left */
         error_done(&e);
+}
+END_TEST
+
+/* Else one that is fenced would have everything back once it is deleted. */
+START_TEST(a_controller_that_was_deleted_decides_nothing)
+{
+        const char *const former[] = { "nobody", "e3" }; /* or joined anew as an engine */
+        _cleanup_error_ struct error e = {};
+
+        ck_assert_int_eq(request_control(&view, former[_i], &e), -EPERM);
+        ck_assert_ptr_eq(e.kind, &kind_not_authorized);
+        ck_assert_ptr_nonnull(e.hint);
+        ck_assert_ptr_nonnull(strstr(e.hint, "bootmgr cluster token --role controller"));
+        view.record_revision = 0; /* the first, before it is a member */
+        ck_assert_int_eq(request_control(&view, former[_i], NULL), 0);
 }
 END_TEST
 
@@ -222,6 +236,7 @@ int main(void)
         tcase_add_test(t, who_keeps_it_back_is_named_with_the_way_out);
         tcase_add_test(t, opening_is_refused_with_its_reason);
         tcase_add_test(t, a_controller_that_is_fenced_decides_nothing);
+        tcase_add_loop_test(t, a_controller_that_was_deleted_decides_nothing, 0, 2);
         tcase_add_test(t, opening_is_idempotent_by_its_id);
         tcase_add_test(t, membership_is_frozen_while_an_operation_is_open);
         tcase_add_test(t, a_name_belongs_to_a_key);
