@@ -9,6 +9,8 @@
 
 #define AGAIN_MIN (500 * USEC_PER_MSEC)
 #define AGAIN_MAX (30 * USEC_PER_SEC)
+#define SELF_LOOK (2 * USEC_PER_SEC)
+#define SELF_SEEN 3 /* times: one that joins anew is no member for a moment */
 
 /* ---- the step ---- */
 
@@ -97,6 +99,39 @@ void cluster_tell(struct cluster *c, char *line)
         cluster_step(c);
 }
 
+/* ---- what this machine is ---- */
+
+/* Whether what lies there makes it another node than it was at our start, or none. A directory that cannot be looked at says
+ * nothing. */
+static bool is_another(const struct cluster *c)
+{
+        _cleanup_close_ int home = cluster_home(c->config->data, false, NULL);
+        enum node_role role = home < 0 ? ROLE_STANDALONE : cluster_home_role(home);
+        char name[NODE_NAME_SIZE];
+
+        if (home < 0 && home != -ENOENT)
+                return false;
+        return role != c->role ||
+               (role != ROLE_STANDALONE && cluster_name(c->config->data, name, NULL) >= 0 && !streq(name, c->name));
+}
+
+/* `node delete` and `node join`, or `cluster init`, with bootmgrd at work all the while. No unit does it: that which starts
+ * us for a member has done its part when the machine became one for the first time (bootmgr-member.service). */
+static int on_look_at_self(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct cluster *c = userdata;
+
+        c->another = is_another(c) ? c->another + 1 : 0;
+        if (c->another >= SELF_SEEN) {
+                log_notice("this machine is another node than before, now %s: the next bootmgrd takes that part",
+                           node_role_to_string(cluster_role(c->config->data)));
+                return sd_event_exit(c->manager->event, EXIT_AGAIN);
+        }
+        sd_event_source_set_time_relative(source, SELF_LOOK);
+        sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
+}
+
 /* ---- the beginning and the end ---- */
 
 static struct cluster *ours; /* there is one: the manager's faces know nobody */
@@ -115,6 +150,9 @@ int cluster_start(struct cluster *c, struct manager *m, const struct config *con
 
         *c = (struct cluster){ .manager = m, .config = config, .role = cluster_role(config->data) };
         c->clock_error = CLOCK_ERROR_UNKNOWN;
+        r = sd_event_add_time_relative(m->event, &c->self, CLOCK_MONOTONIC, SELF_LOOK, 0, on_look_at_self, c);
+        if (r < 0)
+                return fail_errno(e, r, "cannot set a timer");
         if (c->role == ROLE_STANDALONE)
                 return 0;
         r = cluster_name(config->data, c->name, e);
@@ -137,5 +175,6 @@ void cluster_done(struct cluster *c)
         control_done(c);
         link_done(c);
         c->again = sd_event_source_disable_unref(c->again);
+        c->self = sd_event_source_disable_unref(c->self);
         free(TAKE_PTR(c->told));
 }

@@ -35,6 +35,8 @@ struct cluster {
         const struct config *config;
         enum node_role role; /* STANDALONE: nothing of this is used */
         char name[NODE_NAME_SIZE];
+        sd_event_source *self; /* until it is looked whether that is so still … */
+        unsigned another;      /* … which so many looks have denied */
 
         /* the step */
         char *told;             /* the newest; owned; NULL: nothing was */

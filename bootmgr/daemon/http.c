@@ -385,8 +385,10 @@ static int on_sweep(sd_event_source *s, uint64_t usec, void *userdata)
 {
         struct http *h = userdata;
 
-        if (is_renewed(h))
+        if (is_renewed(h)) {
+                log_info("the certificate has changed: the next bootmgrd serves it");
                 return sd_event_exit(h->event, EXIT_AGAIN);
+        }
         http_peers_sweep(&h->peers, now_monotonic());
         sd_event_source_set_time_relative(s, SWEEP_INTERVAL);
         sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);

@@ -60,8 +60,8 @@ struct http_request {
         struct http_request *next; /* of those that wait for the same thing: api.c */
 };
 
-/* How the event loop ends when the certificate was renewed: systemd starts another daemon, workers go on (bootmgrd.service).
- */
+/* How the event loop ends when the certificate was renewed, or the machine is another node than before (cluster.h): systemd
+ * starts another daemon, workers go on (bootmgrd.service). */
 #define EXIT_AGAIN 75
 
 /* Listens, when the configuration says so; else success and nothing. `config` must live as long. */

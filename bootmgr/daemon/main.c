@@ -104,9 +104,7 @@ int main(int argc, char **argv)
         r = run(&m, &api, &cluster, &config, &bus);
         if (r < 0)
                 log_error("%s", error_text(r));
-        else if (r == EXIT_AGAIN)
-                log_info("the certificate has changed: the next bootmgrd serves it");
-        else if (r > 0)
+        else if (r > 0 && r != EXIT_AGAIN)
                 log_error("the bus is gone");
         sd_notify(0, "STOPPING=1");
         api_done(&api);
