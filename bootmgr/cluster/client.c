@@ -103,6 +103,8 @@ static int on_sending(void *userdata, char *address, char *own_address, int port
 
         if (q->ask.sent)
                 *q->ask.sent = now_monotonic();
+        if (q->ask.sent_to)
+                *q->ask.sent_to = q->endpoint;
         return CURL_PREREQFUNC_OK;
 }
 

@@ -35,6 +35,7 @@ struct client_ask {
         size_t max;        /* bytes of an answer or a line */
         int endpoint;      /* ask this one only; -1: any */
         uint64_t *sent;    /* monotonic µs at which it is sent, once there is a connection; NULL: nobody wants to know */
+        int *sent_to;      /* and to which endpoint; or NULL */
         /* Whether it is an answer: 0; -EAGAIN: ask another server; else the result. NULL: any status below 300 is. */
         int (*judge)(long status, const char *body, size_t size, struct error *e);
         /* Exactly once, unless cancelled; of a stream when it has ended: never 0. -EHOSTUNREACH: nobody answered;

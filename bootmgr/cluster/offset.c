@@ -7,6 +7,8 @@ void clock_offset_add(struct clock_offset *o, const struct clock_answer *a)
 
         if (a->came <= 0 || a->went < a->came || a->received > INT64_MAX || a->delay > a->received)
                 return;
+        if (a->of != o->of)
+                *o = (struct clock_offset){ .of = a->of };
         kept = MIN((uint64_t)(a->went - a->came), a->delay); /* the clocks do not go at the same rate */
         o->samples[o->next].offset = a->came + (a->went - a->came) / 2 - (int64_t)(a->received - a->delay / 2);
         o->samples[o->next].delay = a->delay - kept;

@@ -6,7 +6,8 @@
  *      ours     ───asked╱                ╲received─▶
  *
  * The quickest of the last ones says it best, and is wrong by half of what it was under way at most, and by how far the
- * clocks have drifted apart since: so only what came shortly before the newest one counts. Pure. */
+ * clocks have drifted apart since: so only what came shortly before the newest one counts. What another machine has answered
+ * says nothing of this one's clock. Pure. */
 #pragma once
 
 #include "base/util.h"
@@ -21,9 +22,11 @@ struct clock_offset {
                 uint64_t delay, at;
         } samples[OFFSET_SAMPLES];
         size_t n, next;
+        int of; /* whose clock they are of */
 };
 
 struct clock_answer {
+        int of;             /* which machine; where it is another one than before, what was known is dropped */
         int64_t came, went; /* realtime µs of theirs: of the question and of its answer */
         uint64_t received;  /* realtime µs of ours … */
         uint64_t delay;     /* … so many µs after it was sent */

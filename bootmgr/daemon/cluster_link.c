@@ -44,7 +44,8 @@ struct cluster_link {
         struct client_request *stream, *said[N_SAID]; /* what waits for its answer */
         sd_event_source *timer;                       /* until it counts as silent, or until the next try */
         uint64_t wait;                                /* µs until the next try */
-        uint64_t asked[N_SAID];                       /* when they were sent, monotonic µs */
+        uint64_t asked[N_SAID];                       /* when they were sent, monotonic µs … */
+        int asked_of[N_SAID];                         /* … and to which controller of the list */
         json_t *status;                               /* waits for the vote to be answered; owned */
         json_t *status_saying;                        /* on its way; owned */
         json_t *status_said;                          /* the newest that was answered; owned */
@@ -224,6 +225,7 @@ static int refresh_client(struct cluster_link *l, struct error *e)
         client_free(l->client); /* and what it was asked with it: the step says it again */
         l->stream = l->said[VOTE] = l->said[STATUS] = l->said[TIME] = NULL;
         l->client = client;
+        l->offset = (struct clock_offset){}; /* another list counts its controllers otherwise */
         free(l->list);
         l->list = buf_take(&list);
         if (!l->refused)
@@ -267,8 +269,12 @@ static bool note_clock(struct cluster_link *l, enum said what, int result, const
         l->said[what] = NULL;
         if (result < 0)
                 return false;
-        clock_offset_add(&l->offset,
-                         &(struct clock_answer){ came > 0 ? came : went, went, now_realtime(), now - l->asked[what], now });
+        clock_offset_add(&l->offset, &(struct clock_answer){ .of = l->asked_of[what],
+                                                             .came = came > 0 ? came : went,
+                                                             .went = went,
+                                                             .received = now_realtime(),
+                                                             .delay = now - l->asked[what],
+                                                             .at = now });
         l->cluster->offset = clock_offset_get(&l->offset);
         l->cluster->clock_error = MIN(clock_offset_error(&l->offset), CLOCK_ERROR_UNKNOWN);
         return true;
@@ -284,6 +290,7 @@ static void post(struct cluster_link *l, enum said what, const char *body,
                                         .max = ANSWER_MAX,
                                         .endpoint = -1,
                                         .sent = &l->asked[what],
+                                        .sent_to = &l->asked_of[what],
                                         .judge = judge,
                                         .answered = answered,
                                         .userdata = l };

@@ -195,7 +195,7 @@ static void on_heard(struct engine *e, char *text)
 
         if (went > 0) {
                 clock_offset_add(&e->offset,
-                                 &(struct clock_answer){ came > 0 ? came : went, went, own_realtime(e), at - asked, at });
+                                 &(struct clock_answer){ 0, came > 0 ? came : went, went, own_realtime(e), at - asked, at });
                 e->again = 0;
         }
         e->of->times += what == SAID_TIME;

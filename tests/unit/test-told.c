@@ -277,7 +277,7 @@ END_TEST
 /* Answered at once. */
 static void hear(struct clock_offset *o, int64_t theirs, uint64_t received, uint64_t delay, uint64_t at)
 {
-        clock_offset_add(o, &(struct clock_answer){ theirs, theirs, received, delay, at });
+        clock_offset_add(o, &(struct clock_answer){ 0, theirs, theirs, received, delay, at });
 }
 
 START_TEST(the_quickest_answer_counts)
@@ -312,15 +312,33 @@ START_TEST(what_an_answer_was_kept_for_is_no_delay)
 {
         struct clock_offset o = {};
 
-        clock_offset_add(&o, &(struct clock_answer){ 5000100, 6000100, 2000200, 1000200, 1 });
+        clock_offset_add(&o, &(struct clock_answer){ 0, 5000100, 6000100, 2000200, 1000200, 1 });
         ck_assert_int_eq(clock_offset_get(&o), 4000000);
         ck_assert_uint_eq(clock_offset_error(&o), 101);
         /* What cannot be: it went before it came. And a clock that goes faster than ours. */
-        clock_offset_add(&o, &(struct clock_answer){ 5000100, 5000099, 2000200, 10, 1 });
+        clock_offset_add(&o, &(struct clock_answer){ 0, 5000100, 5000099, 2000200, 10, 1 });
         ck_assert_int_eq(clock_offset_get(&o), 4000000);
-        clock_offset_add(&o, &(struct clock_answer){ 1000, 1021, 2020, 20, 1 });
+        clock_offset_add(&o, &(struct clock_answer){ 0, 1000, 1021, 2020, 20, 1 });
         ck_assert_int_eq(clock_offset_get(&o), 1010 - 2010);
         ck_assert_uint_eq(clock_offset_error(&o), 1);
+}
+END_TEST
+
+/* After a failover: the clocks of two controllers are not the same, and the quicker answer may be the other one's. */
+START_TEST(what_another_machine_has_answered_is_dropped)
+{
+        struct clock_offset o = {};
+
+        hear(&o, 2000000, 1000005, 10, 1);
+        ck_assert_int_eq(clock_offset_get(&o), 1000000);
+        clock_offset_add(&o, &(struct clock_answer){ 1, 1600000, 1600000, 1000400, 800, 2 });
+        ck_assert_int_eq(clock_offset_get(&o), 600000);
+        ck_assert_uint_eq(clock_offset_error(&o), 401);
+        hear(&o, 2000000, 1000400, 800, 3); /* and back */
+        ck_assert_int_eq(clock_offset_get(&o), 1000000);
+        ck_assert_uint_eq(clock_offset_error(&o), 401);
+        clock_offset_add(&o, &(struct clock_answer){ 1, 5, 1, 2000, 10, 4 }); /* none */
+        ck_assert_int_eq(clock_offset_get(&o), 1000000);
 }
 END_TEST
 
@@ -456,6 +474,7 @@ int main(void)
         tcase_add_test(t, a_line_that_is_cut_is_refused);
         tcase_add_test(t, the_quickest_answer_counts);
         tcase_add_test(t, what_an_answer_was_kept_for_is_no_delay);
+        tcase_add_test(t, what_another_machine_has_answered_is_dropped);
         tcase_add_test(t, the_rows_of_an_operation);
         tcase_add_test(t, the_rows_of_one_that_is_committed);
         tcase_add_test(t, the_rows_of_one_that_was_aborted);
