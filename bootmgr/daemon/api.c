@@ -46,6 +46,8 @@ static void handle_delete_node(struct api *api, struct http_request *r)
 static void handle_events(struct api *api, struct http_request *r)
 {
         manager_look(api->manager);
+        if (manager_running_step(api->manager)) /* nobody may have listened, and so nobody looked, for a while */
+                manager_progress(api->manager);
         events_open(&api->events, r);
 }
 
@@ -207,6 +209,15 @@ static void on_members(struct cluster *c, void *userdata)
         events_end(&api->events, may_not_listen, c);
 }
 
+/* With thousands of nodes each look reads a megabyte: only for who listens. */
+static void on_progress(struct cluster *c, void *userdata)
+{
+        struct api *api = userdata;
+
+        if (api->events.streams.first)
+                manager_progress(api->manager);
+}
+
 static const struct manager_face face = { .changed = on_change };
 
 int api_start(struct api *api, struct manager *m, struct cluster *cluster, const struct config *config, struct error *e)
@@ -222,6 +233,7 @@ int api_start(struct api *api, struct manager *m, struct cluster *cluster, const
                 return r;
         nodes_start(cluster, &api->http);
         cluster->members_changed = on_members;
+        cluster->progressed = on_progress;
         cluster->members_userdata = api;
         published = api;
         m->faces[1] = &face;
@@ -234,6 +246,7 @@ void api_done(struct api *api)
         if (published == api)
                 api->manager->faces[1] = NULL;
         api->cluster->members_changed = NULL;
+        api->cluster->progressed = NULL;
         http_stop(&api->http);
         events_done(&api->events);
         api_calls_done(api);

@@ -70,14 +70,16 @@ struct cluster {
         struct pace pace;           /* of what they ask to be written */
         void (*members_changed)(struct cluster *c,
                                 void *userdata); /* who is admitted may be another one now; NULL: nobody asks */
-        void *members_userdata;
+        void (*progressed)(struct cluster *c, void *userdata); /* nodes have said something in an open operation; or NULL */
+        void *members_userdata;                                /* of both */
         struct http_streams nodes;
         struct listener *listeners[LISTENER_BUCKETS]; /* of them, by name */
 
         struct cluster_link *link; /* of an engine */
 };
 
-/* `config` must live as long. Not being a member is success. */
+/* `config` must live as long. Not being a member is success. When the machine becomes another node, or one at all, the loop
+ * ends with EXIT_AGAIN. */
 int cluster_start(struct cluster *c, struct manager *m, const struct config *config, struct error *e);
 void cluster_done(struct cluster *c);
 

@@ -220,6 +220,7 @@ static void tell_ourselves(struct cluster *c)
 static int on_settled(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct cluster *c = userdata;
+        uint64_t before = c->view.revision;
         _cleanup_error_ struct error e = {};
         int r;
 
@@ -239,6 +240,8 @@ static int on_settled(sd_event_source *source, uint64_t usec, void *userdata)
         if (c->view.news != c->news)
                 nodes_changed(c);
         c->news = c->view.news;
+        if (operation_is_open(&c->view) && c->view.revision != before && c->progressed)
+                c->progressed(c, c->members_userdata);
         decide(c);
         tell_ourselves(c);
         return 0;

@@ -12,6 +12,7 @@
 #define ANNOUNCE_INTERVAL (200 * USEC_PER_MSEC)
 #define POLL_INTERVAL     USEC_PER_SEC        /* of work that is not ours: nobody tells us how far it is */
 #define MEMBER_INTERVAL   (30 * USEC_PER_SEC) /* the same in a cluster: each look asks a controller or the store */
+#define PROGRESS_INTERVAL USEC_PER_SEC        /* there, while nodes say something all the time */
 #define READERS_MAX       8                   /* each is a process, and anyone may ask */
 #define LOOK_DELAY        USEC_PER_SEC        /* work that we were started for goes first */
 #define LOOK_TIMEOUT      (10 * USEC_PER_SEC)
@@ -179,6 +180,24 @@ void manager_refresh(struct manager *m)
                 refresh(m);
 }
 
+static int on_progress_time(sd_event_source *s, uint64_t usec, void *userdata)
+{
+        struct manager *m = userdata;
+
+        m->progress = sd_event_source_disable_unref(m->progress);
+        if (m->refreshing) /* that may have read it before it was so */
+                manager_progress(m);
+        else if (!m->working) /* its end looks */
+                refresh_operation(m);
+        return 0;
+}
+
+void manager_progress(struct manager *m)
+{
+        if (!m->progress)
+                start_timer(m, &m->progress, PROGRESS_INTERVAL, on_progress_time);
+}
+
 /* The lock is written when work begins and closed when it ends, however it ends. That of our own worker
  * tells nothing new while it runs. */
 static int on_lock(sd_event_source *s, const struct inotify_event *event, void *userdata)
@@ -233,6 +252,7 @@ void manager_stop(struct manager *m)
         m->timer = sd_event_source_disable_unref(m->timer);
         m->poll = sd_event_source_disable_unref(m->poll);
         m->look = sd_event_source_disable_unref(m->look);
+        m->progress = sd_event_source_disable_unref(m->progress);
         m->lock = sd_event_source_disable_unref(m->lock);
         json_decref(TAKE_PTR(m->status));
         json_decref(TAKE_PTR(m->operation));

@@ -51,7 +51,7 @@ struct manager {
         bool unasked;         /* the cluster could not be asked for its operation: to be tried again */
         bool unannounced;     /* the operation changed, and the timer will say so */
         uint64_t last_change; /* monotonic µs of the last announcement of the operation */
-        sd_event_source *timer, *poll, *look, *lock;
+        sd_event_source *timer, *poll, *look, *lock, *progress;
 };
 
 /* Watches the run directory, and after a moment begins to read what there is. Work that is asked for before that does
@@ -63,6 +63,8 @@ void manager_stop(struct manager *m);
 
 /* What is told of it may be something else now, though nobody here took the lock. */
 void manager_refresh(struct manager *m);
+/* The same of the operation alone, as often as one likes: it is read at most once a second. */
+void manager_progress(struct manager *m);
 
 /* Starts a task for a caller. -EBUSY: a worker is asked for while one of ours is at work. -EUSERS: too many
  * callers read at once. The task's program is filled in here. */
