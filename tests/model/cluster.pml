@@ -28,7 +28,16 @@
 #define FAILURES 1 /* trials of a controller that do not come up */
 #endif
 #ifndef MANUAL
-#define MANUAL 0 /* controllers that are taken back by hand (install.sh --rollback), at any time */
+#define MANUAL 0 /* controllers that are taken back by hand (install.sh --rollback), while they have promised nothing */
+#endif
+#ifndef ITSELF
+#define ITSELF 0 /* 1: they go back by themselves (rollback.target), which no promise holds up */
+#endif
+#ifndef THIRD
+#define THIRD 0 /* 1: engine 3 joins as a third controller. For runs without an operation */
+#endif
+#ifndef FEWER
+#define FEWER 0 /* 1: there is no engine 3 */
 #endif
 #ifndef JOINS
 #define JOINS 0 /* how often engine 3 may join, and be deleted to join anew; 0: it is a member from the beginning */
@@ -83,12 +92,14 @@ byte fence_from = 1, fence_to;                   /* epochs whose newcomers are r
 byte operation, phase, from_version, to_version; /* the open operation; 0: none */
 byte opened;
 byte before_previous, before_from = 1, before_to; /* what GO_BACK restores */
+bit formed;                                       /* the controllers have, in the open operation */
 bit vote[NODES];
-byte status_epoch[CONTROLLERS], status_version[CONTROLLERS]; /* settled in that epoch, running that version */
+byte status_epoch[CONTROLLERS + THIRD], status_version[CONTROLLERS + THIRD]; /* settled in that epoch, running that version */
 byte joined[NODES];                                          /* the epoch in which it became a member */
 
 /* The last views, newest first, and how many there ever were. */
 byte views, view_epoch[3], view_version[3], view_operation[3], view_phase[3], view_from[3], view_to[3];
+byte view_until[3]; /* who joined later is not asked for a vote: the rollback would fence it */
 
 /* ---- coordinators ---- */
 
@@ -121,19 +132,25 @@ byte outsider_view;     /* … which views say from this one on */
 #define SETTLED(n)      (reached[n] == epoch || failed[n] == epoch)
 #define HAS_REACHED(c)  (status_epoch[c] == epoch && status_version[c] == version)
 #define HAS_LEFT(c)     (status_epoch[c] == epoch && status_version[c] != version)
-#define MAJORITY_LEFT   (HAS_LEFT(0) && HAS_LEFT(1) && status_version[0] == status_version[1])
-#define ALL_YES         (vote[0] && vote[1] && (VOTERS < 3 || (vote[2] && (vote[3] || joined[3] == NEVER || FENCED(3)))))
+/* A third controller counts, and decides, as long as it is a member and not fenced. It has the last status. There are two versions:
+ * all that have left the record's have left for the same. */
+#define THIRD_COUNTS    (THIRD && joined[3] != NEVER && !FENCED(3))
+#define MAJORITY(a, b, c) (2 * ((a) + (b) + (THIRD_COUNTS && (c))) > CONTROLLERS + THIRD_COUNTS)
+#define MAJORITY_LEFT   MAJORITY(HAS_LEFT(0), HAS_LEFT(1), HAS_LEFT(CONTROLLERS + THIRD - 1))
+#define IS_LATER(n)     (to_version == previous && joined[n] > previous_epoch)
+#define ALL_YES         (vote[0] && vote[1] && (VOTERS < 3 || (vote[2] && (vote[3] || joined[3] == NEVER || FENCED(3) || IS_LATER(3)))))
 
 /* A write of record or operation: every write that compares them fails from now on. */
 inline publish()
 {
         views++;
         view_epoch[2] = view_epoch[1]; view_version[2] = view_version[1]; view_operation[2] = view_operation[1];
-        view_phase[2] = view_phase[1]; view_from[2] = view_from[1]; view_to[2] = view_to[1];
+        view_phase[2] = view_phase[1]; view_from[2] = view_from[1]; view_to[2] = view_to[1]; view_until[2] = view_until[1];
         view_epoch[1] = view_epoch[0]; view_version[1] = view_version[0]; view_operation[1] = view_operation[0];
-        view_phase[1] = view_phase[0]; view_from[1] = view_from[0]; view_to[1] = view_to[0];
+        view_phase[1] = view_phase[0]; view_from[1] = view_from[0]; view_to[1] = view_to[0]; view_until[1] = view_until[0];
         view_epoch[0] = epoch; view_version[0] = version; view_operation[0] = operation;
         view_phase[0] = phase; view_from[0] = fence_from; view_to[0] = fence_to;
+        view_until[0] = (BREAK != 7 && phase == PREPARE && to_version == previous -> previous_epoch : NEVER - 1);
         joining = 0;
         if
         :: BREAK != 1 -> pending[0] = NOTHING; pending[1] = NOTHING
@@ -154,9 +171,22 @@ inline votes_changed()
         fi
 }
 
+/* Somebody joined, or was deleted: the same for those that compare who is a member. */
+inline members_changed()
+{
+        if
+        :: pending[0] == OPEN || pending[0] == COMMIT || pending[0] == FOLLOW -> pending[0] = NOTHING
+        :: else
+        fi;
+        if
+        :: pending[1] == OPEN || pending[1] == COMMIT || pending[1] == FOLLOW -> pending[1] = NOTHING
+        :: else
+        fi
+}
+
 inline close_operation()
 {
-        operation = 0; phase = IDLE; from_version = 0; to_version = 0; decided = 0;
+        operation = 0; phase = IDLE; from_version = 0; to_version = 0; decided = 0; formed = 0;
         before_previous = 0; before_from = 1; before_to = 0;
         vote[0] = 0; vote[1] = 0; vote[2] = 0; vote[3] = 0;
         sent[0] = 0; sent[1] = 0; sent[2] = 0; sent[3] = 0
@@ -214,12 +244,13 @@ inline abort()
 
 inline go_on()
 {
-        phase = ENGINES;
+        phase = ENGINES; formed = 1;
         publish()
 }
 
 inline go_back()
 {
+        assert(!formed);
         /* What an upgrade has overwritten is no way back any more. */
         previous = (to_version == 2 -> 0 : before_previous);
         fence_from = before_from; fence_to = before_to;
@@ -238,7 +269,7 @@ inline finish()
 inline follow()
 {
         v = (HAS_LEFT(0) -> status_version[0] : status_version[1]);
-        assert(running[0] == v && running[1] == v);
+        assert(MAJORITY(running[0] == v, running[1] == v, running[3] == v));
         if
         :: v == previous -> fence_newcomers()
         :: else
@@ -249,7 +280,9 @@ inline follow()
         publish()
 }
 
-#define READS(c, condition, what) :: d_step { lead == c && pending[c] == NOTHING && (condition) -> pending[c] = what }
+/* The second coordinator is that of the third controller, where there is one: fenced, or no member, it decides nothing. */
+#define LEADS(c) (THIRD && !THIRD_COUNTS -> c == 0 : lead == c)
+#define READS(c, condition, what) :: d_step { LEADS(c) && pending[c] == NOTHING && (condition) -> pending[c] = what }
 
 proctype coordinator(byte c)
 {
@@ -259,8 +292,8 @@ end:
         READS(c, phase == IDLE && opened < OPERATIONS && HAS_REACHED(0) && HAS_REACHED(1) && (version == 1 || previous), OPEN)
         READS(c, phase == PREPARE && ALL_YES, COMMIT)
         READS(c, phase == PREPARE, ABORT) /* a veto, the deadline, an operator */
-        READS(c, phase == CONTROL && HAS_REACHED(0) && HAS_REACHED(1), GO_ON)
-        READS(c, phase == CONTROL || (TOGETHER && phase == ENGINES), GO_BACK)
+        READS(c, (phase == CONTROL || (TOGETHER && phase == ENGINES && !formed)) && HAS_REACHED(0) && HAS_REACHED(1), GO_ON)
+        READS(c, phase == CONTROL || (TOGETHER && phase == ENGINES && !formed), GO_BACK)
         READS(c, phase == ENGINES || phase == TAKE_BACK, FINISH)
         READS(c, phase == IDLE && (MAJORITY_LEFT || (BREAK == 6 && (HAS_LEFT(0) || HAS_LEFT(1)))), FOLLOW)
 #if BREAK == 3
@@ -274,7 +307,7 @@ end:
         :: d_step { pending[c] == GO_BACK -> pending[c] = NOTHING; go_back() }
         :: d_step { pending[c] == FINISH -> pending[c] = NOTHING; finish() }
         :: d_step { pending[c] == FOLLOW -> pending[c] = NOTHING; follow() }
-        :: d_step { pending[c] && lead != c -> pending[c] = NOTHING } /* lost */
+        :: d_step { pending[c] && !LEADS(c) -> pending[c] = NOTHING } /* lost */
         od
 }
 
@@ -286,8 +319,12 @@ end:
          view_epoch[k] >= reached[n] && !(joined[n] >= view_from[k] && joined[n] <= view_to[k]))
 #define MAY_PREPARE(n, k)                                                                                                   \
         (view_phase[k] == PREPARE && !prepared[n] && over[n] < view_operation[k] && view_epoch[k] == reached[n] &&          \
-         running[n] == view_version[k])
-#define MAY_RELEASE(n, k) (prepared[n] && (view_operation[k] != prepared[n] || view_phase[k] != PREPARE))
+         running[n] == view_version[k] && joined[n] <= view_until[k])
+/* It has not gone where it is to go, nor tried to: until then its slots are what it has promised. */
+#define TO_GO(n, k)                                                                                                         \
+        (target[n] || (running[n] != view_version[k] && reached[n] != view_epoch[k] && failed[n] != view_epoch[k]))
+#define MAY_RELEASE(n, k)                                                                                                   \
+        (prepared[n] && (view_operation[k] != prepared[n] || (view_phase[k] != PREPARE && !TO_GO(n, k))))
 #define MY_TURN(n, k)     (view_phase[k] == IDLE || view_phase[k] >= ENGINES || (view_phase[k] == CONTROL && n < CONTROLLERS))
 #define MAY_SWITCH(n, k)                                                                                                    \
         (MY_TURN(n, k) && !target[n] && view_epoch[k] > reached[n] && running[n] != view_version[k] &&                      \
@@ -337,6 +374,10 @@ end:
                 vote[n] = 1; votes_changed() }
         :: d_step { n < CONTROLLERS && !target[n] && SETTLED(n) && (status_epoch[n] != epoch || status_version[n] != running[n]) ->
                 status_epoch[n] = epoch; status_version[n] = running[n]; votes_changed() }
+#if THIRD
+        :: d_step { n == 3 && THIRD_COUNTS && !target[n] && SETTLED(n) && (status_epoch[2] != epoch || status_version[2] != running[n]) ->
+                status_epoch[2] = epoch; status_version[2] = running[n]; votes_changed() }
+#endif
 #if BREAK == 2
         /* It believes the controller that it is connected to. */
         :: d_step { n >= CONTROLLERS && !target[n] && phase == IDLE && running[0] != running[n] ->
@@ -358,10 +399,10 @@ end:
         do
         :: d_step { changes < CHANGES -> changes++; lead = 1 - lead }
 #if MANUAL >= 1
-        :: d_step { !by_hand[0] && !target[0] && running[0] == 2 -> by_hand[0] = 1; running[0] = 1 }
+        :: d_step { !by_hand[0] && !target[0] && running[0] == 2 && (ITSELF || !prepared[0]) -> by_hand[0] = 1; running[0] = 1 }
 #endif
 #if MANUAL >= 2
-        :: d_step { !by_hand[1] && !target[1] && running[1] == 2 -> by_hand[1] = 1; running[1] = 1 }
+        :: d_step { !by_hand[1] && !target[1] && running[1] == 2 && (ITSELF || !prepared[1]) -> by_hand[1] = 1; running[1] = 1 }
 #endif
 #if LOCAL_ABORTS
         :: d_step { locals < LOCAL_ABORTS && prepared[2] -> locals++; over[2] = prepared[2]; prepared[2] = 0; prepared_view[2] = 0 }
@@ -369,10 +410,11 @@ end:
 #if JOINS
         /* A controller reads, then writes the new member: only if record and operation are as they were. */
         :: d_step { !joining && joined[3] == NEVER && joins < JOINS && phase == IDLE -> joining = 1 }
-        :: d_step { joining -> joining = 0; joins++; joined[3] = epoch; running[3] = version }
+        :: d_step { joining -> joining = 0; joins++; joined[3] = epoch; running[3] = version; members_changed() }
         :: d_step { joined[3] != NEVER && FENCED(3) && phase == IDLE && joins < JOINS && !target[3] ->
                 joined[3] = NEVER; outsider[3] = 0; prepared[3] = 0; prepared_view[3] = 0; over[3] = 0; reached[3] = 0;
-                attempted[3] = 0 }
+                attempted[3] = 0; status_epoch[CONTROLLERS + THIRD - 1] = (THIRD -> 0 : status_epoch[CONTROLLERS + THIRD - 1]);
+                members_changed() }
 #endif
         od
 }
@@ -393,6 +435,7 @@ proctype rest()
         assert(IN_PLACE(1));
         assert(IN_PLACE(2));
         assert(IN_PLACE(3));
+        assert(!FENCED(3) || !prepared[3]); /* nobody would let it out of that */
         assert(!MAJORITY_LEFT)
 }
 
@@ -403,9 +446,12 @@ init
                 running[0] = version; running[1] = version; running[2] = version; running[3] = version;
                 reached[0] = 1; reached[1] = 1; reached[2] = 1; reached[3] = (JOINS -> 0 : 1);
                 status_epoch[0] = 1; status_epoch[1] = 1; status_version[0] = version; status_version[1] = version;
-                joined[3] = (JOINS -> NEVER : 0);
+                joined[3] = (JOINS || FEWER -> NEVER : 0);
                 run coordinator(0); run coordinator(1);
-                run node(0); run node(1); run node(2); run node(3);
+                run node(0); run node(1); run node(2);
+#if !FEWER
+                run node(3);
+#endif
                 run people(); run rest()
         }
 }
