@@ -3,8 +3,9 @@
 
 #include "base/clock.h"
 
-#define SETTLE (1 * USEC_PER_SEC) /* a connection begins slowly */
-#define WINDOW (3 * USEC_PER_SEC)
+#define SETTLE (USEC_PER_SEC / 2) /* a connection begins slowly */
+#define WINDOW (2 * USEC_PER_SEC)
+#define REST   (10 * USEC_PER_SEC) /* until it is tried again, the first time; then three times as long each time */
 
 static void measure_anew(struct climb *c)
 {
@@ -37,7 +38,12 @@ void climb_look(struct climb *c, struct climb_state at)
         }
         rate = (at.bytes - c->start.bytes) * USEC_PER_SEC / time;
         if (c->fewer && rate < c->rate + c->rate / 5) {
-                *c = climb_begin(c->fewer, c->fewer);
+                /* What there was before may have been more than it is by now: connections begin without losses. */
+                c->n = c->fewer;
+                c->fewer = 0;
+                c->rest = c->rest ? 3 * c->rest : REST;
+                c->measuring = false;
+                c->since = at.now + c->rest;
         } else if (c->n == c->max) {
                 *c = climb_begin(c->n, c->n);
         } else {

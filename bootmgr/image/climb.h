@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How many connections a fetch is worth. A few do not fill a link that is long and loses packets; where they do, more would
  * only be a burden to the server. So it is tried: twice as many, as long as they bring a fifth more together, else again as
- * many as before. Inside image/ only. */
+ * many as before, for a while. Inside image/ only. */
 #pragma once
 
 #include "base/util.h"
@@ -16,6 +16,7 @@ struct climb {
         unsigned fewer;  /* so many there were before; 0: no more were tried */
         uint64_t rate;   /* of these, bytes per second */
         uint64_t since;  /* measuring begins then, µs; 0: it is not known yet */
+        uint64_t rest;   /* µs, after the last try that brought nothing */
         bool measuring;
         struct climb_state start; /* of measuring */
 };

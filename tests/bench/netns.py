@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import termios
@@ -68,8 +69,10 @@ class Files(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, log):
+    def __init__(self, log, congestion):
         super().__init__((SERVER, PORT), Handler)
+        if congestion:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         self.log, self.lock = open(log, 'a'), threading.Lock()
 
     def note(self, *words):
@@ -85,19 +88,25 @@ class Link:
     """The two namespaces; gone at the end, with all that is in them."""
 
     def __init__(self, rate, loss=0.0, round_trip=0.0):
-        """rate: Mbit/s; round_trip: seconds, with cubic, which most servers send by"""
+        """rate: Mbit/s; round_trip: seconds, and the server sends by Reno, which every kernel has and which minds each loss"""
         self.round_trip, self.relay = round_trip, None
         self.names = ['bootmgr-%s-%d' % (name, os.getpid()) for name in ('server', 'machine')]
         self.rate, self.loss = rate, loss
         self.machine = ['nsenter', '--net=/run/netns/' + self.names[1]]         # before a command that is to run there
 
     def __enter__(self):
+        try:
+            return self.begin()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def begin(self):
         server, machine = self.names
         for name in self.names:
             host.run(['ip', 'netns', 'add', name])
         if self.round_trip:
             self.relay = relay.start(self.names, (SERVER, MACHINE), self.rate, self.loss, self.round_trip)
-            self.inside(server, 'sysctl', '-qw', 'net.ipv4.tcp_congestion_control=cubic')
             return self
         host.run(['ip', 'link', 'add', 'eth0', 'netns', server, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', machine])
         for name, address in zip(self.names, (SERVER, MACHINE)):
@@ -137,7 +146,8 @@ class Server:
     def __enter__(self):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.log)
-        command = ['ip', 'netns', 'exec', self.link.names[0], sys.executable, '-B', os.path.abspath(__file__), self.log]
+        command = ['ip', 'netns', 'exec', self.link.names[0], sys.executable, '-B', os.path.abspath(__file__), self.log,
+                   'reno' if self.link.round_trip else '']
         where = os.path.dirname(os.path.abspath(host.__file__))
         self.process = subprocess.Popen(command, cwd=self.directory, env={**os.environ, 'PYTHONPATH': where})
         while not os.path.exists(self.log):
@@ -158,7 +168,9 @@ class Server:
         return os.path.getsize(self.log)
 
     def sent(self, mark):
-        """Since then: bytes of bodies, requests, and seconds from the first request until the last byte had arrived."""
+        """Since then: bytes of bodies, requests, and seconds from the first request until the last byte had arrived. That it had is known
+        here a way later."""
+        time.sleep(2 * self.link.round_trip)
         with open(self.log) as file:
             file.seek(mark)
             rows = [json.loads(line) for line in file]
@@ -166,4 +178,4 @@ class Server:
 
 
 if __name__ == '__main__':
-    Files(sys.argv[1]).serve_forever()
+    Files(*sys.argv[1:3]).serve_forever()

@@ -12,22 +12,24 @@
 /* A link of which `all` bytes per second arrive at most, and of each connection `each`; the reader takes `sink`. */
 struct link {
         uint64_t all, each, sink;
+        bool easy; /* nothing is lost of what comes in the first five seconds */
 };
 
-static uint64_t passes(const struct link *l, unsigned n)
+static uint64_t passes(const struct link *l, unsigned n, uint64_t now)
 {
-        return MIN(MIN(l->all, n * l->each), l->sink);
+        return MIN(l->easy && now < 5 * USEC_PER_SEC ? l->all : MIN(l->all, n * l->each), l->sink);
 }
 
-/* For two minutes, with a look every 0.3 s. Returns what there is at the end; *most: at any time. */
+/* For two minutes, with a look every 0.3 s. Returns how many there are for most of the time; *most: at any time. */
 static unsigned climbs(const struct link *l, unsigned *most)
 {
         struct climb c = climb_begin(4, MAX_CONNECTIONS);
         struct climb_state at = { .now = 77 };
+        unsigned looks[MAX_CONNECTIONS + 1] = {};
 
         *most = c.n;
         for (unsigned i = 0; i < 400; i++) {
-                uint64_t step = 3 * USEC_PER_SEC / 10, rate = passes(l, c.n);
+                uint64_t step = 3 * USEC_PER_SEC / 10, rate = passes(l, c.n, at.now);
 
                 at.now += step;
                 at.bytes += rate * step / USEC_PER_SEC;
@@ -35,8 +37,12 @@ static unsigned climbs(const struct link *l, unsigned *most)
                 climb_look(&c, at);
                 *most = MAX(*most, c.n);
                 ck_assert_uint_le(c.n, MAX_CONNECTIONS);
+                looks[c.n]++;
         }
-        return c.n;
+        for (unsigned n = 0; n <= MAX_CONNECTIONS; n++)
+                if (looks[n] > 300)
+                        return n;
+        return 0;
 }
 
 START_TEST(as_many_as_bring_more)
@@ -45,13 +51,14 @@ START_TEST(as_many_as_bring_more)
                 struct link link;
                 unsigned n, most;
         } cases[] = {
-                { { 1250000, 1250000, UINT64_MAX }, 4, 8 },   /* one fills it */
-                { { 1250000, 312500, UINT64_MAX }, 4, 8 },    /* four do */
-                { { 1250000, 170000, UINT64_MAX }, 8, 16 },   /* eight do */
-                { { 1250000, 80000, UINT64_MAX }, 16, 16 },   /* more than there may be would */
-                { { 1250000, 280000, UINT64_MAX }, 4, 8 },    /* a ninth more is not worth it */
-                { { 100000000, 1000000, 3000000 }, 4, 4 },    /* the disk is what is waited for */
-                { { 100000000, 25000000, UINT64_MAX }, 4, 8 } /* a fast one */
+                { { 1250000, 1250000, UINT64_MAX }, 4, 8 },       /* one fills it */
+                { { 1250000, 170000, UINT64_MAX, true }, 8, 16 }, /* it seems so at first */
+                { { 1250000, 312500, UINT64_MAX }, 4, 8 },        /* four do */
+                { { 1250000, 170000, UINT64_MAX }, 8, 16 },       /* eight do */
+                { { 1250000, 80000, UINT64_MAX }, 16, 16 },       /* more than there may be would */
+                { { 1250000, 280000, UINT64_MAX }, 4, 8 },        /* a ninth more is not worth it */
+                { { 100000000, 1000000, 3000000 }, 4, 4 },        /* the disk is what is waited for */
+                { { 100000000, 25000000, UINT64_MAX }, 4, 8 }     /* a fast one */
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

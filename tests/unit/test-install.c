@@ -302,7 +302,7 @@ START_TEST(the_kernel_of_an_earlier_try_is_kept)
 {
         struct install_target t = target();
         struct install_report report;
-        _cleanup_bundle_ struct bundle *b = NULL, *cut = NULL, *altered = NULL, *longer = NULL, *again = NULL;
+        _cleanup_bundle_ struct bundle *b = NULL, *cut = NULL, *altered = NULL;
 
         sh("rm -rf root/data/bootmgr/slots");
         break_chunk(3);
@@ -313,8 +313,6 @@ START_TEST(the_kernel_of_an_earlier_try_is_kept)
         break_kernel();
         sh("printf K | dd of=root/data/bootmgr/slots/b.part/kernel bs=1 seek=300 conv=notrunc status=none");
         ck_refused_saying(install("broken", &altered, e), kind_content, "chunk 0 of image kernel");
-        sh("cat kernel.img kernel.img >root/data/bootmgr/slots/b.part/kernel");
-        ck_refused_saying(install("broken", &longer, e), kind_content, "chunk 0 of image kernel");
         sh("cp kernel.img root/data/bootmgr/slots/b.part/kernel; echo old >root/data/bootmgr/slots/b.part/initrd");
         ck_ok(open_with("broken", "trust", 1, &b, e));
         t.report = &report;
@@ -322,8 +320,6 @@ START_TEST(the_kernel_of_an_earlier_try_is_kept)
         ck_assert_mem_eq(boot_file, kernel_content, KERNEL_SIZE);
         ck_assert_uint_ge(report.kept, KERNEL_SIZE);
         sh("cd root/data/bootmgr/slots && test ! -e b.part && test \"$(ls b | tr '\\n' ' ')\" = 'chunks manifest '");
-        /* Without that file the same bundle is of no use. */
-        ck_refused_saying(install("broken", &again, e), kind_content, "chunk 0 of image kernel");
         range_close(&root);
 }
 END_TEST
@@ -336,12 +332,11 @@ START_TEST(the_room_of_an_earlier_try_counts)
         uint64_t before;
 
         open_slot();
-        sh("rm -rf root/data/bootmgr/slots; mkdir -p root/data/bootmgr/slots/b.part");
+        sh("mkdir -p root/data/bootmgr/slots/b.part");
         ck_ok(open_with("bundle", "trust", 1, &b, e));
         before = install_data_room(b, &t);
         sh("cp kernel.img root/data/bootmgr/slots/b.part/kernel");
-        ck_assert_uint_eq(install_data_room(b, &t), before - 4096);
-        /* That of another bundle is given back. */
+        ck_assert_uint_eq(install_data_room(b, &t), before - 4096); /* that of another bundle is given back: */
         sh("head -c 90000 /dev/zero >root/data/bootmgr/slots/b.part/initrd");
         ck_assert_uint_le(install_data_room(b, &t), before - 4096 - 90000);
         ck_ok(install("bundle", &other, e));
@@ -361,7 +356,6 @@ START_TEST(what_found_no_room_takes_none)
         struct io_ops ops = io_system_ops;
         _cleanup_bundle_ struct bundle *b = NULL;
 
-        sh("rm -rf root/data/bootmgr/slots");
         open_slot();
         ops.allocate = allocate_in_part;
         io_set_ops(&ops);
