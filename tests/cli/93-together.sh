@@ -13,6 +13,15 @@ schedules() {
         echo $? >"$name.status"
 }
 
+# Under sanitizers one is enough: each of the five is a matter of the protocol, and they take twice as long there.
+case $BUILD in
+*/asan)
+        schedules "one controller, two engines" --schedules 1 --seed small --controllers 1 --engines 2
+        cat ./*.log
+        is "one controller, two engines" 0 "$(cat ./*.status)"
+        finish
+        ;;
+esac
 schedules "one controller, two engines" --schedules 2 --seed small --controllers 1 --engines 2 &
 schedules "one controller, by hand" --schedules 2 --from 3 --seed small --controllers 1 --engines 2 &
 schedules "three controllers, four engines" --schedules 1 --seed large &
