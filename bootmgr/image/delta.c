@@ -260,6 +260,40 @@ static int read_base(const struct delta *d, const struct delta_record *record, c
         return (record->stored ? base_matches(record, *ret) : chunk_matches(w->entry, *ret, w->size)) ? 0 : -ESTALE;
 }
 
+#define RUN_MAX KIB(256) /* that is read as one; less than DELTA_BASE_MAX */
+
+/* How many chunks from `w` on, at most n, the base is said to hold as they are, one behind the other. */
+static uint64_t count_run(const struct bundle *b, struct chunk_walk w, uint64_t n, uint64_t *ret_size)
+{
+        uint64_t offset = record_at(b, &w).offset, size = 0, i;
+
+        for (i = 0; i < MIN(n, (uint64_t)CHUNKS_AT_ONCE) && w.entry; i++, chunk_walk_next(&w)) {
+                struct delta_record record = record_at(b, &w);
+
+                if (entry_is_zeros(w.entry) || record.stored > 0 || record.length != w.size ||
+                    record.offset != offset + size || size + w.size > RUN_MAX)
+                        break;
+                size += w.size;
+        }
+        *ret_size = size;
+        return i;
+}
+
+uint64_t delta_run(const struct bundle *b, uint8_t *room, const struct chunk_walk *w, uint64_t n, uint8_t **ret)
+{
+        const struct delta *d = b->delta;
+        uint64_t size, good;
+
+        n = count_run(b, *w, n, &size);
+        if (n < 2 || !d->base || range_read(d->base, d->direct, record_at(b, w).offset, (size_t)size, room, ret) < 0)
+                return 0;
+        good = chunks_match(*w, n, *ret);
+        for (uint64_t i = 0; i < n; i++)
+                if (!(good >> i & 1))
+                        return i;
+        return n;
+}
+
 int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
                  const uint8_t *stored, uint8_t *content)
 {
@@ -395,19 +429,22 @@ int delta_check_base(const struct bundle *b, size_t image, struct progress *prog
         uint64_t size;
         int r = room ? 0 : -ENOMEM;
 
-        for (chunk_walk_begin(&w, &b->manifest.images[image], bundle_chunk_index(b, image, &size)); r >= 0 && w.entry;
-             chunk_walk_next(&w)) {
+        chunk_walk_begin(&w, &b->manifest.images[image], bundle_chunk_index(b, image, &size));
+        while (r >= 0 && w.entry) {
                 struct delta_record record = record_at(b, &w);
                 uint8_t *base;
+                uint64_t n = delta_run(b, room, &w, UINT64_MAX, &base);
 
-                if (record.length > 0)
+                if (n == 0 && record.length > 0)
                         r = read_base(b->delta, &record, &w, room, &base);
-                else if (record.stored == 0 && !entry_is_zeros(w.entry))
+                else if (n == 0 && record.stored == 0 && !entry_is_zeros(w.entry))
                         r = -ESTALE;
                 if (r == -ESTALE)
                         return base_altered(b, &w, e);
                 if (r >= 0)
                         r = progress_report(progress, w.offset, w.image->size, NULL);
+                for (n = MAX(n, UINT64_C(1)); n > 0; n--)
+                        chunk_walk_next(&w);
         }
         return r;
 }

@@ -239,23 +239,42 @@ static int unpack_full(struct extraction *x, struct unpacker *u, struct part *p,
         return r;
 }
 
+/* Of chunks that lie in the base of a delta as they are nothing is stored. How many those are, from `w` on; `w` and
+ * `content` go behind them. */
+static uint64_t copy_run(struct extraction *x, struct unpacker *u, struct chunk_walk *w, uint64_t left, uint8_t **content)
+{
+        uint8_t *base;
+        uint64_t n = x->b->delta ? delta_run(x->b, u->room, w, left, &base) : 0;
+
+        for (uint64_t i = 0; i < n; i++, chunk_walk_next(w)) {
+                memcpy(*content, base, w->size);
+                *content += w->size;
+                base += w->size;
+        }
+        return n;
+}
+
+/* Runs of zeros, and what a delta brings. */
 static int unpack_each(struct extraction *x, struct unpacker *u, struct part *p, uint8_t *content, struct error *e)
 {
         struct chunk_walk w = p->first;
         bool zeros = entry_is_zeros(w.entry);
         uint8_t *stored = p->stored;
+        int r = 0;
 
-        for (uint64_t n = p->n_chunks; n > 0; n--, chunk_walk_next(&w)) {
-                int r = unpack_chunk(x, u, &w, !p->sink, stored, content, e);
-
+        for (uint64_t left = p->n_chunks, n; r >= 0 && left > 0; left -= n) {
+                n = copy_run(x, u, &w, left, &content);
+                if (n > 0)
+                        continue;
+                n = 1;
+                r = unpack_chunk(x, u, &w, !p->sink, stored, content, e);
                 if (r == -EBADMSG)
                         r = mend_chunks(x, u, p, w, 1, 0, stored, content, e);
-                if (r < 0)
-                        return r;
                 stored += chunk_stored(x->b, &w);
                 content += zeros ? 0 : w.size;
+                chunk_walk_next(&w);
         }
-        return 0;
+        return r;
 }
 
 static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct error *e)

@@ -213,6 +213,9 @@ uint32_t chunk_stored(const struct bundle *b, const struct chunk_walk *w);
 int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
                  const uint8_t *stored, uint8_t *content);
 size_t delta_room(const struct bundle *b);
+/* Of the chunks from `w` on, at most n, how many the base holds as they are, one behind the other: *ret, in `room`. They are
+ * hashed. 0: not two, and they may be there all the same. */
+uint64_t delta_run(const struct bundle *b, uint8_t *room, const struct chunk_walk *w, uint64_t n, uint8_t **ret);
 /* Whether the base has all that an image needs of it. */
 int delta_check_base(const struct bundle *b, size_t image, struct progress *progress, struct error *e);
 /* The chunk from the full bundle; kind_content, but never -EBADMSG, which is the delta's own. From any thread. */
