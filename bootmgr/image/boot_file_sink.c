@@ -79,16 +79,14 @@ static int find_part(struct boot_file_sink *s, const struct bundle_image *image,
         struct stat st;
         char path[48];
 
-        part_path(t, image->name, path);
-        if (!s->sink.whole)
+        if (!s->sink.whole) {
+                part_path(t, image->name, path);
                 s->fd = io_open(t->data, path, O_RDWR | O_NOFOLLOW, 0);
-        if (!s->sink.whole && s->fd >= 0 && fstat(s->fd, &st) >= 0 && S_ISREG(st.st_mode) &&
-            (uint64_t)st.st_size == image->size) {
-                s->old = true;
-                return 0;
-        }
-        if (!s->sink.whole)
+                s->old = s->fd >= 0 && fstat(s->fd, &st) >= 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == image->size;
+                if (s->old)
+                        return 0;
                 s->fd = fd_close(s->fd);
+        }
         return remove_part(t, image->name, e);
 }
 

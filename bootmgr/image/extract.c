@@ -370,7 +370,8 @@ static int read_part(struct extraction *x, struct part *p, struct chunk_walk *w,
         return r;
 }
 
-/* The source has ended early. What came is written all the same: the next try need not fetch it again. */
+/* The source has ended early. What came is written all the same: the next try need not fetch it again. Not when somebody
+ * waits for the end, nor of a delta, of which a chunk may have to be fetched anew. */
 static void keep_what_came(const struct extraction *x, struct crew *crew)
 {
         int r = crew_finish(crew, NULL);
@@ -397,7 +398,8 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
                 x->parts[slot].sink = sink;
                 r = read_part(x, &x->parts[slot], &w, e);
                 if (r < 0) {
-                        keep_what_came(x, crew);
+                        if (r != -ECANCELED && !x->b->delta)
+                                keep_what_came(x, crew);
                         return r;
                 }
                 r = crew_hand(crew, e);
