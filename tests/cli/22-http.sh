@@ -242,12 +242,15 @@ is "12 runs" 12 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["
 # Kernel and initrd, as far as they had come; and when they were on the ESP already
 content "a fourth root" 200000 >root-fourth
 content "a kernel" 700000 >kernel-fourth
+dd if=/dev/zero of=kernel-fourth bs=1000 seek=200 count=200 conv=notrunc status=none
 content "an initrd" 1500000 >initrd-fourth
 "$BOOTMGR" bundle create -q --version 13 --compatible test-box --root root-fourth --kernel kernel-fourth --initrd initrd-fourth \
         --key release.key fourth.bundle || exit 2
 head -c 1600000 fourth.bundle | cat | m upgrade system - --json >out 2>err
 is "a part comes" bundle-invalid "$(json 'j["kind"]' <out)"
 is "of the initrd, too" 2 "$(find data/slots/*.part -name kernel -o -path '*.part/initrd' | wc -l)"
+# Where zeros belong lies something else by now
+content "something else" 100000 | dd of="$(echo data/slots/*.part/kernel)" bs=1000 seek=250 conv=notrunc status=none
 ok "the rest" m upgrade system "$url/ranges/fourth.bundle"
 size=$(stat -c %s fourth.bundle)
 fetched=$(sent /ranges/fourth.bundle)
