@@ -305,6 +305,27 @@ START_TEST(a_block_that_cannot_be_read)
 }
 END_TEST
 
+/* What came of a block that others share is of use to the next try, when there is no end to this one. */
+START_TEST(what_waits_is_written_at_the_end)
+{
+        _cleanup_free_ uint8_t *room = aligned_alloc(SINK_BLOCK, SINK_BLOCK);
+        struct root_sink s;
+        struct range slot;
+
+        make_image(400000, 4096);
+        slot = open_slot("b");
+        ck_ok(root_begin(&s, &slot, size, false, e));
+        write_pieces(&s, 0, 100, room);
+        root_give_up(&s);
+        root_done(&s);
+        for (size_t at = SINK_BLOCK; at < size; at += SINK_BLOCK) {
+                ck_assert_int_eq(io_pread(slot.fd, room, SINK_BLOCK, OFFSET + at), 0);
+                ck_assert_mem_eq(room, image + at, 100);
+        }
+        range_close(&slot);
+}
+END_TEST
+
 /* Who wrote the slots is not known: what lies there is found all the same, and where there is nothing of it that is seen at
  * once. */
 START_TEST(no_index_is_kept)
@@ -509,6 +530,7 @@ int main(void)
         tcase_add_test(t, hints_are_not_believed);
         tcase_add_test(t, edges_everywhere);
         tcase_add_test(t, a_block_that_cannot_be_read);
+        tcase_add_test(t, what_waits_is_written_at_the_end);
         tcase_add_test(t, no_index_is_kept);
         tcase_add_loop_test(t, anything, 0, 12);
         tcase_add_test(t, a_second_try_goes_on);
