@@ -9,8 +9,9 @@
 
 #define AGAIN_MIN (500 * USEC_PER_MSEC)
 #define AGAIN_MAX (30 * USEC_PER_SEC)
-#define SELF_LOOK (2 * USEC_PER_SEC)
-#define SELF_SEEN 3 /* times: one that joins anew is no member for a moment */
+#define SELF_REST (10 * USEC_PER_SEC) /* between looks, as long as it is what it was */
+#define SELF_LOOK (2 * USEC_PER_SEC)  /* else */
+#define SELF_SEEN 3                   /* times: one that joins anew is no member for a moment */
 
 /* ---- the step ---- */
 
@@ -127,7 +128,7 @@ static int on_look_at_self(sd_event_source *source, uint64_t usec, void *userdat
                            node_role_to_string(cluster_role(c->config->data)));
                 return sd_event_exit(c->manager->event, EXIT_AGAIN);
         }
-        sd_event_source_set_time_relative(source, SELF_LOOK);
+        sd_event_source_set_time_relative(source, c->another > 0 ? SELF_LOOK : SELF_REST);
         sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
         return 0;
 }
@@ -150,7 +151,7 @@ int cluster_start(struct cluster *c, struct manager *m, const struct config *con
 
         *c = (struct cluster){ .manager = m, .config = config, .role = cluster_role(config->data) };
         c->clock_error = CLOCK_ERROR_UNKNOWN;
-        r = sd_event_add_time_relative(m->event, &c->self, CLOCK_MONOTONIC, SELF_LOOK, 0, on_look_at_self, c);
+        r = sd_event_add_time_relative(m->event, &c->self, CLOCK_MONOTONIC, SELF_REST, USEC_PER_SEC, on_look_at_self, c);
         if (r < 0)
                 return fail_errno(e, r, "cannot set a timer");
         if (c->role == ROLE_STANDALONE)

@@ -64,7 +64,7 @@ joins() { e node join "$url" "$(c cluster token --role "$1")" --name e1 --addres
 ok "it joins as an engine" joins engine
 starts
 ok "which its bootmgrd is" soon is_engine
-sleep 8
+sleep 16
 ok "and stays" kill -0 $other
 ok "it is deleted" c node delete e1
 ok "and joins anew, as a controller" joins controller
