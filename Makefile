@@ -119,10 +119,11 @@ next: all
 	$(Q)+tests/cluster/next --build $(BUILD)
 
 ## check: unit and CLI tests (no root, no VM); TEST=name for one
-check: all $(UNIT_TESTS) $(if $(or $(if $(TEST),,all),$(findstring $(TEST),93-together.sh)),next)
-	$(Q)tests/run --build $(BUILD) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
+SANITIZED := $(findstring address,$(SANITIZE))
+check: all $(UNIT_TESTS) $(if $(or $(SANITIZED),$(if $(TEST),$(if $(findstring $(TEST),93-together.sh),,other))),,next)
+	$(Q)tests/run --build $(BUILD) $(if $(SANITIZED),--sanitized) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
 
-## check-asan: the same under AddressSanitizer and UndefinedBehaviorSanitizer
+## check-asan: the same under AddressSanitizer and UndefinedBehaviorSanitizer, but for what says that it gains nothing there
 check-asan:
 	$(Q)$(MAKE) BUILD=build/asan CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" check
 

@@ -18,7 +18,7 @@ for _ in $(seq 100); do [ -e port ] && break; sleep 0.05; done
 url=http://127.0.0.1:$(cat port)
 
 m upgrade system -q 1.bundle && boots || exit 2
-printf '[Fetch]\nRateLimit=300K\n' >>conf
+printf '[Fetch]\nRateLimit=150K\n' >>conf
 python3 "$top/tests/cli/terminal.py" "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" \
         upgrade system "$url/ranges/2.bundle" >terminal &
 upgrade=$!

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Several servers, of which one is silent, away for a while, or holds something else; what is told to which of them.
+# asan: no, it waits for servers, and fetches as 22-http.sh does
 . "$(dirname "$0")/lib.sh"
 
 "$BOOTMGR" bundle keygen release -q || exit 2

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # A machine that is deleted and joins anew in the other role, while its bootmgrd goes on: that ends, for one that has the new part.
+# asan: no, it waits for daemons that 91-join.sh runs, too
 #
 # Functions that ok calls by their names:
 # shellcheck disable=SC2317

@@ -3,6 +3,7 @@
 # What operators ask of a cluster, at two of its controllers: an upgrade whose bundle another one must not remove; requests that are
 # repeated elsewhere because the answer was lost; a store that is full. With a real etcd; the two are one machine with two data
 # directories.
+# asan: no, it waits for what 90-controller-api.sh and 91-join.sh run, too
 #
 # Functions that ok calls by their names:
 # shellcheck disable=SC2317
