@@ -118,17 +118,6 @@ static int check_content(struct chunk_codec *c, const uint8_t *entry, uint32_t s
         return r;
 }
 
-int chunk_unpack_patch(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const void *prefix, size_t prefix_size,
-                       const uint8_t *stored, size_t n, uint8_t *content)
-{
-        uint64_t start = now_monotonic();
-        size_t found = ZSTD_DCtx_refPrefix(c->unpack, prefix, prefix_size); /* for one frame */
-
-        if (!ZSTD_isError(found))
-                found = ZSTD_decompressDCtx(c->unpack, content, size, stored, n);
-        return check_content(c, entry, size, content, start, ZSTD_isError(found) || found != size ? -EBADMSG : 0);
-}
-
 ssize_t chunk_pack_patch(struct chunk_codec *c, const void *data, uint32_t size, const void *prefix, size_t prefix_size,
                          int level, uint8_t *stored, size_t room)
 {
@@ -172,6 +161,18 @@ int chunk_decode(struct chunk_codec *c, const uint8_t *entry, uint32_t size, con
 
         c->decode += now_monotonic() - start;
         return r;
+}
+
+int chunk_decode_patch(struct chunk_codec *c, uint32_t size, const void *prefix, size_t prefix_size, const uint8_t *stored,
+                       size_t n, uint8_t *content)
+{
+        uint64_t start = now_monotonic();
+        size_t found = ZSTD_DCtx_refPrefix(c->unpack, prefix, prefix_size); /* for one frame */
+
+        if (!ZSTD_isError(found))
+                found = ZSTD_decompressDCtx(c->unpack, content, size, stored, n);
+        c->decode += now_monotonic() - start;
+        return ZSTD_isError(found) || found != size ? -EBADMSG : 0;
 }
 
 uint64_t chunks_match(struct chunk_walk w, uint64_t n, const uint8_t *content)

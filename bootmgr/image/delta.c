@@ -1,32 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reading a delta: what stands in the place of the stored bytes of the index. Nobody has signed it, nor need he: whatever it
  * says, what comes of it is compared with the content digest in the index before it goes anywhere. */
-#include <fcntl.h>
-#include <pthread.h>
 #include <zstd.h>
 
-#include "base/io.h"
-#include "base/sha256.h"
 #include "base/version.h"
-#include "image/format.h"
+#include "image/delta.h"
 #include "image/source.h"
 #include "slot/kinds.h"
-#include "storage/disk.h"
-
-struct delta {
-        struct bundle_delta head;
-        uint32_t table_size, table_crc; /* as it is stored */
-        uint8_t *table;
-        uint64_t first[BUNDLE_MAX_IMAGES]; /* record of each image */
-        uint64_t n;
-        const struct range *base; /* NULL: none */
-        int direct;
-        const struct fetch_config *config;
-        pthread_mutex_t lock; /* everything below */
-        struct bundle *full;
-        uint64_t fetched, chunks;
-        struct error why; /* there is none */
-};
 
 /* --- head */
 
@@ -133,7 +113,7 @@ void delta_record_encode(const struct delta_record *record, uint8_t bytes[static
         put_le32(bytes + R_CRC, record->crc);
 }
 
-static struct delta_record record_at(const struct bundle *b, const struct chunk_walk *w)
+struct delta_record delta_record_at(const struct bundle *b, const struct chunk_walk *w)
 {
         const uint8_t *bytes = b->delta->table + (b->delta->first[w->image - b->manifest.images] + w->number) * DELTA_RECORD;
         struct delta_record record = {
@@ -170,7 +150,7 @@ static int check_table(const struct bundle *b, struct error *e)
 
                 for (chunk_walk_begin(&w, &b->manifest.images[i], bundle_chunk_index(b, i, &size)); w.entry;
                      chunk_walk_next(&w)) {
-                        struct delta_record record = record_at(b, &w);
+                        struct delta_record record = delta_record_at(b, &w);
 
                         if (!record_can_be(&record, &w, b->delta->head.size))
                                 return fail(e, -EBADMSG, &kind_bundle_invalid,
@@ -219,102 +199,7 @@ int delta_read_table(struct bundle *b, struct error *e)
 
 uint32_t chunk_stored(const struct bundle *b, const struct chunk_walk *w)
 {
-        return b->delta ? record_at(b, w).stored : get_le32(w->entry + I_STORED);
-}
-
-/* --- chunks, in any thread */
-
-void bundle_use_base(struct bundle *b, const struct range *root, const struct fetch_config *config)
-{
-        struct delta *d = b->delta;
-
-        d->config = config;
-        d->direct = fd_close(d->direct);
-        d->base = root && root->size >= d->head.size ? root : NULL;
-        if (d->base)
-                d->direct = range_open_direct(root, O_RDONLY);
-}
-
-size_t delta_room(const struct bundle *b)
-{
-        uint32_t size = DELTA_BASE_MAX;
-
-        for (size_t i = 0; i < b->manifest.n_images; i++)
-                size = MAX(size, b->manifest.images[i].chunk_size);
-        return size + 2 * DIRECT_ALIGNMENT;
-}
-
-static bool base_matches(const struct delta_record *record, const uint8_t *data)
-{
-        uint8_t digest[DIGEST_SIZE];
-
-        return sha256_data(data, record->length, digest) >= 0 && memcmp(digest, record->digest, R_DIGEST_SIZE) == 0;
-}
-
-/* What the record says of the base, into `room`. -ESTALE: it is not there. */
-static int read_base(const struct delta *d, const struct delta_record *record, const struct chunk_walk *w, uint8_t *room,
-                     uint8_t **ret)
-{
-        if (!d->base || range_read(d->base, d->direct, record->offset, record->length, room, ret) < 0)
-                return -ESTALE;
-        return (record->stored ? base_matches(record, *ret) : chunk_matches(w->entry, *ret, w->size)) ? 0 : -ESTALE;
-}
-
-#define RUN_MAX KIB(256) /* that is read as one; less than DELTA_BASE_MAX */
-
-/* How many chunks from `w` on, at most n, the base is said to hold as they are, one behind the other. */
-static uint64_t count_run(const struct bundle *b, struct chunk_walk w, uint64_t n, uint64_t *ret_size)
-{
-        uint64_t offset = record_at(b, &w).offset, size = 0, i;
-
-        for (i = 0; i < MIN(n, (uint64_t)CHUNKS_AT_ONCE) && w.entry; i++, chunk_walk_next(&w)) {
-                struct delta_record record = record_at(b, &w);
-
-                if (entry_is_zeros(w.entry) || record.stored > 0 || record.length != w.size ||
-                    record.offset != offset + size || size + w.size > RUN_MAX)
-                        break;
-                size += w.size;
-        }
-        *ret_size = size;
-        return i;
-}
-
-uint64_t delta_run(const struct bundle *b, uint8_t *room, const struct chunk_walk *w, uint64_t n, uint8_t **ret)
-{
-        const struct delta *d = b->delta;
-        uint64_t size, good;
-
-        n = count_run(b, *w, n, &size);
-        if (n < 2 || !d->base || range_read(d->base, d->direct, record_at(b, w).offset, (size_t)size, room, ret) < 0)
-                return 0;
-        good = chunks_match(*w, n, *ret);
-        for (uint64_t i = 0; i < n; i++)
-                if (!(good >> i & 1))
-                        return i;
-        return n;
-}
-
-int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
-                 const uint8_t *stored, uint8_t *content)
-{
-        struct delta_record record = record_at(b, w);
-        uint8_t *base = NULL;
-        int r;
-
-        if (entry_is_zeros(w->entry))
-                return chunk_unpack(codec, w->entry, w->size, NULL, NULL);
-        if (crc32c(0, stored, record.stored) != record.crc)
-                return -EBADMSG;
-        if (record.length == 0 && record.stored == 0)
-                return -ESTALE; /* a boot file that is not there */
-        r = record.length > 0 ? read_base(b->delta, &record, w, room, &base) : 0;
-        if (r < 0)
-                return r;
-        if (record.stored == 0) {
-                memcpy(content, base, w->size);
-                return 0;
-        }
-        return chunk_unpack_patch(codec, w->entry, w->size, base, record.length, stored, record.stored, content);
+        return b->delta ? delta_record_at(b, w).stored : get_le32(w->entry + I_STORED);
 }
 
 /* --- the full bundle */
@@ -407,9 +292,9 @@ int bundle_reach_full(struct bundle *b, struct error *e)
         return r;
 }
 
-static int base_altered(const struct bundle *b, const struct chunk_walk *w, struct error *e)
+int delta_base_altered(const struct bundle *b, const struct chunk_walk *w, struct error *e)
 {
-        struct delta_record record = record_at(b, w);
+        struct delta_record record = delta_record_at(b, w);
 
         if (record.length == 0)
                 fail(e, -ESTALE, &kind_content, "the %s of version %s is not on the ESP, or damaged there", w->image->name,
@@ -420,33 +305,6 @@ static int base_altered(const struct bundle *b, const struct chunk_walk *w, stru
                      b->delta->head.version, (unsigned long long)w->number, w->image->name, record.length,
                      (unsigned long long)record.offset);
         return fail_hint(e, "install the full bundle of version %s", b->manifest.version);
-}
-
-int delta_check_base(const struct bundle *b, size_t image, struct progress *progress, struct error *e)
-{
-        _cleanup_free_ uint8_t *room = aligned_alloc(DIRECT_ALIGNMENT, delta_room(b));
-        struct chunk_walk w;
-        uint64_t size;
-        int r = room ? 0 : -ENOMEM;
-
-        chunk_walk_begin(&w, &b->manifest.images[image], bundle_chunk_index(b, image, &size));
-        while (r >= 0 && w.entry) {
-                struct delta_record record = record_at(b, &w);
-                uint8_t *base;
-                uint64_t n = delta_run(b, room, &w, UINT64_MAX, &base);
-
-                if (n == 0 && record.length > 0)
-                        r = read_base(b->delta, &record, &w, room, &base);
-                else if (n == 0 && record.stored == 0 && !entry_is_zeros(w.entry))
-                        r = -ESTALE;
-                if (r == -ESTALE)
-                        return base_altered(b, &w, e);
-                if (r >= 0)
-                        r = progress_report(progress, w.offset, w.image->size, NULL);
-                for (n = MAX(n, UINT64_C(1)); n > 0; n--)
-                        chunk_walk_next(&w);
-        }
-        return r;
 }
 
 /* Where a full bundle has it: the index says how much is stored before. */
@@ -500,7 +358,7 @@ int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_
         if (!stored)
                 return -ENOMEM;
         if (!d->head.url || !d->config)
-                return base_altered(b, w, e);
+                return delta_base_altered(b, w, e);
         r = bundle_reach_full(b, e);
         if (r < 0)
                 return r;

@@ -48,8 +48,8 @@ struct extraction {
 
 struct unpacker {
         struct chunk_codec *codec;
-        uint8_t *content[2]; /* one that is filled, one that the queue writes from */
-        uint8_t *room;       /* of a delta */
+        uint8_t *content[2];     /* one that is filled, one that the queue writes from */
+        struct base_window base; /* of a delta */
         struct io_queue *queue;
         unsigned n_content, turn;
         uint64_t write_time;
@@ -157,7 +157,7 @@ static int unpack_chunk(struct extraction *x, struct unpacker *u, const struct c
 
         if (!x->b->delta)
                 return chunk_unpack(u->codec, w->entry, w->size, stored, content);
-        r = delta_unpack(x->b, u->codec, u->room, w, stored, content);
+        r = delta_unpack(x->b, u->codec, &u->base, w, stored, content);
         if (r == -ESTALE)
                 r = dropped ? 0 : delta_fetch(x->b, u->codec, w, content, e);
         return r;
@@ -195,15 +195,18 @@ static int fail_write(int r, struct error *e)
         return r < 0 && !(e && e->code) ? fail_errno(e, r, "cannot write the root") : r;
 }
 
-/* What is not as it should be comes again from another server; the first one that does not is told. */
+/* What is not as it should be: of a delta perhaps because of its base, and then it comes from the full bundle. Else it comes
+ * again from another server; the first chunk that does not is told. */
 static int mend_chunks(struct extraction *x, struct unpacker *u, struct part *p, struct chunk_walk w, uint64_t n,
                        uint64_t good, uint8_t *stored, uint8_t *content, struct error *e)
 {
         for (uint64_t i = 0; i < n; i++, chunk_walk_next(&w)) {
                 if (!(good >> i & 1)) {
                         struct chunk_again again = { x, u, &w, !p->sink, stored, content, e, 0 };
-                        int r = unpack_again(&again, p->at + (uint64_t)(stored - p->stored));
+                        int r = x->b->delta ? unpack_chunk(x, u, &w, !p->sink, stored, content, e) : -EBADMSG;
 
+                        if (r == -EBADMSG)
+                                r = unpack_again(&again, p->at + (uint64_t)(stored - p->stored));
                         if (r < 0)
                                 return r == -EBADMSG ? bad_chunk(x->b, &w, e) : r;
                 }
@@ -213,8 +216,16 @@ static int mend_chunks(struct extraction *x, struct unpacker *u, struct part *p,
         return 0;
 }
 
+/* n: chunks from there on that are decoded next. */
+static int decode_chunk(struct extraction *x, struct unpacker *u, const struct chunk_walk *w, uint64_t n,
+                        const uint8_t *stored, uint8_t *content)
+{
+        return x->b->delta ? delta_decode(x->b, u->codec, &u->base, w, n, stored, content)
+                           : chunk_decode(u->codec, w->entry, w->size, stored, content);
+}
+
 /* All are decoded before they are hashed: together that takes less time (base/sha256.h). */
-static int unpack_full(struct extraction *x, struct unpacker *u, struct part *p, uint8_t *content, struct error *e)
+static int unpack_stored(struct extraction *x, struct unpacker *u, struct part *p, uint8_t *content, struct error *e)
 {
         struct chunk_walk w = p->first;
         uint8_t *stored = p->stored;
@@ -227,7 +238,7 @@ static int unpack_full(struct extraction *x, struct unpacker *u, struct part *p,
 
                 n = MIN(left, (uint64_t)CHUNKS_AT_ONCE);
                 for (uint64_t i = 0; i < n; i++, chunk_walk_next(&w)) {
-                        good |= (uint64_t)(chunk_decode(u->codec, w.entry, w.size, stored, content) >= 0) << i;
+                        good |= (uint64_t)(decode_chunk(x, u, &w, n - i, stored, content) >= 0) << i;
                         stored += chunk_stored(x->b, &w);
                         content += w.size;
                 }
@@ -239,42 +250,18 @@ static int unpack_full(struct extraction *x, struct unpacker *u, struct part *p,
         return r;
 }
 
-/* Of chunks that lie in the base of a delta as they are nothing is stored. How many those are, from `w` on; `w` and
- * `content` go behind them. */
-static uint64_t copy_run(struct extraction *x, struct unpacker *u, struct chunk_walk *w, uint64_t left, uint8_t **content)
-{
-        uint8_t *base;
-        uint64_t n = x->b->delta ? delta_run(x->b, u->room, w, left, &base) : 0;
-
-        for (uint64_t i = 0; i < n; i++, chunk_walk_next(w)) {
-                memcpy(*content, base, w->size);
-                *content += w->size;
-                base += w->size;
-        }
-        return n;
-}
-
-/* Runs of zeros, and what a delta brings. */
-static int unpack_each(struct extraction *x, struct unpacker *u, struct part *p, uint8_t *content, struct error *e)
+/* Nothing is stored of them. */
+static int unpack_zeros(struct extraction *x, struct unpacker *u, struct part *p, struct error *e)
 {
         struct chunk_walk w = p->first;
-        bool zeros = entry_is_zeros(w.entry);
-        uint8_t *stored = p->stored;
-        int r = 0;
 
-        for (uint64_t left = p->n_chunks, n; r >= 0 && left > 0; left -= n) {
-                n = copy_run(x, u, &w, left, &content);
-                if (n > 0)
-                        continue;
-                n = 1;
-                r = unpack_chunk(x, u, &w, !p->sink, stored, content, e);
-                if (r == -EBADMSG)
-                        r = mend_chunks(x, u, p, w, 1, 0, stored, content, e);
-                stored += chunk_stored(x->b, &w);
-                content += zeros ? 0 : w.size;
-                chunk_walk_next(&w);
+        for (uint64_t i = 0; i < p->n_chunks; i++, chunk_walk_next(&w)) {
+                int r = chunk_unpack(u->codec, w.entry, w.size, NULL, NULL);
+
+                if (r < 0)
+                        return r == -EBADMSG ? bad_chunk(x->b, &w, e) : r;
         }
-        return r;
+        return 0;
 }
 
 static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct error *e)
@@ -289,7 +276,7 @@ static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct er
 
         u->write_time += now_monotonic() - start;
         if (r >= 0)
-                r = (zeros || x->b->delta ? unpack_each : unpack_full)(x, u, p, content, e);
+                r = zeros ? unpack_zeros(x, u, p, e) : unpack_stored(x, u, p, content, e);
         if (r < 0 || !p->sink)
                 return r;
         start = now_monotonic();
@@ -412,7 +399,7 @@ static int extract_image(struct extraction *x, struct crew *crew, size_t number,
 static unsigned choose_threads(const struct extraction *x)
 {
         uint64_t slot = chunk_stored_max((uint32_t)x->part_size), each = SLOTS * slot + 2 * x->part_size;
-        uint64_t fit = MEMORY_MAX / (each + (x->b->delta ? delta_room(x->b) : 0));
+        uint64_t fit = MEMORY_MAX / (each + (x->b->delta ? base_window_size(x->b) : 0));
 
         if (!io_is_system() || x->b->header.index / index_entry_size(x->b->manifest.format) < CHUNKS_MIN)
                 return 0;
@@ -428,9 +415,9 @@ static int unpacker_begin(const struct extraction *x, struct unpacker *u)
         for (size_t i = 0; i < u->n_content; i++)
                 if (!(u->content[i] = aligned_alloc(SINK_BLOCK, x->part_size + 2 * SINK_BLOCK)))
                         return -ENOMEM;
-        if (x->b->delta)
-                u->room = aligned_alloc(DIRECT_ALIGNMENT, delta_room(x->b));
-        return u->codec && (u->room || !x->b->delta) ? 0 : -ENOMEM;
+        if (!u->codec)
+                return -ENOMEM;
+        return x->b->delta ? base_window_new(x->b, &u->base) : 0;
 }
 
 static void unpacker_end(struct unpacker *u, struct extract_times *t)
@@ -439,7 +426,7 @@ static void unpacker_end(struct unpacker *u, struct extract_times *t)
         io_queue_free(u->queue); /* before what it writes from */
         for (size_t i = 0; i < ARRAY_SIZE(u->content); i++)
                 free(u->content[i]);
-        free(u->room);
+        base_window_done(&u->base);
         t->write += u->write_time;
         if (!u->codec)
                 return;

@@ -178,14 +178,14 @@ int chunk_zero_entry(struct chunk_codec *c, uint32_t size, uint8_t *entry);
 /* Checks and decodes `stored`, as much of it as the entry says, into `content` (`size` bytes); of zeros nothing is decoded.
  * -EBADMSG: it does not match its entry. */
 int chunk_unpack(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content);
-/* The same for a frame of n bytes that refers to `prefix`, whose CRC was checked. */
-int chunk_unpack_patch(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const void *prefix, size_t prefix_size,
-                       const uint8_t *stored, size_t n, uint8_t *content);
 /* Makes such a frame: its length, or -errno. */
 ssize_t chunk_pack_patch(struct chunk_codec *c, const void *data, uint32_t size, const void *prefix, size_t prefix_size,
                          int level, uint8_t *stored, size_t room);
 /* Without a look at what the content is; -EBADMSG: the stored bytes are no such content's. */
 int chunk_decode(struct chunk_codec *c, const uint8_t *entry, uint32_t size, const uint8_t *stored, uint8_t *content);
+/* The same for a frame of n bytes that refers to `prefix`, whose CRC was checked. */
+int chunk_decode_patch(struct chunk_codec *c, uint32_t size, const void *prefix, size_t prefix_size, const uint8_t *stored,
+                       size_t n, uint8_t *content);
 /* Of so many chunks from `first` on, which lie one behind the other in `content`, a bit for each that is what its entry
  * says. */
 #define CHUNKS_AT_ONCE 64
@@ -208,15 +208,23 @@ int delta_read_table(struct bundle *b, struct error *e);
 struct delta *delta_free(struct delta *d);
 /* Bytes that are stored of the chunk where a walk stands, in this file. */
 uint32_t chunk_stored(const struct bundle *b, const struct chunk_walk *w);
-/* As chunk_unpack(). `room`: of one thread, delta_room() bytes in whole blocks. -ESTALE: the base is not there or not what
- * it was. */
-int delta_unpack(const struct bundle *b, struct chunk_codec *codec, uint8_t *room, const struct chunk_walk *w,
-                 const uint8_t *stored, uint8_t *content);
-size_t delta_room(const struct bundle *b);
-/* Of the chunks from `w` on, at most n, how many the base holds as they are, one behind the other: *ret, in `room`. They are
- * hashed. 0: not two, and they may be there all the same. */
-uint64_t delta_run(const struct bundle *b, uint8_t *room, const struct chunk_walk *w, uint64_t n, uint8_t **ret);
-/* Whether the base has all that an image needs of it. */
-int delta_check_base(const struct bundle *b, size_t image, struct progress *progress, struct error *e);
 /* The chunk from the full bundle; kind_content, but never -EBADMSG, which is the delta's own. From any thread. */
 int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e);
+
+/* delta_base.c: what a delta takes from its base. */
+struct base_window { /* of one thread: a piece of it in memory */
+        uint8_t *room, *data;
+        uint64_t offset, size;
+};
+size_t base_window_size(const struct bundle *b);
+int base_window_new(const struct bundle *b, struct base_window *ret);
+void base_window_done(struct base_window *win); /* also of none */
+/* As chunk_decode(), of a chunk that is not zeros. n: it and the chunks behind it that come next. -ESTALE: the base is not
+ * there. */
+int delta_decode(const struct bundle *b, struct chunk_codec *codec, struct base_window *win, const struct chunk_walk *w,
+                 uint64_t n, const uint8_t *stored, uint8_t *content);
+/* The same with a look at what comes of it: -EBADMSG: the stored bytes are not what they should be; -ESTALE: the base. */
+int delta_unpack(const struct bundle *b, struct chunk_codec *codec, struct base_window *win, const struct chunk_walk *w,
+                 const uint8_t *stored, uint8_t *content);
+/* Whether the base has all that an image needs of it. */
+int delta_check_base(const struct bundle *b, size_t image, struct progress *progress, struct error *e);

@@ -221,7 +221,7 @@ ok "a server that creeps" delta --from 1.bundle --url "$url/creeps/2.bundle" 2.b
 timeout -s KILL 60 "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" upgrade system creeps.delta --json >interrupted 2>err &
 upgrade=$!
 for _ in $(seq 200); do
-        [ "$(step WRITE_IMAGE '["state"]')" = IN_PROGRESS ] && break
+        [ "$(step WRITE_IMAGE '["state"]')" = RUNNING ] && break
         sleep 0.05
 done
 ok "it is asked" grep -q '^/creeps/2.bundle' log
