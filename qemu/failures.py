@@ -171,8 +171,9 @@ class Line:
 
     # --- a failure ----------------------------------------------------------------------------------------------------------
 
-    def fails(self, what, bundle, reason, where, starts, do=None, console=None, good=True):
-        """An upgrade to that bundle fails. do(command): instead of running the command that upgrades and waiting."""
+    def fails(self, what, bundle, reason, where, starts, do=None, console=None, good=None):
+        """An upgrade to that bundle fails. do(command): instead of running the command that upgrades and waiting. good: whether to upgrade
+        afterwards; None: unless it must be quick."""
         s, box = self.s, self.box
         before, slot, mark = box.configuration(), box.status()['booted'], box.guest.console_size()
         s.note('%s, on version %s' % (what, self.version))
@@ -195,7 +196,7 @@ class Line:
             shown = box.guest.console(mark)
             s.ok(what + ': on the console: ' + console, re.search(console, shown), shown[-1500:])
         self._no_loop(what, mark, starts)
-        if good:
+        if good or (good is None and not s.options.quick):
             self.upgrades(what)
 
     def succeeds(self, what, bundle, starts):

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The prompt on a terminal: completion, history, Ctrl-C; and watching there.
+# asan: no, it waits for a terminal
 . "$(dirname "$0")/lib.sh"
 
 bundle 1 && bundle 2 || exit 2

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The recovery page on an image: what it offers, what a key does, and that a try is one boot.
+# asan: no, it waits for keys, and decides as 60-recover.sh does
 # shellcheck disable=SC2317 # recover and choose are called through ok
 . "$(dirname "$0")/lib.sh"
 RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Two more controllers join: three real etcds, each at a loopback address of its own with the usual ports.
+# asan: no, it waits for three stores, and joins as 91-join.sh does
 #
 # Functions that ok calls by their names:
 # shellcheck disable=SC2317
