@@ -15,13 +15,14 @@
 #include "daemon/microhttpd.h"
 #include "slot/kinds.h"
 
-#define PEM_MAX        MIB(1)
-#define REQUEST_MEMORY ((size_t)KIB(16)) /* all headers of a request, and what is sent of an answer at once */
-#define IDLE_SEC       60U
-#define SWEEP_INTERVAL USEC_PER_SEC
-#define RENEWED_SWEEPS 3
-#define OTHER_FILES    128U /* descriptors that are no connections */
-#define PRIORITIES     "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
+#define PEM_MAX          MIB(1)
+#define REQUEST_MEMORY   ((size_t)KIB(16)) /* all headers of a request, and what is sent of an answer at once */
+#define IDLE_SEC         60U
+#define SWEEP_INTERVAL   USEC_PER_SEC
+#define RENEWED_SWEEPS   3
+#define OTHER_FILES      128U /* descriptors that are no connections */
+#define BODY_DROPPED_MAX MIB(1)
+#define PRIORITIES       "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
 
 /* --- answers --------------------------------------------------------------------------------------------- */
 
@@ -252,6 +253,17 @@ static void complete(struct http_request *r)
         http_answer_error(r, &e);
 }
 
+/* Closing a connection on which unread bytes lie resets it, and the answer is lost: so much is read and dropped first. Who
+ * asks whether to send it at all is answered at once. */
+static bool is_read_to_its_end(struct http_request *r)
+{
+        const char *length = http_header(r, "Content-Length");
+        uint64_t n;
+
+        return length && parse_u64(length, &n) >= 0 && n <= BODY_DROPPED_MAX && !http_header(r, "Expect") &&
+               !http_header(r, "Transfer-Encoding");
+}
+
 static enum MHD_Result begin(struct http *h, struct MHD_Connection *connection, const char *url, const char *method,
                              void **ret)
 {
@@ -270,7 +282,9 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *connection, 
         *ret = r;
         if (check_headers(r, url, method, &e) < 0) {
                 http_answer_error(r, &e);
-                return queue(r);
+                if (!is_read_to_its_end(r))
+                        return queue(r);
+                r->begun = true;
         }
         if (r->peer->known)
                 r->peer->deadline = now_monotonic() + PEER_BODY_SEC * USEC_PER_SEC;
@@ -288,9 +302,10 @@ static enum MHD_Result on_request(void *userdata, struct MHD_Connection *connect
         if (r->queued)
                 return MHD_YES;
         if (*size > 0) {
-                if (r->body.size + *size > HTTP_BODY_MAX)
+                if (!r->begun && r->body.size + *size > HTTP_BODY_MAX)
                         return MHD_NO;
-                buf_append(&r->body, data, *size);
+                if (!r->begun)
+                        buf_append(&r->body, data, *size);
                 *size = 0;
                 return MHD_YES;
         }

@@ -56,8 +56,8 @@ struct http_request {
         struct buf body;
         struct MHD_Response *answer; /* owned, until it is queued */
         unsigned status;
-        bool begun, suspended, queued;
-        struct http_request *next; /* of those that wait for the same thing: api.c */
+        bool begun, suspended, queued; /* begun: it was handed on, or refused: what comes of its body is dropped */
+        struct http_request *next;     /* of those that wait for the same thing: api.c */
 };
 
 /* How the event loop ends when the certificate was renewed, or the machine is another node than before (cluster.h): systemd
