@@ -353,14 +353,11 @@ int verb_bundle_inspect(struct verb_args *args, struct error *e)
         struct trust trust = { .threshold = 1 };
         _cleanup_config_ struct config config = {};
         _cleanup_bundle_ struct bundle *bundle = NULL;
-        struct source *source;
         int r;
 
         r = load_config(args, &config, e);
         if (r >= 0)
-                r = source_open(args->positional[0], &config.fetch, &source, e);
-        if (r >= 0)
-                r = bundle_open(source, &trust, &bundle, e);
+                r = bundle_open_from(args->positional[0], &config.fetch, &trust, &bundle, e);
         if (r < 0)
                 return r;
         return cli->json ? cli_print_json(cli, bundle_to_json(bundle, false)) : print_bundle(bundle, false);
@@ -371,12 +368,9 @@ static int verify(const char *where, const struct config *config, const struct t
 {
         struct chunk_sink *const sinks[BUNDLE_MAX_IMAGES] = {};
         _cleanup_bundle_ struct bundle *bundle = NULL;
-        struct source *source;
         int r;
 
-        r = source_open(where, &config->fetch, &source, e);
-        if (r >= 0)
-                r = bundle_open(source, trust, &bundle, e);
+        r = bundle_open_from(where, &config->fetch, trust, &bundle, e);
         if (r >= 0)
                 r = bundle_extract(bundle, sinks, bar_labelled(bar, "Verifying"), e);
         bar_done(bar);

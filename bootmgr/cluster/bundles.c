@@ -62,11 +62,8 @@ int bundles_identify(struct machine *m, const char *where, struct version_id *re
 {
         struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
         struct bundle *bundle;
-        struct source *source;
-        int r = source_open(where, &m->config.fetch, &source, e);
+        int r = bundle_open_from(where, &m->config.fetch, &trust, &bundle, e);
 
-        if (r >= 0)
-                r = bundle_open(source, &trust, &bundle, e);
         if (r < 0)
                 return r;
         *ret = (struct version_id){};

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "base/sha256.h"
 #include "image/format.h"
 #include "image/source.h"
@@ -93,7 +94,15 @@ static int read_head(struct bundle *b, const struct trust *trust, struct error *
         return r;
 }
 
-int bundle_open(struct source *source, const struct trust *trust, struct bundle **ret, struct error *e)
+/* What another server may have right. */
+static bool is_no_bundle(int r, const struct error *e)
+{
+        return r == -EBADMSG || (e && e->kind == &kind_bundle_untrusted);
+}
+
+/* ret_others: where else to ask, when this is no bundle: owned by the caller; NULL: nobody does. */
+static int open_source(struct source *source, const struct trust *trust, struct bundle **ret, char **ret_others,
+                       struct error *e)
 {
         struct bundle *b = calloc(1, sizeof(*b));
         uint64_t chunks = 0;
@@ -115,10 +124,63 @@ int bundle_open(struct source *source, const struct trust *trust, struct bundle 
         if (r >= 0 && chunks * index_entry_size(b->manifest.format) != b->header.index)
                 r = bundle_damaged(e, "index has not as many chunks as the manifest says");
         if (r < 0) {
+                if (ret_others && is_no_bundle(r, e) && source->ops->others)
+                        *ret_others = source->ops->others(source);
+                if (ret_others && *ret_others)
+                        log_warning("%s: %s; another server is asked", source->where, e->message);
                 bundle_free(b);
                 return r;
         }
         *ret = b;
+        return 0;
+}
+
+int bundle_open(struct source *source, const struct trust *trust, struct bundle **ret, struct error *e)
+{
+        return open_source(source, trust, ret, NULL, e);
+}
+
+static int ask(const char *where, const struct fetch_config *config, const struct trust *trust, struct bundle **ret,
+               char **ret_others, struct error *e)
+{
+        struct source *source;
+        int r = source_open(where, config, &source, e);
+
+        return r < 0 ? r : open_source(source, trust, ret, ret_others, e);
+}
+
+int bundle_open_from(const char *where, const struct fetch_config *config, const struct trust *trust, struct bundle **ret,
+                     struct error *e)
+{
+        static const struct fetch_config defaults = FETCH_DEFAULTS;
+        _cleanup_free_ struct fetch_config *own = NULL;
+        _cleanup_free_ char *others = NULL;
+        _cleanup_error_ struct error first = {};
+        int r = ask(where, config, trust, ret, &others, &first), found = r;
+
+        if (others) {
+                own = malloc(sizeof(*own));
+                if (!own)
+                        return -ENOMEM;
+                *own = *(config ?: &defaults);
+                own->mirrors = NULL; /* they are among the others */
+        }
+        while (others && found < 0 && found != -ECANCELED) {
+                _cleanup_free_ char *urls = TAKE_PTR(others);
+                _cleanup_error_ struct error why = {};
+
+                found = ask(urls, own, trust, ret, &others, &why);
+                if (found == -ECANCELED) {
+                        error_done(&first);
+                        first = TAKE(why, (struct error){});
+                }
+        }
+        if (found < 0) {
+                if (e)
+                        *e = TAKE(first, (struct error){});
+                return found == -ECANCELED ? found : r;
+        }
+        (*ret)->fetch = TAKE_PTR(own);
         return 0;
 }
 

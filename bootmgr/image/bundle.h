@@ -92,6 +92,11 @@ struct trust {
  * kind_bundle_invalid, kind_bundle_untrusted (none, unknown key, does not verify, fewer than the
  * threshold). The bundle takes the source over. */
 int bundle_open(struct source *source, const struct trust *trust, struct bundle **ret, struct error *e);
+/* The same of a file, or of one or several URLs, as source_open() takes them. A server that gives something else than a
+ * bundle, or one that is not to be trusted, is left for the others, with a warning; where none will do it is the first one's
+ * fault that is told. */
+int bundle_open_from(const char *where, const struct fetch_config *config, const struct trust *trust, struct bundle **ret,
+                     struct error *e);
 struct bundle *bundle_free(struct bundle *b);
 #define _cleanup_bundle_ _cleanup_(bundle_freep)
 static inline void bundle_freep(struct bundle **b)
@@ -168,8 +173,12 @@ int bundle_open_full(const struct bundle *b, const struct fetch_config *config, 
 /* Opens it for the chunks that the base turns out to lack, once: whoever comes later, from any thread, is told the same.
  * After bundle_use_base(). kind_fetch: also where its server knows no ranges. */
 int bundle_reach_full(struct bundle *b, struct error *e);
-/* Bytes that came from it, and chunks. */
-uint64_t bundle_fetched_full(const struct bundle *b, uint64_t *ret_chunks);
+/* What came from it: bytes over the network, those of chunks among them, and chunks by what the delta lacked. */
+enum delta_lack { LACKS_BASE, LACKS_BOOT_FILE, LACKS_FRAME, _DELTA_LACK_MAX };
+struct full_use {
+        uint64_t fetched, stored, chunks[_DELTA_LACK_MAX];
+};
+struct full_use bundle_full_use(const struct bundle *b);
 
 /* Making one. */
 struct bundle_spec {

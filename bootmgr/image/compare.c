@@ -99,11 +99,8 @@ static void unpack_end(struct unpacked *u)
 static int open_full(const struct comparison *c, const char *where, struct bundle **ret, struct error *e)
 {
         struct trust nobody = { .threshold = 1 };
-        struct source *source;
-        int r = source_open(where, c->spec->config, &source, e);
+        int r = bundle_open_from(where, c->spec->config, &nobody, ret, e);
 
-        if (r >= 0)
-                r = bundle_open(source, &nobody, ret, e);
         if (r < 0)
                 return r;
         if (bundle_delta(*ret)) {

@@ -225,7 +225,6 @@ int bundle_open_full(const struct bundle *b, const struct fetch_config *config, 
         _cleanup_free_ struct fetch_config *own = NULL;
         _cleanup_bundle_ struct bundle *full = NULL;
         struct trust nobody = { .threshold = 1 };
-        struct source *source;
         int r;
 
         if (!head->url) {
@@ -239,12 +238,11 @@ int bundle_open_full(const struct bundle *b, const struct fetch_config *config, 
         *own = *config;
         if (!same_server(b->source->where, head->url))
                 own->header_file = NULL;
-        r = source_open(head->url, own, &source, e);
-        if (r >= 0)
-                r = bundle_open(source, &nobody, &full, e);
+        r = bundle_open_from(head->url, own, &nobody, &full, e);
         if (r < 0)
                 return r;
-        full->fetch = TAKE_PTR(own);
+        if (!full->fetch)
+                full->fetch = TAKE_PTR(own);
         /* Of the same bytes, whose signatures were judged. */
         if (full->delta || memcmp(full->manifest.digest, b->manifest.digest, DIGEST_SIZE) != 0) {
                 fail(e, -EBADMSG, &kind_bundle_invalid, "%s is not the full bundle of version %s that the delta is of",
@@ -347,7 +345,8 @@ static int full_is_wrong(const struct bundle *b, const struct chunk_walk *w, str
         return -EIO;
 }
 
-int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e)
+int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, enum delta_lack lack,
+                uint8_t *content, struct error *e)
 {
         struct delta *d = b->delta;
         uint32_t n = get_le32(w->entry + I_STORED);
@@ -367,13 +366,24 @@ int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_
                 r = source_read_again(d->full->source, full_offset(d->full, b, w), stored, n, full_chunk_is_right, &c);
         if (r == -EBADMSG)
                 r = full_is_wrong(b, w, e);
-        __atomic_add_fetch(&d->fetched, n, __ATOMIC_RELAXED);
-        __atomic_add_fetch(&d->chunks, 1, __ATOMIC_RELAXED);
+        if (lack == LACKS_BASE && delta_record_at(b, w).length == 0)
+                lack = LACKS_BOOT_FILE;
+        __atomic_add_fetch(&d->use.stored, n, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&d->use.chunks[lack], 1, __ATOMIC_RELAXED);
         return r;
 }
 
-uint64_t bundle_fetched_full(const struct bundle *b, uint64_t *ret_chunks)
+struct full_use bundle_full_use(const struct bundle *b)
 {
-        *ret_chunks = b->delta ? __atomic_load_n(&b->delta->chunks, __ATOMIC_RELAXED) : 0;
-        return b->delta ? __atomic_load_n(&b->delta->fetched, __ATOMIC_RELAXED) : 0;
+        struct full_use use = {};
+
+        if (!b->delta)
+                return use;
+        pthread_mutex_lock(&b->delta->lock);
+        use.fetched = b->delta->full ? source_fetched(b->delta->full->source) : 0;
+        pthread_mutex_unlock(&b->delta->lock);
+        use.stored = __atomic_load_n(&b->delta->use.stored, __ATOMIC_RELAXED);
+        for (size_t i = 0; i < _DELTA_LACK_MAX; i++)
+                use.chunks[i] = __atomic_load_n(&b->delta->use.chunks[i], __ATOMIC_RELAXED);
+        return use;
 }

@@ -17,7 +17,7 @@ struct delta {
         const struct fetch_config *config;
         pthread_mutex_t lock; /* everything below */
         struct bundle *full;
-        uint64_t fetched, chunks;
+        struct full_use use;
         struct error why; /* there is none */
 };
 

@@ -13,7 +13,9 @@
 #define WINDOW_MAX  KIB(256) /* that is read as one, unless a chunk alone needs more */
 #define GAP_MAX     KIB(32)  /* that is read in vain sooner than to read once more */
 #define THREADS_MAX 8
-#define PART_CHUNKS CHUNKS_AT_ONCE /* that a thread checks at once */
+#define PART_CHUNKS CHUNKS_AT_ONCE /* that a thread checks at once ... */
+#define PART_SIZE   MIB(2)         /* ... unless their content is more: so that it can be interrupted */
+#define MEMORY_MAX  MIB(8)         /* of all windows; with large chunks there are fewer threads */
 
 void bundle_use_base(struct bundle *b, const struct range *root, const struct fetch_config *config)
 {
@@ -239,7 +241,7 @@ static int check_image(struct check *c, size_t number, struct error *e)
                         break;
                 p = &c->parts[slot];
                 p->first = w;
-                for (p->n = 0; w.entry && p->n < PART_CHUNKS; p->n++)
+                for (p->n = 0; w.entry && p->n < PART_CHUNKS && w.offset - p->first.offset < PART_SIZE; p->n++)
                         chunk_walk_next(&w);
                 p->end = w.entry ? w.offset : c->image->size;
                 r = crew_hand(crew, e);
@@ -252,7 +254,8 @@ int delta_check_base(const struct bundle *b, size_t number, struct progress *pro
         struct check c = { .b = b, .image = &b->manifest.images[number], .progress = progress };
         int r = 0;
 
-        c.threads = io_is_system() ? MIN(2 * crew_processors(THREADS_MAX), (unsigned)THREADS_MAX) : 0;
+        c.threads = (unsigned)MIN(MEMORY_MAX / base_window_size(b), (uint64_t)THREADS_MAX);
+        c.threads = io_is_system() ? MIN(2 * crew_processors(THREADS_MAX), c.threads) : 0;
         c.n_parts = c.threads ? 2 * c.threads : 1;
         c.parts = calloc(c.n_parts, sizeof(*c.parts));
         c.windows = calloc(MAX(c.threads, 1U), sizeof(*c.windows));

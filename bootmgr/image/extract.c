@@ -159,7 +159,7 @@ static int unpack_chunk(struct extraction *x, struct unpacker *u, const struct c
                 return chunk_unpack(u->codec, w->entry, w->size, stored, content);
         r = delta_unpack(x->b, u->codec, &u->base, w, stored, content);
         if (r == -ESTALE)
-                r = dropped ? 0 : delta_fetch(x->b, u->codec, w, content, e);
+                r = dropped ? 0 : delta_fetch(x->b, u->codec, w, LACKS_BASE, content, e);
         return r;
 }
 
@@ -195,6 +195,20 @@ static int fail_write(int r, struct error *e)
         return r < 0 && !(e && e->code) ? fail_errno(e, r, "cannot write the root") : r;
 }
 
+/* The last way of a delta whose frame is not what it should be. */
+static int replace_frame(struct extraction *x, struct unpacker *u, const struct chunk_walk *w, uint8_t *content,
+                         struct error *e)
+{
+        _cleanup_error_ struct error why = {};
+        int r = delta_fetch(x->b, u->codec, w, LACKS_FRAME, content, &why);
+
+        if (r != -ECANCELED)
+                return r < 0 ? -EBADMSG : 0;
+        if (e)
+                *e = TAKE(why, (struct error){});
+        return r;
+}
+
 /* What is not as it should be: of a delta perhaps because of its base, and then it comes from the full bundle. Else it comes
  * again from another server; the first chunk that does not is told. */
 static int mend_chunks(struct extraction *x, struct unpacker *u, struct part *p, struct chunk_walk w, uint64_t n,
@@ -207,6 +221,8 @@ static int mend_chunks(struct extraction *x, struct unpacker *u, struct part *p,
 
                         if (r == -EBADMSG)
                                 r = unpack_again(&again, p->at + (uint64_t)(stored - p->stored));
+                        if (r == -EBADMSG && x->b->delta && p->sink)
+                                r = replace_frame(x, u, &w, content, e);
                         if (r < 0)
                                 return r == -EBADMSG ? bad_chunk(x->b, &w, e) : r;
                 }
@@ -287,9 +303,7 @@ static int unpack_part(void *userdata, unsigned worker, unsigned slot, struct er
 
 uint64_t bundle_fetched(const struct bundle *b)
 {
-        uint64_t chunks;
-
-        return source_fetched(b->source) + bundle_fetched_full(b, &chunks);
+        return source_fetched(b->source) + bundle_full_use(b).fetched;
 }
 
 static int part_done(void *userdata, unsigned slot, struct error *e)

@@ -453,3 +453,15 @@ const char *fetch_where(const struct fetch *f)
 {
         return f->mirrors[0].where;
 }
+
+char *fetch_others(struct fetch *f)
+{
+        _cleanup_buf_ struct buf urls = {};
+
+        pthread_mutex_lock(&f->lock);
+        for (size_t i = 0; i < f->n_mirrors; i++)
+                if (!f->mirrors[i].seen)
+                        buf_printf(&urls, "%s%s", urls.size ? " " : "", f->mirrors[i].url);
+        pthread_mutex_unlock(&f->lock);
+        return urls.size ? buf_take(&urls) : NULL;
+}

@@ -48,3 +48,5 @@ struct fetch_state {
 struct fetch_state fetch_state(struct fetch *f);
 bool fetch_has_others(const struct fetch *f);   /* there is more than one server */
 const char *fetch_where(const struct fetch *f); /* the first URL, for messages */
+/* The URLs of those that have given nothing of the file, apart by blanks. Owned by the caller; NULL: there is none. */
+char *fetch_others(struct fetch *f);

@@ -209,7 +209,8 @@ struct delta *delta_free(struct delta *d);
 /* Bytes that are stored of the chunk where a walk stands, in this file. */
 uint32_t chunk_stored(const struct bundle *b, const struct chunk_walk *w);
 /* The chunk from the full bundle; kind_content, but never -EBADMSG, which is the delta's own. From any thread. */
-int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, uint8_t *content, struct error *e);
+int delta_fetch(struct bundle *b, struct chunk_codec *codec, const struct chunk_walk *w, enum delta_lack lack,
+                uint8_t *content, struct error *e);
 
 /* delta_base.c: what a delta takes from its base. */
 struct base_window { /* of one thread: a piece of it in memory */

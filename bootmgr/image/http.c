@@ -445,6 +445,13 @@ static int http_go_back(struct source *s, uint64_t offset, struct error *e)
         return at_end ? 0 : fail(e, -EBUSY, &kind_fetch, "%s is being read", s->where);
 }
 
+static char *http_others(const struct source *s)
+{
+        struct http *h = s->http;
+
+        return fetch_others(h->f);
+}
+
 static uint64_t http_fetched(const struct source *s)
 {
         struct http *h = s->http;
@@ -486,6 +493,7 @@ static const struct source_ops http_ops = {
         .go_back = http_go_back,
         .can_go_back = http_can_go_back,
         .fetched = http_fetched,
+        .others = http_others,
         .close = http_close,
 };
 

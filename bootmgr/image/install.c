@@ -189,15 +189,13 @@ static int add_boot_files(const struct manifest *m, const struct boot_file_sink 
 static void fill_report(struct install_report *report, const struct root_sink *s, const struct bundle *b,
                         const struct reuse *u)
 {
-        uint64_t chunks, full = bundle_fetched_full(b, &chunks);
 
         *report = (struct install_report){ .written = s->written,
                                            .zeroed = s->zeroed,
                                            .kept = u->kept + u->boot_files,
                                            .copied = u->copied,
                                            .fetched = bundle_fetched(b),
-                                           .full = full,
-                                           .full_chunks = chunks,
+                                           .full = bundle_full_use(b),
                                            .times = *bundle_extract_times(b),
                                            .reuse = u->time,
                                            .flush = s->flush };

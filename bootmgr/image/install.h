@@ -11,7 +11,7 @@ struct install_report {
         uint64_t written, zeroed;
         uint64_t kept, copied; /* chunks that lay in their place, or in the running slot */
         uint64_t fetched;
-        uint64_t full, full_chunks; /* that a delta lacked, from the full bundle: bytes and chunks */
+        struct full_use full; /* that a delta lacked */
         struct extract_times times;
         uint64_t reuse, flush;
 };

@@ -21,6 +21,8 @@ struct source_ops {
         int (*go_back)(struct source *s, uint64_t offset, struct error *e);
         bool (*can_go_back)(const struct source *s);
         uint64_t (*fetched)(const struct source *s);
+        /* As fetch_others(); NULL: there are none. */
+        char *(*others)(const struct source *s);
         void (*close)(struct source *s);
 };
 

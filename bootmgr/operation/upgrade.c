@@ -259,13 +259,9 @@ int step_check_bundle(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
         struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
-        struct source *source;
         const struct manifest *manifest;
-        int r;
+        int r = bundle_open_from(run->upgrade->source, &m->config.fetch, &trust, &run->bundle, e);
 
-        r = source_open(run->upgrade->source, &m->config.fetch, &source, e);
-        if (r >= 0)
-                r = bundle_open(source, &trust, &run->bundle, e);
         if (r < 0)
                 return r;
         manifest = bundle_manifest(run->bundle);
@@ -327,6 +323,25 @@ static double seconds(uint64_t usec)
         return (double)usec / USEC_PER_SEC;
 }
 
+/* Owned by the caller; NULL: no memory. */
+static char *say_why_full(const struct run *run, const struct bundle_delta *delta, const struct full_use *use)
+{
+        _cleanup_buf_ struct buf text = {};
+        uint64_t chunks = 0;
+
+        if (use->chunks[LACKS_BASE])
+                buf_printf(&text, "; slot %c is not what version %s was", slot_name(run->op.from_slot), delta->version);
+        if (use->chunks[LACKS_BOOT_FILE])
+                buf_printf(&text, "; a boot file of version %s is not on the ESP, or damaged there", delta->version);
+        if (use->chunks[LACKS_FRAME])
+                buf_puts(&text, "; the delta is damaged");
+        for (size_t i = 0; i < _DELTA_LACK_MAX; i++)
+                chunks += use->chunks[i];
+        buf_printf(&text, ": %llu chunks (%llu KiB) of the full bundle were fetched: %s", (unsigned long long)chunks,
+                   (unsigned long long)(use->stored + 1023) / 1024, delta->url);
+        return buf_take(&text);
+}
+
 /* Seconds of decoding, checking and writing are those of all threads together. */
 static int note_report(struct run *run, const struct install_report *report)
 {
@@ -334,16 +349,12 @@ static int note_report(struct run *run, const struct install_report *report)
         const struct extract_times *t = &report->times;
         _cleanup_free_ char *full = NULL;
 
-        if (report->full_chunks > 0) {
+        if (report->full.stored > 0) {
                 run->op.fallback = strdup(delta->url);
-                full = xasprintf("; slot %c is not what version %s was: %llu chunks (%llu KiB) of the full bundle were "
-                                 "fetched: %s",
-                                 slot_name(run->op.from_slot), delta->version, (unsigned long long)report->full_chunks,
-                                 (unsigned long long)(report->full + 1023) / 1024, delta->url);
+                full = say_why_full(run, delta, &report->full);
                 if (!run->op.fallback || !full)
                         return -ENOMEM;
         }
-
         run_note(run,
                  "%llu MiB written, %llu MiB zeros, %llu MiB kept, %llu MiB copied, %llu MiB fetched; "
                  "seconds: reuse %.2f, fetch %.2f, decode %.2f, check %.2f, write %.2f (%u threads%s), flush %.2f%s",
@@ -431,10 +442,10 @@ static int end_held(struct run *run, struct error *e)
         return run_save(run, true, e);
 }
 
-static int prepare(struct run *run, struct error *e)
+static int prepare_steps(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
-        int r, inhibitor, priority;
+        int r, inhibitor;
 
         r = run_step(run, "CHECK_BUNDLE", step_check_bundle, e);
         if (r < 0)
@@ -446,14 +457,10 @@ static int prepare(struct run *run, struct error *e)
                 r = operation_begin(m, &run->op, run->upgrade->id, e);
         if (r < 0)
                 return r;
-        priority = run->upgrade->full_speed ? -1 : priority_lower();
-        if (priority < 0 && !run->upgrade->full_speed)
-                log_warning("the slot is written with ordinary priority: %s", error_text(priority));
         inhibitor = m->offline ? -1 : inhibit_shutdown("an upgrade writes the other slot");
         for (const struct step *s = steps_of(OPERATION_UPGRADE) + 1; r >= 0 && s->when == STEP_PREPARE; s++)
                 r = run_step(run, s->name, s->run, e);
         fd_close(inhibitor);
-        priority_restore(priority);
         if (r < 0)
                 return run_abandon(run, r, e);
         if (run->upgrade->hold)
@@ -463,6 +470,18 @@ static int prepare(struct run *run, struct error *e)
         return 0;
 }
 
+/* Both slots are read, and one is written, with the time that the disk has left. */
+static int prepare(struct run *run, struct error *e)
+{
+        int priority = run->upgrade->full_speed ? -1 : priority_lower(), r;
+
+        if (priority < 0 && !run->upgrade->full_speed)
+                log_warning("the slot is written with ordinary priority: %s", error_text(priority));
+        r = prepare_steps(run, e);
+        priority_restore(priority);
+        return r;
+}
+
 /* Asked for twice is asked for once: one that was ended between preparing and switching has staged this very
  * bundle. Another one, or none that can be read: false. */
 static bool is_staged_already(struct machine *m, const struct upgrade_options *options)
@@ -470,14 +489,12 @@ static bool is_staged_already(struct machine *m, const struct upgrade_options *o
         const struct slot_set *set = &m->state.set;
         struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
         struct bundle *bundle = NULL;
-        struct source *source;
         bool same;
 
         if (set->operation != OPERATION_UPGRADE || set->operation_state != OPERATION_STAGED ||
             set->operation_to == SLOT_NONE || set->slots[set->operation_to].state != SLOT_INSTALLED)
                 return false;
-        if (source_open(options->source, &m->config.fetch, &source, NULL) < 0 ||
-            bundle_open(source, &trust, &bundle, NULL) < 0)
+        if (bundle_open_from(options->source, &m->config.fetch, &trust, &bundle, NULL) < 0)
                 return false;
         same = memcmp(bundle_manifest(bundle)->digest, set->slots[set->operation_to].digest, DIGEST_SIZE) == 0;
         bundle_free(bundle);

@@ -50,6 +50,16 @@ within '^([5-9]|1[0-9])$' "each connection brings little" verify "$url/strolls/l
 printf '[Fetch]\nConnections=4\n' >four.conf
 within '^(2[5-9]|3[0-9])$' "and there may be no more than four" verify --config four.conf "$url/strolls/large.bundle"
 
+# What is wrong where the file begins is wrong with that server, too
+head -c 100000 1.bundle >short.bundle
+ok "the first one's header is another" verify "$url/altered/20/1.bundle $two/ranges/1.bundle"
+has "which is said" "$url/altered/20/1.bundle: .*; another server is asked" "$(cat err)"
+ok "the first one's manifest is another" verify "$url/altered/100/1.bundle $two/ranges/1.bundle"
+ok "the first one has only a part" verify "$url/ranges/short.bundle $two/ranges/1.bundle"
+ok "the first two" verify "$url/ranges/short.bundle $url/altered/100/1.bundle $two/ranges/1.bundle"
+fails 3 bundle-invalid "all of them" verify "$url/ranges/short.bundle $two/altered/20/1.bundle"
+has "it is the first one that is told" 'the bundle has 100000 bytes' "$(json 'j["message"]' <out)"
+
 # Of another one it is known that it is faster
 within '^([0-9]|1[0-9])$' "the second is silent" verify "$url/ranges/1.bundle $url/silent/1.bundle"
 within '^([0-9]|1[0-9])$' "the fastest becomes silent" verify "$url/hushes/1.bundle $url/late/1.bundle"
