@@ -253,14 +253,14 @@ static void complete(struct http_request *r)
         http_answer_error(r, &e);
 }
 
-/* Closing a connection on which unread bytes lie resets it, and the answer is lost: so much is read and dropped first. Who
- * asks whether to send it at all is answered at once. */
+/* Closing a connection on which unread bytes lie resets it, and the answer is lost: so much is read and dropped first, and
+ * the connection stays. Who asks whether to send it at all is answered at once. */
 static bool is_read_to_its_end(struct http_request *r)
 {
         const char *length = http_header(r, "Content-Length");
-        uint64_t n;
+        uint64_t n = 0;
 
-        return length && parse_u64(length, &n) >= 0 && n <= BODY_DROPPED_MAX && !http_header(r, "Expect") &&
+        return (!length || (parse_u64(length, &n) >= 0 && n <= BODY_DROPPED_MAX)) && !http_header(r, "Expect") &&
                !http_header(r, "Transfer-Encoding");
 }
 
