@@ -2,11 +2,13 @@
 #include "cluster/participant.h"
 
 #include "base/buf.h"
+#include "base/version.h"
 
 static const char *const stands[_STANDS_MAX] = {
-        [STANDS_NOWHERE] = "nowhere",   [STANDS_FENCED] = "fenced",   [STANDS_WAITING] = "waiting",
-        [STANDS_IN_PLACE] = "in-place", [STANDS_ARRIVED] = "arrived", [STANDS_BEHIND] = "behind",
-        [STANDS_WITHOUT] = "without",   [STANDS_FAILED] = "failed",   [STANDS_LEFT] = "left",
+        [STANDS_NOWHERE] = "nowhere",   [STANDS_FENCED] = "fenced",     [STANDS_WAITING] = "waiting",
+        [STANDS_IN_PLACE] = "in-place", [STANDS_ARRIVED] = "arrived",   [STANDS_BEHIND] = "behind",
+        [STANDS_WITHOUT] = "without",   [STANDS_STRANDED] = "stranded", [STANDS_FAILED] = "failed",
+        [STANDS_LEFT] = "left",
 };
 static const char *const hearings[_HEARS_MAX] = {
         [HEARS_OLD] = "old",     [HEARS_PEACE] = "peace", [HEARS_OPEN] = "open",       [HEARS_PREPARED] = "prepared",
@@ -19,7 +21,8 @@ static const char *const actions[_PARTICIPANT_ACTION_MAX] = {
 };
 
 /* Nothing, where a cell is not there: HEARS_OLD teaches nothing; who waits has something to do already; who failed or left
- * has had its one time in this epoch. Who is behind while an operation is open and undecided waits for its end. */
+ * has had its one time in this epoch; who is stranded is helped by a person. Who is behind while an operation is open and
+ * undecided waits for its end. */
 static const enum participant_action table[_STANDS_MAX][_HEARS_MAX] = {
         [STANDS_FENCED] = { [HEARS_PEACE] = PARTICIPANT_REFUSED,
                             [HEARS_OPEN] = PARTICIPANT_REFUSED,
@@ -40,6 +43,7 @@ static const enum participant_action table[_STANDS_MAX][_HEARS_MAX] = {
         [STANDS_WITHOUT] = { [HEARS_PEACE] = PARTICIPANT_FETCH,
                              [HEARS_OPEN] = PARTICIPANT_DECLINE,
                              [HEARS_TURN] = PARTICIPANT_FETCH },
+        [STANDS_STRANDED] = { [HEARS_OPEN] = PARTICIPANT_DECLINE },
         [STANDS_FAILED] = { [HEARS_OPEN] = PARTICIPANT_DECLINE },
         [STANDS_LEFT] = { [HEARS_OPEN] = PARTICIPANT_DECLINE },
 };
@@ -82,6 +86,20 @@ static bool goes_forward(const struct participant_input *in, int slot)
                 return false;
         /* It has just joined: which of the two came first, its own record says. */
         return in->journal->reached > 0 || slot != in->set->previous;
+}
+
+/* Whether this node was in place with what came after the version. Installed anew, that would run on the configuration of
+ * its successor, which it may not be able to read. Where the controllers were taken elsewhere by hand, and for who has
+ * missed several epochs, the record does not say which of the two came first: their versions do. */
+static bool has_passed(const struct participant_input *in)
+{
+        const struct cluster_record *record = in->record;
+        int order = version_compare(record->running.version, in->set->slots[in->slot].version);
+
+        if (version_id_is(&record->previous) || in->journal->reached == 0)
+                return false;
+        return order < 0 ||
+               (in->journal->reached > record->previous_epoch && (order == 0 || record->origin != ORIGIN_FOLLOW));
 }
 
 static bool may_go_to(const struct participant_input *in, int slot)
@@ -170,7 +188,9 @@ static enum participant_stand find_stand(const struct participant_input *in)
                 return STANDS_LEFT;
         if (attempt_was_made(in) || attempt_was_given_up(in))
                 return STANDS_FAILED;
-        return find_slot(in) == SLOT_NONE ? STANDS_WITHOUT : STANDS_BEHIND;
+        if (find_slot(in) != SLOT_NONE)
+                return STANDS_BEHIND;
+        return has_passed(in) ? STANDS_STRANDED : STANDS_WITHOUT;
 }
 
 /* ---- what it hears ---- */
@@ -270,6 +290,11 @@ static void say(const struct participant_input *in, struct participant_decision 
                  d->action == PARTICIPANT_REACH ? ""
                  : d->unmade                    ? "its shutdown could not switch"
                                                 : why[d->stand] ?: "");
+        if (d->stand == STANDS_STRANDED)
+                snprintf(d->status.message, sizeof(d->status.message),
+                         "no slot has version %s with its configuration; install it by hand, or 'bootmgr node delete' "
+                         "and join anew",
+                         in->record->running.version);
         if (is_all_zero(slot->digest, DIGEST_SIZE) || !*slot->version)
                 d->status.running = (struct version_id){}; /* a system that bootmgr did not put there */
 }

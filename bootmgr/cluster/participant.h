@@ -12,6 +12,7 @@
  *      STANDS_ARRIVED   the same, not yet journaled                  while it was elsewhere, or does not ask it
  *      STANDS_BEHIND    another slot holds it        HEARS_TURN      committed, and its turn has come
  *      STANDS_WITHOUT   no slot has it to go to             HEARS_NOT_YET   committed, and others go first
+ *      STANDS_STRANDED  the same, on the way back: installed anew it would have its successor's configuration
  *      STANDS_FAILED    its switch of this epoch was made, and came back; or its shutdown could not make it
  *      STANDS_LEFT      was in place in this epoch, and was taken off it
  *
@@ -31,6 +32,7 @@ enum participant_stand {
         STANDS_ARRIVED,
         STANDS_BEHIND,
         STANDS_WITHOUT,
+        STANDS_STRANDED,
         STANDS_FAILED,
         STANDS_LEFT,
         _STANDS_MAX,

@@ -215,6 +215,15 @@ is "2 runs" 2 "$(status '[s["version"] for s in j["slots"] if s["name"] == j["bo
 is "with what was set under version 1" "set under 1" "$(settings)"
 step <goes-on
 is "it has arrived" "arrived peace reach" "$(says)"
+# Where the slot to go back to is lost, nothing is installed anew: that would run on the configuration of its successor
+first=$(status '[s["name"] for s in j["slots"] if s["version"] == "1"][0]')
+ok "version 1 is marked bad" m slot mark-bad "$first"
+before=$(status 'j["slots"]')
+told 23 "$(record 7 "$one")" null | step
+is "it stays" "stranded peace nothing False" "$(says) $(json 'str(j["status"]["settled"])' <answer)"
+has "and says what is missing, and the ways out" "version 1 with its configuration; install it by hand, or 'bootmgr node delete'" "$(reason)"
+is "nothing is fetched" "$before" "$(status 'j["slots"]')"
+ok "it is good after all" m slot mark-good "$first"
 told 23 "$(record 7 "$one")" null | step
 is "the cluster goes back once more" "behind peace switch" "$(says)"
 ok "it boots" boots

@@ -130,6 +130,17 @@ static bool can_go(const struct machine *m, const struct cluster_operation *op)
         return op->kind != OPERATION_ROLLBACK || holds(m, m->set.previous, &op->to);
 }
 
+/* It was in place with another version after the cluster ran this one. */
+static bool has_left(const struct machine *m, const struct cluster_record *record)
+{
+        uint64_t reached = m->journal.reached;
+
+        for (uint64_t e = 1; e < reached; e++)
+                if (w.committed[e] == record->running.digest[0] && w.committed[reached] != w.committed[e])
+                        return true;
+        return false;
+}
+
 static void act(struct machine *m, const struct participant_input *in, const struct participant_decision *d,
                 const struct cluster_view *view)
 {
@@ -157,6 +168,10 @@ static void act(struct machine *m, const struct participant_input *in, const str
                 m->epoch = view->record.epoch;
                 return;
         case PARTICIPANT_FETCH:
+                hold(version_id_is(&view->record.previous) || m->journal.reached == 0 ||
+                             runs(m) < view->record.running.digest[0] || !has_left(m, &view->record),
+                     "%s installs version %s anew on what version %u has left", m->name, view->record.running.version,
+                     runs(m));
                 put_slot(m, !m->slot, view->record.running.digest[0]);
                 return;
         case PARTICIPANT_FINALIZE:
@@ -506,6 +521,11 @@ static void check_way_back(const struct machine *m, const struct cluster_record 
         hold(m->set.previous == other, "%s cannot go back to version %s", m->name, record->previous.version);
 }
 
+static bool has_way(const struct machine *m, const struct cluster_record *record)
+{
+        return holds(m, !m->slot, &record->running) && slot_is_selectable(&m->set.slots[!m->slot]);
+}
+
 static void check_rest(void)
 {
         struct cluster_view *view = &w.views[0];
@@ -526,6 +546,11 @@ static void check_rest(void)
                         /* Its one time was tried, or somebody took it away: and the majority is not there. */
                         hold(coordinator_event(view, w.now, seen(view)) == EVENT_WAITING, "%s stays where the majority is",
                              m->name);
+                else if (d.stand == STANDS_STRANDED)
+                        /* What it would go back to was written over, by an upgrade that came to nothing, or has failed. */
+                        hold(!has_way(m, &view->record) && is_all_zero(m->journal.prepared, CLUSTER_ID_SIZE) &&
+                                     (has_left(m, &view->record) || runs(m) > view->record.running.digest[0]),
+                             "%s does not go back to version %s", m->name, view->record.running.version);
                 else
                         hold(d.stand == STANDS_IN_PLACE && runs(m) == view->record.running.digest[0] &&
                                      is_all_zero(m->journal.prepared, CLUSTER_ID_SIZE),

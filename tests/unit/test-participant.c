@@ -40,11 +40,13 @@ static void setup(void)
                                          .journal = &journal };
 }
 
-/* The commit of the rollback to version 1. */
+/* The commit of the rollback to version 1: there is nothing to go back to then. */
 static void commit(enum cluster_phase phase)
 {
         record.epoch = 6;
         record.running = version(1);
+        record.previous = (struct version_id){};
+        record.origin = ORIGIN_COMMIT;
         operation.phase = phase;
         operation.epoch = 6;
         operation.controllers_at = 100;
@@ -97,7 +99,8 @@ START_TEST(every_cell_is_meant)
                                 expected = h == HEARS_OPEN       ? PARTICIPANT_PREPARE
                                            : h == HEARS_PREPARED ? PARTICIPANT_VOTE
                                                                  : PARTICIPANT_NOTHING;
-                        if (s == STANDS_BEHIND || s == STANDS_WITHOUT || s == STANDS_FAILED || s == STANDS_LEFT)
+                        if (s == STANDS_BEHIND || s == STANDS_WITHOUT || s == STANDS_STRANDED || s == STANDS_FAILED ||
+                            s == STANDS_LEFT)
                                 expected = h == HEARS_OPEN ? PARTICIPANT_DECLINE : PARTICIPANT_NOTHING;
                         if (free && s == STANDS_BEHIND)
                                 expected = PARTICIPANT_SWITCH;
@@ -269,6 +272,59 @@ START_TEST(a_version_that_is_gone_back_to_is_activated)
 }
 END_TEST
 
+/* Version 1 was marked bad, or another was written over it: anew it would run on the configuration of version 2. */
+START_TEST(a_way_back_that_is_lost_is_not_fetched)
+{
+        struct participant_decision d;
+
+        in.operation = &operation;
+        participant_prepared(&in, &journal);
+        in.revision = 60;
+        commit(PHASE_ENGINES);
+        slot_set_mark_bad(&set, 0, REASON_OPERATOR);
+        expect(STANDS_STRANDED, HEARS_TURN, PARTICIPANT_NOTHING);
+        d = decide();
+        ck_assert(d.release && !d.status.settled && d.journal.attempted == 5); /* a person is free to help it */
+        ck_assert_str_eq(d.status.message,
+                         "no slot has version 1 with its configuration; install it by hand, or 'bootmgr node "
+                         "delete' and join anew");
+        journal = d.journal;
+        in.operation = NULL;
+        put_slot(0, 3, SLOT_INSTALLED, 0);
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        slot_set_mark_bad(&set, 0, REASON_OPERATOR);
+        in.operation = &operation; /* it does not hold up the next one */
+        operation.id[0]++;
+        operation.phase = PHASE_PREPARE;
+        in.revision = 61;
+        expect(STANDS_STRANDED, HEARS_OPEN, PARTICIPANT_DECLINE);
+        in.operation = NULL;
+        record.origin = ORIGIN_GO_BACK; /* of an upgrade to version 2 */
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        record.origin = ORIGIN_FOLLOW; /* by hand: as a rollback, or to one that is newer */
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        record.running = version(4);
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        record.running = version(1);
+        record.origin = ORIGIN_COMMIT;
+        journal.reached = 3; /* version 1 was left twice, and it has missed that */
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        record.running = version(4); /* it never was in place with what came after that */
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        record.running = version(1);
+        journal = (struct journal){}; /* it has joined anew */
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        journal.reached = 5;
+        record.running = version(2); /* the rollback is taken back, where version 2 was lost */
+        record.previous = version(1);
+        in.slot = 0;
+        set.generation = 9;
+        put_slot(0, 1, SLOT_CONFIRMED, 9);
+        slot_set_mark_bad(&set, 1, REASON_OPERATOR);
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+}
+END_TEST
+
 /* A crash between the journal and each write of the switch. */
 START_TEST(a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not)
 {
@@ -292,7 +348,10 @@ START_TEST(a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not)
         ck_assert(decide().status.settled);
         in.operation = NULL;
         expect(STANDS_FAILED, HEARS_PEACE, PARTICIPANT_NOTHING);
-        record.epoch = 7; /* a new epoch is a new chance; what is bad is fetched again */
+        record.epoch = 7; /* a new epoch is a new chance; what is bad is not gone to again */
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        record.previous = version(3); /* with an upgrade it is installed anew */
+        record.previous_epoch = 6;
         expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
 }
 END_TEST
@@ -315,10 +374,14 @@ START_TEST(what_was_staged_does_not_outlive_its_epoch)
         ck_assert(decide().abandon);
         in.fenced = false;
         record.running = version(3); /* or gone on to another version, which needs the slot */
+        record.previous = version(2);
+        record.previous_epoch = 6;
         in.operation = NULL;
         expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
         ck_assert(decide().abandon);
         record.running = version(1); /* a new epoch that goes there all the same */
+        record.previous = (struct version_id){};
+        record.previous_epoch = 3;
         expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
         ck_assert(!decide().abandon);
         set.slots[0].state = SLOT_BAD;
@@ -455,6 +518,7 @@ END_TEST
 /* The operation goes on without it, or is over, or others have taken it elsewhere. */
 START_TEST(who_is_behind_is_bound_until_it_has_gone_there)
 {
+        journal = (struct journal){}; /* it has just joined */
         in.operation = &operation;
         participant_prepared(&in, &journal);
         in.revision = 60;
@@ -578,6 +642,7 @@ int main(void)
         tcase_add_test(t, who_was_away_follows_at_once);
         tcase_add_test(t, a_version_that_was_left_is_installed_anew);
         tcase_add_test(t, a_version_that_is_gone_back_to_is_activated);
+        tcase_add_test(t, a_way_back_that_is_lost_is_not_fetched);
         tcase_add_test(t, a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not);
         tcase_add_test(t, what_was_staged_does_not_outlive_its_epoch);
         tcase_add_test(t, a_switch_that_its_shutdown_has_given_up_is_the_attempt_of_its_epoch);
