@@ -138,6 +138,13 @@ static int ask_one(const struct ask *ask, const char *url, struct answer *a, str
         return judge(ask, url, code, a, e);
 }
 
+/* One that does not know who asks may be alone with that, such as one that was taken out. What a node may not do is the same
+ * everywhere. */
+static bool may_another_know(int result, const struct answer *a)
+{
+        return result == -EAGAIN || (result < 0 && a->status == 401);
+}
+
 static int ask_all(const struct ask *ask, char **ret, struct error *e)
 {
         int r = fail(NULL, -EDESTADDRREQ, NULL, "no server");
@@ -149,7 +156,7 @@ static int ask_all(const struct ask *ask, char **ret, struct error *e)
                 r = ask_one(ask, ask->urls[i], &a, e);
                 *ret = r >= 0 ? buf_take(&a.body) : NULL;
                 buf_done(&a.body);
-                if (r != -EAGAIN || (ask->cancelled && *ask->cancelled))
+                if (!may_another_know(r, &a) || (ask->cancelled && *ask->cancelled))
                         break;
         }
         if (r >= 0)

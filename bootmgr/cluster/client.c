@@ -308,6 +308,11 @@ void client_avoid(struct client *c, int endpoint)
                 c->current = (endpoint + 1) % c->n_endpoints;
 }
 
+void client_go_on(struct client *c, const struct client *before)
+{
+        c->current = before->current;
+}
+
 static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct client_request *q = userdata;

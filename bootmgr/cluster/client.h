@@ -53,3 +53,5 @@ struct client_request *client_cancel(struct client_request *q);
 int client_endpoint(const struct client_request *q);
 /* Requests to come go to another endpoint than this one. */
 void client_avoid(struct client *c, int endpoint);
+/* Where `before`, with the same endpoints, would send its next request, this one does. */
+void client_go_on(struct client *c, const struct client *before);

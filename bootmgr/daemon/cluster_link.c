@@ -42,6 +42,7 @@ struct cluster_link {
         struct client *client;
         char *list;                                   /* of the controllers that it asks; owned */
         struct client_request *stream, *said[N_SAID]; /* what waits for its answer */
+        int streamed_by;                              /* which controller of the list */
         sd_event_source *timer;                       /* until it counts as silent, or until the next try */
         uint64_t wait;                                /* µs until the next try */
         uint64_t asked[N_SAID];                       /* when they were sent, monotonic µs … */
@@ -189,6 +190,8 @@ static void on_ended(int result, const char *body, size_t size, const struct err
         /* The stream of a node that is fenced ends first, and is refused when it is asked for again. */
         if (!TAKE(l->lost, true) || (refused && !l->refused))
                 log_warning("no controller is connected: %s", e && e->message ? e->message : error_text(result));
+        if (refused) /* it may be that one alone: another one's certificate may fit, and it may know this node */
+                client_avoid(l->client, l->streamed_by);
         l->refused = refused;
         l->wait = l->wait ? MIN(2 * l->wait, AGAIN_MAX) : AGAIN_MIN;
         set_timer(l, (l->refused ? REFUSED_WAIT : l->wait) / 2 + now_monotonic() % (l->wait / 2));
@@ -222,6 +225,8 @@ static int refresh_client(struct cluster_link *l, struct error *e)
         r = client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch, &client, e);
         if (r < 0)
                 return r;
+        if (l->client && streq(list.data, l->list))
+                client_go_on(client, l->client);
         client_free(l->client); /* and what it was asked with it: the step says it again */
         l->stream = l->said[VOTE] = l->said[STATUS] = l->said[TIME] = NULL;
         l->client = client;
@@ -250,10 +255,12 @@ static void connect_now(struct cluster_link *l)
         r = refresh_client(l, &e);
         if (r >= 0)
                 r = client_start(l->client, &ask, &l->stream, &e);
-        if (r >= 0)
-                set_timer(l, SILENCE_MAX);
-        else
+        if (r < 0) {
                 on_ended(r, NULL, 0, &e, l);
+                return;
+        }
+        l->streamed_by = client_endpoint(l->stream);
+        set_timer(l, SILENCE_MAX);
 }
 
 /* ---- what is said ---- */

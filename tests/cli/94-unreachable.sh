@@ -17,7 +17,7 @@ port=$(free_ports 1)
 mkdir -p data/cluster && cp c1/cluster/ca.pem c1/cluster/node.pem c1/cluster/node.key data/cluster/ || exit 2
 echo "https://127.0.0.1:$port" >data/cluster/controllers
 m show upgrade status --json >own.json 2>/dev/null # of the machine alone, while nobody answers
-controller='' watcher=''
+controller='' watcher='' daemon=''
 trap 'kill $controller $watcher 2>/dev/null; rm -rf "$W"' EXIT
 answers() {
         "$top/tests/cli/false_controller.py" "$port" c1/cluster/node.pem c1/cluster/node.key c1/cluster/ca.pem log shared.json >ready &
@@ -102,5 +102,50 @@ print(*[json.loads(x)["state"] for x in open("out")])')"
 watcher=
 is "which was said once" 1 "$(grep -c 'no controller' err)"
 is "what a controller tells is not marked" "False 5" "$(m show upgrade status --json | json '"%s %d" % ("cluster_unreachable" in j, j["epoch"])')"
+
+# ---- one refuses, and another does not ----
+
+"$BOOTMGR" --config conf --data "$W/c2" cluster init -q other --name c2 --address 127.0.0.1 2>/dev/null || exit 2
+other_port=$(free_ports 1)
+refuser=''
+trap 'kill $controller $watcher $refuser 2>/dev/null; rm -rf "$W"' EXIT
+# HOME [STATUS]: the first in the list, with a certificate of that cluster
+refuses() {
+        [ -z "$refuser" ] || { kill $refuser; wait $refuser 2>/dev/null; rm ready; }
+        "$top/tests/cli/false_controller.py" "$other_port" "$1/cluster/node.pem" "$1/cluster/node.key" "$1/cluster/ca.pem" refused.log shared.json ${2:+"$2"} >ready &
+        refuser=$!
+        until [ -s ready ]; do kill -0 $refuser || exit 2; sleep 0.05; done
+}
+rm ready
+printf 'https://127.0.0.1:%d\n' "$other_port" "$port" >data/cluster/controllers
+refuses c1 401
+is "who does not know this node is not the last to be asked" 5 "$(m show upgrade status --json | json 'j["epoch"]')"
+refuses c1 403
+: >log
+fails 1 fetch-failed "what it may not do it may not do elsewhere" m show upgrade status
+is "nobody else was asked" "" "$(cat log)"
+
+# An engine's stream: each of the two in turn, whoever was refused
+# shellcheck source=tests/cli/bus.sh
+. "$top/tests/cli/bus.sh"
+start_bus ""
+trap 'stop_all $controller $watcher $refuser $daemon' EXIT
+printf '[Storage]\nDataDirectory=%s/data\n' "$W" >daemon.conf
+echo e1 >data/cluster/name
+follows() {
+        mkdir run && : >log && : >refused.log
+        env BOOTMGR_PROGRAM="$BOOTMGR" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
+        daemon=$!
+        for _ in $(seq 250); do ! grep -q 'GET /api/cluster/node/view' log || break; sleep 0.1; done
+        kill $daemon && wait $daemon
+        daemon=
+        rm -r run
+        grep -q 'GET /api/cluster/node/view' log
+}
+refuses c2
+ok "where the certificate of the first does not fit, the second is asked" follows
+refuses c1 401
+ok "where the first does not know it, too" follows
+is "it was asked before" yes "$([ -s refused.log ] && echo yes)"
 is_away
 finish

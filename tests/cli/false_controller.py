@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A server that says it is a controller: false_controller.py PORT CERTIFICATE KEY CA LOG [OPERATION]
+"""A server that says it is a controller: false_controller.py PORT CERTIFICATE KEY CA LOG [OPERATION [STATUS]]
 
 Gives the file CA to whoever asks for the cluster's CA, OPERATION, as it is then, to whoever asks for the newest operation, and writes
-every request with its body into LOG.
+every request with its body into LOG. With STATUS it answers that.
 """
 import http.server
 import ssl
 import sys
 
 PORT, CERTIFICATE, KEY, CA, LOG = sys.argv[1:6]
-FILES = {"/api/cluster/ca": CA, **{"/api/cluster/upgrade/status": file for file in sys.argv[6:]}}
+FILES = {"/api/cluster/ca": CA, **{"/api/cluster/upgrade/status": file for file in sys.argv[6:7]}}
+STATUS = int((sys.argv[7:] or ["200"])[0])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -19,7 +20,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with open(LOG, "ab") as f:
             f.write(f"{self.command} {self.path} ".encode() + body + b"\n")
         text = open(FILES[self.path], "rb").read() if self.path in FILES else b"{}"
-        self.send_response(200)
+        self.send_response(STATUS)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
