@@ -200,8 +200,8 @@ static int renew_one(int home, const struct files *files, bool ask, uint64_t now
         return r;
 }
 
-/* Whether it was this controller's until it expired. It holds the key of the CA: it needs nobody to believe it that it is a
- * controller, and nobody else would issue it another. */
+/* Whether it was this controller's until it expired; or will be: it was renewed while the clock was ahead. It holds the key
+ * of the CA: it needs nobody to believe it that it is a controller, and nobody else would issue it another. */
 static bool was_own(int home, const char *data, const char *ca, const char *certificate, uint64_t now,
                     struct certificate *ret)
 {
@@ -210,8 +210,10 @@ static bool was_own(int home, const char *data, const char *ca, const char *cert
         struct certificate c;
         uint64_t end;
 
-        if (certificate_end(certificate, &end, NULL) < 0 || now < end ||
+        if (certificate_end(certificate, &end, NULL) < 0 ||
             certificate_verify(ca, certificate, end - USEC_PER_SEC, &c, NULL) < 0)
+                return false;
+        if (c.not_before <= now && now < end)
                 return false;
         if (cluster_name(data, name, NULL) < 0 || !streq(c.name, name) || c.role != ROLE_CONTROLLER)
                 return false;
@@ -257,7 +259,7 @@ int node_renew(const char *data, bool force, uint64_t now, uint64_t *ret_expires
                 return r;
         store = c; /* the same node, as its etcd */
         engine = cluster_home_role(home) == ROLE_ENGINE;
-        due = force || certificate_is_due(&c, now);
+        due = force || certificate_is_due(&c, now) || now < c.not_before;
         if (due && !engine)
                 r = renew_one(home, &of_store, false, now, &store, e);
         if (due && r >= 0)

@@ -323,6 +323,13 @@ START_TEST(a_controller_renews_what_has_expired)
         ck_assert(renewed && expires == now + CERTIFICATE_LIFE);
         verify_own("ca.pem", "node.pem", now, 0);
         verify_own("store-ca.pem", "store.pem", now, 0);
+        /* With a clock that was ahead, and is set right. */
+        ck_assert_int_eq(node_renew("data", false, now + CERTIFICATE_LIFE, &expires, &renewed, NULL), 0);
+        verify_own("ca.pem", "node.pem", now, -EKEYEXPIRED);
+        ck_assert_int_eq(node_renew("data", false, now, &expires, &renewed, NULL), 0);
+        ck_assert(renewed && expires == now + CERTIFICATE_LIFE);
+        verify_own("ca.pem", "node.pem", now, 0);
+        verify_own("store-ca.pem", "store.pem", now, 0);
         /* Only for its own key and name. */
         home = cluster_home("data", false, NULL);
         ck_assert_int_eq(cluster_put(home, "name", "c2", NULL), 0);
