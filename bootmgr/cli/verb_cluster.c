@@ -8,6 +8,7 @@
 #include "cluster/admit.h"
 #include "cluster/change.h"
 #include "cluster/home.h"
+#include "cluster/node.h"
 #include "cluster/request.h"
 #include "slot/kinds.h"
 
@@ -160,13 +161,25 @@ int verb_cluster_token(struct verb_args *args, struct error *e)
 struct founding {
         struct member self;
         struct version_id running;
+        uint64_t epoch; /* the newest of which this node knows */
+        const char *data;
 };
 
 static int decide_found(const struct cluster_view *view, struct plan *plan, void *userdata, struct error *e)
 {
         const struct founding *f = userdata;
 
-        return view->record_revision ? 0 : request_init(view, &f->self, &f->running, now_realtime(), plan, e);
+        if (view->record_revision)
+                return 0;
+        if (f->epoch == 0)
+                return request_init(view, &f->self, &f->running, now_realtime(), plan, e);
+        /* Its data was lost. In a cluster that begins again at epoch 1 nobody who knows a newer one hears anything. */
+        fail(e, -ENODATA, &kind_store, "the store is empty, and this node was in epoch %llu of its cluster",
+             (unsigned long long)f->epoch);
+        return fail_hint(e,
+                         "put %s/cluster/etcd back from a copy; or remove %s/cluster/journal, and a new cluster is founded "
+                         "here, which every other node joins anew",
+                         f->data, f->data);
 }
 
 int verb_cluster_found(struct verb_args *args, struct error *e)
@@ -182,6 +195,9 @@ int verb_cluster_found(struct verb_args *args, struct error *e)
         if (r < 0)
                 return r;
         r = version_here(&m, &f.running, e);
+        f.data = m.data_path;
+        if (r >= 0)
+                r = node_newest_epoch(&m, &f.epoch, e);
         if (r >= 0)
                 r = cluster_open_store(m.data_path, NULL, &store, e);
         if (r >= 0)

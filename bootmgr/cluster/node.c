@@ -103,6 +103,15 @@ int node_try_again(struct machine *m, struct error *e)
         return save_journal(m, &j, e);
 }
 
+int node_newest_epoch(struct machine *m, uint64_t *ret, struct error *e)
+{
+        _cleanup_journal_ struct journal j = {};
+        int r = load_journal(m, &j, e);
+
+        *ret = MAX(j.reached, j.attempted);
+        return r;
+}
+
 /* ---- what is done ---- */
 
 struct step_of_node {

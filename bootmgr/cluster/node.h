@@ -43,5 +43,8 @@ int node_abort_local(struct machine *m, struct error *e);
  * alone. */
 int node_try_again(struct machine *m, struct error *e);
 
+/* The newest epoch that this node was in place in, or tried to get to. 0: it knows of none. */
+int node_newest_epoch(struct machine *m, uint64_t *ret, struct error *e);
+
 /* {"stand","hears","action","operation","vote","status","again"}. New reference. */
 json_t *node_answer_to_json(const struct node_answer *a);

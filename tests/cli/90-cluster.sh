@@ -5,6 +5,7 @@
 # Functions that ok calls by their names:
 # shellcheck disable=SC2317
 . "$(dirname "$0")/lib.sh"
+. "$top/tests/cli/controller.sh"
 c() { "$BOOTMGR" --config conf --data "$W/data" "$@"; }
 home=data/cluster
 printf '[System]\n' >conf
@@ -105,6 +106,26 @@ ok "what came from a bundle can" founds
 printf '[Storage]\nDataDirectory=%s/none\n' "$W" >conf-none
 fails 1 no-bootmgr-machine "where there are no slots" "$BOOTMGR" --config conf-none cluster init --address 127.0.0.1
 fails 1 no-bootmgr-machine "none can join either" "$BOOTMGR" --config conf-none node join https://127.0.0.1:1 "$token"
+
+# Its first record; a store that has lost what it had is not founded again by itself
+kill $etcd
+wait $etcd 2>/dev/null
+move_store data
+start_etcd data
+until store_get data bootmgr/record >/dev/null 2>&1; do sleep 0.1; done
+ok "the first record" m cluster found
+is "is that of epoch 1" 1 "$(store_get data bootmgr/record | json 'j["epoch"]')"
+ok "and no second one" m cluster found
+store_get data bootmgr/record >first
+m cluster found -q && is "it stays" "$(cat first)" "$(store_get data bootmgr/record)"
+echo '{"format":1,"minor":0,"prepared":null,"prepared_revision":0,"over":null,"over_revision":0,"attempted":4,"attempted_generation":1,"reached":3,"staged":null}' >data/cluster/journal
+ok "where it is there, nothing is wrong" m cluster found
+store_delete data bootmgr/record && store_delete data bootmgr/log/00000000000000000001 && store_delete data bootmgr/nodes/c1
+fails 1 store-failed "one that is empty" m cluster found
+has "is not what this node was in" 'was in epoch 4 .*from a copy.*remove .*journal' "$(json 'j["message"] + j["hint"]' <out)"
+is "nothing is written" "" "$(store_get data bootmgr/record)"
+rm data/cluster/journal
+ok "a person may" m cluster found
 
 
 finish
