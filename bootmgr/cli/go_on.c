@@ -10,7 +10,7 @@ void say_outcome(const struct cli *cli, const struct operation *op, bool rebooti
         else if (op->staged)
                 cli_say(cli,
                         "version %s in slot %c is prepared; it goes on at the next shutdown\n"
-                        "('bootmgr abort' gives it up)",
+                        "('bootmgr abort' gives it up, on a node of a cluster 'bootmgr abort --local')",
                         op->to_version, slot);
         else if (op->result == RESULT_DONE)
                 cli_say(cli, "version %s in slot %c boots next", op->to_version, slot);

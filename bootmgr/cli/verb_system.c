@@ -409,7 +409,10 @@ static int abort_local(struct verb_args *args, struct error *e)
                 r = fail(e, -EINVAL, &kind_usage, "--local is for a member of a cluster: this machine stands alone");
         if (r >= 0)
                 r = node_abort_local(&m, e);
-        return r < 0 ? r : cli_done(cli, "this node waits for its cluster no longer");
+        if (r < 0)
+                return r;
+        return cli_done(cli, r > 0 ? "the operation that was prepared here is given up: the next shutdown changes nothing"
+                                   : "this node waits for its cluster no longer");
 }
 
 int verb_abort(struct verb_args *args, struct error *e)

@@ -78,13 +78,22 @@ int node_abort_local(struct machine *m, struct error *e)
 {
         _cleanup_journal_ struct journal j = {};
         int r = load_journal(m, &j, e);
+        bool own, promised;
 
         if (r < 0)
                 return r;
-        if (is_all_zero(j.prepared, sizeof(j.prepared)))
-                return fail(e, -ENOENT, &kind_usage, "this node is prepared for no operation of its cluster");
-        participant_abort_local(&j);
-        return save_journal(m, &j, e);
+        own = m->state.set.operation_state == OPERATION_STAGED && !participant_has_staged(&m->state.set, &j);
+        promised = !is_all_zero(j.prepared, sizeof(j.prepared));
+        if (!own && !promised)
+                return fail(e, -ENOENT, &kind_usage,
+                            "this node is prepared for no operation of its cluster, and for none of its own");
+        if (promised) {
+                participant_abort_local(&j);
+                r = save_journal(m, &j, e);
+        }
+        if (r >= 0 && own)
+                r = operation_abort(m, e);
+        return r < 0 ? r : own;
 }
 
 int node_try_again(struct machine *m, struct error *e)

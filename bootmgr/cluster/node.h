@@ -37,7 +37,8 @@ int node_step(const struct node_context *c, const struct told *told, struct node
 /* Before a person chooses another version here: -EBUSY while this node is prepared for an operation of its cluster, which it
  * may have to carry out. A machine that stands alone is free. */
 int node_must_be_free(struct machine *m, struct error *e);
-/* abort --local: what this node has prepared for is over here. -ENOENT: it has prepared for nothing. */
+/* abort --local: what this node has prepared for is over here, and what an operator has prepared on it, for its next
+ * shutdown, is given up: then 1. -ENOENT: there is neither. */
 int node_abort_local(struct machine *m, struct error *e);
 /* upgrade clear: the switch of this epoch that has failed here may be tried once more. Nothing on a machine that stands
  * alone. */

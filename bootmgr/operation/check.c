@@ -35,7 +35,7 @@ static int check_operation(struct context *c, struct buf *good, struct error *e)
         if (operation_current(c->m, &op, NULL) >= 0 && op.result == RESULT_IN_PROGRESS && op.generation == 0) {
                 fail(e, -EBUSY, &kind_busy, "%s to %s is %s", operation_kind_to_string(op.kind), op.to_version,
                      op.staged ? "prepared and goes on at the next shutdown" : "at work");
-                return fail_hint(e, op.staged ? "reboot, or give it up with 'bootmgr abort'" : "wait until it has ended");
+                return fail_hint(e, op.staged ? "reboot, or " GIVE_IT_UP : "wait until it has ended");
         }
         buf_puts(good, "no other operation is at work");
         return 0;

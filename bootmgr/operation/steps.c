@@ -52,7 +52,7 @@ const struct step *steps_of(enum operation_kind kind)
 const char *operation_way_out(const struct machine *m, const struct operation *op)
 {
         if (op->staged)
-                return "reboot, or give it up with 'bootmgr abort'";
+                return "reboot, or " GIVE_IT_UP;
         if (m->state.set.previous != SLOT_NONE)
                 return "wait until it is confirmed, or 'bootmgr rollback system'";
         return "wait until it is confirmed: a version that does not come up is left by itself";

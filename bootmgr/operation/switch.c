@@ -390,7 +390,7 @@ static int resume_staged(struct run *run, struct machine *m, struct observer *o,
 
         if (to < 0 || to >= set->n_slots || !slot_is_selectable(&set->slots[to])) {
                 fail(e, -ENOEXEC, &kind_slot_not_bootable, "what is staged goes to a slot that cannot be booted");
-                return fail_hint(e, "give it up with 'bootmgr abort'");
+                return fail_hint(e, GIVE_IT_UP);
         }
         if (run_resume(run, m, o, NULL) >= 0 && operation_is_of_record(set, &run->op) && run->op.to_slot == to &&
             run->op.from_slot == set->operation_from)

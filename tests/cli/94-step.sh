@@ -152,6 +152,13 @@ ok "an operator prepares a rollback" m rollback system -q --no-reboot --id "$min
 mv away data/cluster
 step <decided
 is "that is left alone" "in-place peace nothing ROLLBACK IN_PROGRESS asked for by an operator" "$(says) $(staged)"
+cp disk.img prepared.img && cp -a data prepared
+fails 2 usage "the word alone is for the cluster's" m abort
+has "another one waits for it, and names the way out of a node" 'abort --local' "$(m slot activate a --no-reboot 2>&1)"
+has "it can be taken back" 'prepared here is given up' "$(m abort --local)"
+is "as an operator's" "ROLLBACK ABORTED aborted by an operator" "$(staged)"
+fails 2 usage "there is nothing more" m abort --local
+cp prepared.img disk.img && rm -r data && mv prepared data
 sed -i "s/\"staged\":\"[0-9a-f]*\"/\"staged\":\"$mine\"/" data/cluster/journal
 told 12 "$(record 2 "{\"version\":\"2\",\"digest\":\"$two\"}" ",\"previous\":$one")" null | step
 is "what the cluster has staged is given up" "in-place peace nothing False" "$(says) $(json 'str(j["again"])' <answer)"
