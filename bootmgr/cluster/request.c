@@ -268,12 +268,7 @@ int request_control(const struct cluster_view *view, const char *name, struct er
                 return 0;
         if (!n || !node_decides(n))
                 return refuse_former(name, e);
-        if (!node_is_fenced(view, n))
-                return 0;
-        for (size_t i = 0; i < view->n_nodes; i++)
-                if (node_decides(&view->nodes[i]) && !node_is_fenced(view, &view->nodes[i]))
-                        return refuse_fenced(name, e);
-        return 0;
+        return node_is_fenced(view, n) ? refuse_fenced(name, e) : 0;
 }
 
 int request_admit(const struct cluster_view *view, const char *name, const struct cluster_node **ret, struct error *e)

@@ -261,9 +261,20 @@ bool node_decides(const struct cluster_node *n)
         return n->member.role != ROLE_ENGINE;
 }
 
-bool node_is_fenced(const struct cluster_view *view, const struct cluster_node *n)
+static bool in_fence(const struct cluster_view *view, const struct cluster_node *n)
 {
         return cluster_record_fences(&view->record, n->member.joined);
+}
+
+/* Where all controllers would be fenced none is: nobody else could put things right. */
+bool node_is_fenced(const struct cluster_view *view, const struct cluster_node *n)
+{
+        if (!in_fence(view, n) || !node_decides(n))
+                return in_fence(view, n);
+        for (size_t i = 0; i < view->n_nodes; i++)
+                if (node_decides(&view->nodes[i]) && !in_fence(view, &view->nodes[i]))
+                        return true;
+        return false;
 }
 
 bool node_is_settled(const struct cluster_view *view, const struct cluster_node *n)

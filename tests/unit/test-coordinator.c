@@ -4,6 +4,7 @@
 #include "cluster/coordinator.h"
 
 #include "cluster/request.h"
+#include "cluster/told.h"
 #include "coordinator-case.h"
 
 /* ---- the table ---- */
@@ -78,6 +79,33 @@ START_TEST(every_combination_of_votes)
                                 ck_assert_msg(event == expected, "strict %d, late %d, votes %d: %s", strict, late, c,
                                               coordinator_event_to_string(event));
                         }
+}
+END_TEST
+
+/* Where no other controller is left, one that joined after the snapshot is none that is fenced: it decides, votes and goes
+ * along. */
+START_TEST(where_all_controllers_would_be_fenced_none_is)
+{
+        for (int i = 0; i < 3; i++)
+                view.nodes[i].member.joined = 4;
+        ck_assert_int_eq(cluster_record_add_fence(&view.record, 4, 4), 0);
+        open_in(OPERATION_UPGRADE, PHASE_PREPARE);
+        vote(3, true);
+        vote(4, true);
+        ck_assert(!node_is_fenced(&view, &view.nodes[0]) && node_is_fenced(&view, &view.nodes[5]));
+        ck_assert(!told_mark(&view, &view.nodes[0]).fenced && told_mark(&view, &view.nodes[5]).fenced);
+        ck_assert_int_eq(coordinator_event(&view, 999, SEEN), EVENT_WAITING);
+        vote(0, true);
+        vote(1, true);
+        ck_assert_int_eq(coordinator_event(&view, 1000, SEEN), EVENT_LATE);
+        vote(2, false);
+        ck_assert_int_eq(coordinator_event(&view, 999, SEEN), EVENT_REFUSED);
+        vote(2, true);
+        ck_assert_int_eq(coordinator_event(&view, 999, SEEN), EVENT_COMPLETE);
+        view.nodes[0].member.joined = 3; /* one is left */
+        ck_assert(node_is_fenced(&view, &view.nodes[1]) && told_mark(&view, &view.nodes[1]).fenced);
+        view.nodes[1].voted = view.nodes[2].voted = false;
+        ck_assert_int_eq(coordinator_event(&view, 999, SEEN), EVENT_COMPLETE);
 }
 END_TEST
 
@@ -502,6 +530,7 @@ int main(void)
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, every_cell_is_as_the_header_says);
         tcase_add_test(t, every_combination_of_votes);
+        tcase_add_test(t, where_all_controllers_would_be_fenced_none_is);
         tcase_add_loop_test(t, every_combination_of_controllers, 0, 2);
         tcase_add_loop_test(t, only_a_majority_is_followed, 0, 6);
         tcase_add_test(t, a_commit_is_decision_epoch_and_log_at_once);
