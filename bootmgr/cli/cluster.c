@@ -217,7 +217,7 @@ int cluster_load_current(struct machine *m, struct operation *ret, json_t **ret_
                 r = progress_of(&view, op, ret);
         if (r < 0)
                 return r;
-        *ret_json = progress_to_json(&view, op);
+        *ret_json = progress_to_json(&view, op, PROGRESS_ALL_NODES);
         *ret_laggards = progress_laggards(&view, op);
         return *ret_json && *ret_laggards ? 0 : -ENOMEM;
 }
@@ -288,9 +288,9 @@ int cluster_load_history(struct machine *m, json_t **ret, struct error *e)
                 return r;
         *ret = json_array();
         if (operation_is_open(&view))
-                json_array_append_new(*ret, progress_to_json(&view, &view.operation));
+                json_array_append_new(*ret, progress_to_json(&view, &view.operation, PROGRESS_ALL_NODES));
         for (size_t i = 0; i < ops.n; i++)
-                json_array_append_new(*ret, progress_to_json(&view, &ops.items[i]));
+                json_array_append_new(*ret, progress_to_json(&view, &ops.items[i], PROGRESS_FAILED_NODES));
         return 0;
 }
 
@@ -309,7 +309,7 @@ static int print_operation(struct cli *cli, struct store *store, const uint8_t *
         if (r < 0)
                 return r;
         if (cli->json)
-                return cli_print_json(cli, progress_to_json(&view, op));
+                return cli_print_json(cli, progress_to_json(&view, op, PROGRESS_ALL_NODES));
         cli_say(cli,
                 "%s of the cluster from version %s to version %s: operation %s, %s\n"
                 "('bootmgr show upgrade status --watch' follows it)",

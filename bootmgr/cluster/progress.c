@@ -231,7 +231,13 @@ static const char *state(const struct cluster_view *view, const struct cluster_o
         return node_is_settled(view, n) ? "FAILED" : "IN_PROGRESS";
 }
 
-json_t *progress_to_json(const struct cluster_view *view, const struct cluster_operation *op)
+static json_t *node_to_json(const struct cluster_node *n, const char *is, const char *reason)
+{
+        return json_pack("{s:s, s:s, s:s, s:i, s:o}", "name", n->member.name, "role", node_role_to_string(n->member.role),
+                         "state", is, "progress", streq(is, "DONE") ? 100 : 0, "message", json_string_or_null(reason));
+}
+
+json_t *progress_to_json(const struct cluster_view *view, const struct cluster_operation *op, enum progress_nodes which)
 {
         _cleanup_operation_ struct operation o = {};
         json_t *j, *nodes = json_array(), *failed = json_array();
@@ -241,11 +247,10 @@ json_t *progress_to_json(const struct cluster_view *view, const struct cluster_o
         j = operation_to_json(&o);
         for (size_t i = 0; i < view->n_nodes; i++) {
                 const struct cluster_node *n = &view->nodes[i];
-                const char *reason = why(view, op, n), *is = state(view, op, n, reason);
+                const char *reason = why(view, op, n);
 
-                json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:i, s:o}", "name", n->member.name, "role",
-                                                       node_role_to_string(n->member.role), "state", is, "progress",
-                                                       streq(is, "DONE") ? 100 : 0, "message", json_string_or_null(reason)));
+                if (which == PROGRESS_ALL_NODES)
+                        json_array_append_new(nodes, node_to_json(n, state(view, op, n, reason), reason));
                 if (reason)
                         json_array_append_new(failed, json_pack("{s:s, s:s}", "name", n->member.name, "reason", reason));
         }

@@ -227,6 +227,8 @@ def part_rollback(o, stream):
     history = o.get("/api/cluster/upgrade/history")[1]["operations"]
     same("the history", [("ABORTED", id), ("PARTIAL", identifier(9)), ("FAILED", identifier(6)), ("DONE", identifier(7))],
          sorted(((h["state"], h["id"]) for h in history), key=lambda h: ["ABORTED", "PARTIAL", "FAILED", "DONE"].index(h[0])))
+    same("all of whose nodes would be too long for an answer", [[]] * 4, [h["nodes"] for h in history])
+    check("who failed is named", "e3" in [n["name"] for h in history if h["state"] == "PARTIAL" for n in h["nodes_failed"]], str(history))
 
 
 def while_busy(o, path, words):
@@ -354,7 +356,7 @@ def store_get(key):
     return json.loads(base64.b64decode(ask_store("range", key=key)["kvs"][0]["value"]))
 
 
-def part_phases(*_):
+def part_phases(o, _):
     """How an operation goes on that no controller of this test can finish: the second is silent. And each origin of a record."""
     stream = View("c1")
     record = stream.line()["cluster"]
@@ -368,6 +370,7 @@ def part_phases(*_):
     for phase in ("CONTROLLERS", "ENGINES", "TAKE_BACK"):
         store_put("bootmgr/operation", {**op, "phase": phase})
         same(f"the phase {phase} is told", phase, stream.line()["operation"]["phase"])
+        until("who is there is through with it", lambda: "DONE" in [n["state"] for n in o.get("/api/cluster/upgrade/status")[1]["nodes"]])
 
 
 def part_without_store(o, _):

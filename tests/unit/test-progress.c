@@ -172,12 +172,18 @@ END_TEST
 
 static void expect_failed(const struct cluster_operation *op, const char *expected)
 {
-        _cleanup_json_ json_t *j = progress_to_json(&view, op);
+        _cleanup_json_ json_t *j = progress_to_json(&view, op, PROGRESS_ALL_NODES),
+                              *listed = progress_to_json(&view, op, PROGRESS_FAILED_NODES);
         _cleanup_free_ char *text = NULL;
 
         ck_assert_ptr_nonnull(j);
         text = json_dumps(json_object_get(j, "nodes_failed"), JSON_COMPACT);
         ck_assert_str_eq(text, expected);
+        /* A history has who failed, and not all others a hundred times. */
+        ck_assert_uint_eq(json_array_size(json_object_get(j, "nodes")), N);
+        ck_assert(json_is_array(json_object_get(listed, "nodes")));
+        ck_assert_uint_eq(json_array_size(json_object_get(listed, "nodes")), 0);
+        ck_assert(json_equal(json_object_get(listed, "nodes_failed"), json_object_get(j, "nodes_failed")));
 }
 
 START_TEST(a_veto_is_named_in_what_was_aborted)

@@ -398,7 +398,7 @@ START_TEST(the_rows_of_one_that_is_committed)
         view.operation.engines_at = 2010;
         ck_assert_int_eq(progress_of(&view, &view.operation, &o), 0);
         lags = progress_laggards(&view, &view.operation);
-        j = progress_to_json(&view, &view.operation);
+        j = progress_to_json(&view, &view.operation, PROGRESS_ALL_NODES);
         ck_assert_str_eq(states(&o), "DONE DONE DONE DONE RUNNING WAITING");
         ck_assert_str_eq(message_of(&o, "SWITCH_CONTROLLERS"), "1 of 1 nodes");
         ck_assert_str_eq(message_of(&o, "SWITCH_ENGINES"), "1 of 2 nodes");
