@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "snapshot/owner.h"
 
 #define OF_SEAL     "snapshots-reserve"
 #define OF_RECORD   "operations-reserve"
@@ -84,4 +85,13 @@ void reserve_release(struct machine *m)
         reserve_release_record(m);
         if (m->snapshots.data >= 0)
                 io_unlink(m->snapshots.data, OF_SEAL, 0);
+}
+
+void reserve_release_to_return(struct machine *m)
+{
+        struct owner owner;
+
+        if (m->snapshots.data >= 0 && owner_read(m->snapshots.data, &owner, NULL) >= 0 &&
+            owner_decide(&owner, &m->state.set.slots[m->booted], m->booted) != OWNER_NOTHING)
+                reserve_release(m);
 }

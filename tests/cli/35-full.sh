@@ -128,6 +128,31 @@ has "why, and where that was found out" 'found out by rollback.target\); superse
 is "by the rollback" true "$([ "$(operation 'j["superseded_by"]')" = "$(m show upgrade history --json | json 'j[0]["id"]')" ] && echo true)"
 is "which is done" '["ROLLBACK", "DONE"]' "$(m show upgrade history --json | json '[j[0]["operation"], j[0]["state"]]')"
 
+# Nobody shut the machine down: the loader has gone back, or a person at its menu
+died() { # as systemd-boot counts
+        entry=$(next_entry) && mv "esp/loader/entries/$entry" "esp/loader/entries/${entry%+*}+0-3.conf"
+}
+upgraded || exit 2
+m rollback system -q && boots && m upgrade clear -q && m upgrade system -q 2.bundle && choose_next && m boot-config -q || exit 2
+echo two >data/root/cfg/app.conf
+is "room is held on trial" "operations-reserve snapshots-reserve " "$(held)"
+ok "full, on trial" fill
+kept=$(find data/discarded -name '*.tar.zst' | wc -l)
+ok "version 2 dies" died
+choose_next
+ok "version 1 comes up" m boot-config
+is "with its configuration" one "$(config)"
+is "what version 2 had is kept" $((kept + 1)) "$(find data/discarded -name '*.tar.zst' | wc -l)"
+is "the upgrade failed" '["UPGRADE", "FAILED"]' "$(operation '[j["operation"], j["state"]]')"
+has "and is refused" true "$(status 'len(j["refused"]) > 0')"
+
+upgraded || exit 2
+ok "full, and version 2 is confirmed" fill
+running=$(sed -n 's/^options *//p' "esp/loader/entries/$(offered)")
+ok "version 1 is chosen in the menu, and comes up" m boot-config
+is "with its configuration" one "$(config)"
+is "what version 2 had is sealed" true "$(m snapshot list --json | json '"2" in [s["version"] for s in j]')"
+
 # Steps that cannot be written keep no machine from anything: here those of a preparation whose worker died
 upgraded || exit 2
 python3 -c 'import glob, json
