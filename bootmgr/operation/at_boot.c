@@ -93,6 +93,18 @@ static int carry_out(struct machine *m, const struct boot_decision *d, struct lo
                                       e);
 }
 
+/* What runs is as good as it was, without the entry of another slot. The next boot tries it again. */
+static int go_on_here(struct machine *m, const struct slot_set *before, struct boot_decision *d, struct loader *loader,
+                      const char *why, struct error *e)
+{
+        log_warning("slot %c goes on, and slot %c has no boot entry: %s", slot_name(m->booted), slot_name(d->switch_to),
+                    why);
+        d->action = BOOT_CONTINUE;
+        return loader->writable && m->state.set.phase == SWITCH_SWITCHING
+                       ? boot_go_without(d, before, &m->place, &m->state, loader, e)
+                       : 0;
+}
+
 /* The decision that the initramfs has made already comes out as "nothing to do" here; without its hook it is
  * made now. */
 static int decide(struct machine *m, struct boot_decision *d, struct error *e)
@@ -101,6 +113,7 @@ static int decide(struct machine *m, struct boot_decision *d, struct error *e)
         _cleanup_error_ struct error why = {};
         struct boot_input in;
         struct loader loader;
+        bool is_for_another;
         int r;
 
         r = open_loader(m, &loader, e);
@@ -108,10 +121,13 @@ static int decide(struct machine *m, struct boot_decision *d, struct error *e)
                 return r;
         in = look(m, &loader, &entries);
         decide_for(&in, d);
+        is_for_another = d->action == BOOT_REBOOT && d->bad_slot != m->booted;
         if (d->found == BOOT_FOUND_UNREAD)
                 unread_keep(m, &d->set);
         else if (d->save || d->arm)
-                r = carry_out(m, d, &loader, d->found == BOOT_FOUND_LOST ? &why : e);
+                r = carry_out(m, d, &loader, d->found == BOOT_FOUND_LOST || is_for_another ? &why : e);
+        if (r < 0 && is_for_another)
+                r = go_on_here(m, &in.set, d, &loader, why.message ?: error_text(r), e);
         loader_close(&loader);
         if (r < 0 && d->found == BOOT_FOUND_LOST) { /* made again, nothing but the record is written */
                 log_warning("%s", why.message ?: error_text(r));

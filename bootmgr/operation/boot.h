@@ -34,6 +34,9 @@
  *                            was cut
  *      BOOT_FOUND_CONFIRMED  the confirmed slot                     nothing; its starts are counted anew
  *
+ * Where a slot that is to be left, for it is bad, cannot be left, there is the recovery page, and it is tried again; where
+ * another one is only to have its entry again, and cannot, the boot is as BOOT_FOUND_DETOUR.
+ *
  * A rollback that begins here needs no reboot: the slot gets a new entry, on trial, and this boot is its first try. It
  * has the record's operation with this boot's id, from which the running system makes its steps (operation/at_boot.c).
  * Where the entry cannot be made, one that a person chose is not begun: the boot is as BOOT_FOUND_DETOUR; any other one is
@@ -143,3 +146,8 @@ struct entry_spec boot_entry_spec(const struct disk *disk, const struct slot_set
 int boot_carry_out(const struct boot_decision *d, const struct disk *disk, const struct state_place *place,
                    struct state *state, struct loader *loader, const char *extra_cmdline, bool writable_root,
                    struct error *e);
+
+/* The same where `switch_to` could not be given an entry, and this boot goes on all the same: what was begun of it, from the
+ * record of `before`, is taken back. */
+int boot_go_without(const struct boot_decision *d, const struct slot_set *before, const struct state_place *place,
+                    struct state *state, struct loader *loader, struct error *e);

@@ -77,8 +77,8 @@ static int save(const struct boot_decision *d, const struct slot_set *before, bo
 
 /* A rollback begins in the slot that runs, with or without an entry: it is to come up, with what is its own. As where the
  * loader cannot be told at all; the generation stays used. */
-static int go_without(const struct boot_decision *d, const struct slot_set *before, const struct state_place *place,
-                      struct state *state, struct loader *loader, struct error *e)
+int boot_go_without(const struct boot_decision *d, const struct slot_set *before, const struct state_place *place,
+                    struct state *state, struct loader *loader, struct error *e)
 {
         uint64_t given = state->set.generation;
         int r = loader->ops->drop(loader, given, e);
@@ -106,7 +106,7 @@ static int switch_to(const struct boot_decision *d, const struct slot_set *befor
         if (!goes_on)
                 return r;
         log_warning("slot %c goes on without a new entry: %s", slot_name(d->switch_to), why.message ?: error_text(r));
-        return go_without(d, before, place, state, loader, e);
+        return boot_go_without(d, before, place, state, loader, e);
 }
 
 /* Worth a word, not the boot. */

@@ -271,7 +271,8 @@ static void recover(struct recover *c, struct recovery *r)
         }
 }
 
-/* root_failed: then there is nothing to go on with where the slot cannot be left either. */
+/* Where the slot cannot be left either there is nothing to go on with: its root has failed (root_failed), or it is not to be
+ * booted. What is healthy goes on. */
 static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d,
                struct loader *loader, enum slot_reason root_failed, struct error *e)
 {
@@ -288,7 +289,7 @@ static int act(struct recover *c, struct state_place *place, struct state *state
         r = boot_carry_out(d, &c->disk, place, state, loader, extra, cmdline_has(c->cmdline, "rw"), e);
         if (r < 0) {
                 page.stuck = e->message ?: error_text(r);
-                if (root_failed)
+                if (root_failed || (d->action == BOOT_REBOOT && d->bad_slot == c->slot))
                         recover(c, &page);
                 return r;
         }

@@ -255,4 +255,17 @@ ok "version 2 dies early each time, and version 1 comes up" boots
 is "with its configuration" one "$(config)"
 is "version 2 is bad" '["confirmed", "bad"]' "$(status '[s["state"] for s in j["slots"]]')"
 umount data esp
+
+# A version that is only to have its entry again keeps nobody from anything
+upgraded || exit 2
+cp -a esp esp.copy && mount -t tmpfs -o size=600k tmpfs esp && cp -a esp.copy/. esp/ && rm -rf esp.copy esp/loader/entries/bootmgr-2-b.conf || exit 2
+ok "full" sh -c 'dd if=/dev/zero of=esp/fill bs=4k 2>/dev/null; ! dd if=/dev/zero of=esp/more bs=1 count=1 2>/dev/null'
+running=$(sed -n 's/^options *//p' esp/loader/entries/bootmgr-1-a.conf)
+ok "version 1 comes up" m boot-config
+is "with its configuration" one "$(config)"
+is "nothing is bad" '["confirmed", "confirmed"]' "$(status '[s["state"] for s in j["slots"]]')"
+rm esp/fill
+recover >out 2>&1
+has "once there is room it has it" 'bootmgr-[3-9]-b\+3-0.conf' "$(entries)"
+umount data esp
 finish

@@ -62,6 +62,46 @@ if [ "$(id -u)" -eq 0 ] && unshare -m mount --bind esp esp 2>/dev/null; then
         is "version 1 has its configuration" one "$(config)"
         is "there is no rollback" '["UPGRADE", "DONE"]' "$(operation '[j["operation"], j["state"]]')"
         is "2 is not refused, and 1 is the way back" '[[], "a"]' "$(status '[j["refused_versions"], j["previous"]]')"
+
+        # Nor can a version be left that has used up its tries: it is not booted all the same, but tried again slowly
+        upgraded && m upgrade clear -q && m upgrade system --yes -q 3.bundle || exit 2
+        running=$(options_of bootmgr-3-a+3-0.conf)
+        page() { read_only python3 "$top/tests/cli/console.py" "" page "$RECOVER" --disk disk.img --esp esp --cmdline "$running" --console TTY boot; }
+        for start in first second third; do
+                next_boot
+                ok "the $start start of 3, the ESP read-only" page
+                is "goes on" "" "$(cat page)"
+        done
+        for start in fourth fifth; do
+                next_boot
+                page >out 2>&1
+                is "the $start does not" 1 $?
+                has "the page says why" 'slot b is to boot instead' "$(cat page)"
+                has "and that it tries again" 'tries again in 300 seconds' "$(cat page)"
+                is "3 is bad" '["bad", "confirmed"]' "$(states)"
+        done
+        ok "once it can be written" recover boot
+        is "2 is switched to" '["bad", "trial"]' "$(states)"
+
+        # What is healthy goes on where another version cannot have its entry again
+        system() { read_only "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" boot-config; }
+        upgraded || exit 2
+        running=$(options_of bootmgr-1-a.conf)
+        mv esp/loader/entries/bootmgr-2-b.conf kept
+        next_boot
+        ok "the newest has no entry, and the ESP is read-only" system
+        has "it is said" 'slot a goes on, and slot b has no boot entry' "$(cat err)"
+        is "nothing failed" '["confirmed", "confirmed"]' "$(states)"
+        is "version 1 has its configuration" one "$(config)"
+        ok "once it can be written" recover boot
+        is "it is made again" "bootmgr-1-a.conf bootmgr-3-b+3-0.conf" "$(entries)"
+        rm esp/loader/entries/bootmgr-3-b*
+        next_boot
+        ok "the one on trial has none" system
+        is "it has one try less" '["confirmed", "trial", 2]' "$(status '[s["state"] for s in j["slots"]] + [j["slots"][1]["tries_left"]]')"
+        next_boot && system && next_boot
+        ok "a loader that loses it each time" system
+        is "comes to an end" '["confirmed", "bad"]' "$(states)"
 fi
 
 # It does not come up: the version that was left does, with its own
