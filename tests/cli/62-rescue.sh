@@ -12,6 +12,30 @@ mkdir -p data/root/cfg && echo mine >data/root/cfg/file
 m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots || exit 2
 content "rescue kernel" 20000 >rk && content "rescue initrd" 30000 >ri && content "other initrd" 30000 >ri2
 
+# Its page, where a check of the data partition has ended so
+page_mounts() { # STATUS of e2fsck
+        sed -n '/^mount_data()/,/^}/p' "$top/initramfs-hooks/rescue/rescue-page" | sed 's,/sbin/e2fsck,/bin/sh,; s,/usr/lib/bootmgr/,,' >page
+        cat >page-run <<END
+DATA=$W/page-data
+is_ours() { :; }
+bootmgr-recover() { :; }
+blkid() { echo /dev/data; }
+e2fsck() { return $1; }
+mount() { echo "mounted \$*"; }
+. ./page
+mount_data
+END
+        bash page-run 2>&1
+}
+for status in 0 1; do
+        is "e2fsck ends with $status: data is mounted" "mounted -t ext4 -o nosuid,nodev /dev/data $W/page-data" "$(page_mounts $status)"
+done
+for status in 2 4 8 12; do
+        has_not "e2fsck ends with $status: data is not mounted" "^mounted" "$(page_mounts $status)"
+        has "that is said, with the way out" "ended with status $status.*'e2fsck /dev/data' in a shell" "$(page_mounts $status)"
+        has "and what follows" "begins without configuration" "$(page_mounts $status)"
+done
+
 # Its entry
 is "there is none" null "$(status 'j["rescue"]')"
 fails 2 usage "without files" m rescue install
