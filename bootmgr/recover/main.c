@@ -44,7 +44,7 @@
 #define PAGE_SECONDS  10 /* that a person has to read why the last slot boots without a try left */
 
 struct recover {
-        const char *disk_path, *esp, *cmdline_option, *console; /* for tests on an image */
+        const char *disk_path, *esp, *cmdline_option, *console, *result; /* for tests on an image */
         char *cmdline;
         struct disk disk;
         int slot;
@@ -165,21 +165,22 @@ static char *extra_cmdline(const char *cmdline)
         return buf_take(&b);
 }
 
-static void write_result(struct recover *c, const struct boot_decision *d)
+/* `set`: what is so now, with a trial that has begun in this boot. */
+static void write_result(struct recover *c, const struct boot_decision *d, const struct slot_set *set)
 {
         _cleanup_buf_ struct buf b = {};
         char hex[33];
         uint8_t id[16];
 
-        if (c->disk_path || boot_id(id) < 0 || mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755) < 0)
+        if (boot_id(id) < 0 || (!c->result && (c->disk_path || mkdir_parents(AT_FDCWD, RUN_DIRECTORY, 0755) < 0)))
                 return;
         hex_encode(id, sizeof(id), hex);
         buf_printf(&b, "boot_id=%s\nslot=%c\ngeneration=%llu\ndisk=%s\ndata=%s\nfound=%s\ntrial=%d\nusec=%llu\n", hex,
                    slot_name(c->slot), (unsigned long long)c->generation, c->disk.path, c->disk.data.node,
-                   boot_found_to_string(d->found), d->set.slots[c->slot].state == SLOT_TRIAL,
+                   boot_found_to_string(d->found), set->slots[c->slot].state == SLOT_TRIAL,
                    (unsigned long long)(now_monotonic() - c->start));
         if (!b.failed)
-                file_replace_volatile(AT_FDCWD, BOOT_RESULT, b.data, b.size, 0644);
+                file_replace_volatile(AT_FDCWD, c->result ?: BOOT_RESULT, b.data, b.size, 0644);
 }
 
 /* How long things took goes behind what the decision left. */
@@ -297,7 +298,7 @@ static int act(struct recover *c, struct state_place *place, struct state *state
                  boot_found_to_string(d->found));
         if (d->found == BOOT_FOUND_UNREAD)
                 log_warning("no copy of the state record can be read: this boot goes on without it, and leaves it as it is");
-        write_result(c, d);
+        write_result(c, d, d->save ? &state->set : &d->set);
         if (d->action == BOOT_REBOOT)
                 start_again(c, "another slot boots instead");
         page.goes_on = d->found == BOOT_FOUND_EXHAUSTED;
@@ -539,9 +540,8 @@ static int run_mount(struct recover *c, const char *root, struct error *e)
 
 static int usage(void)
 {
-        fprintf(stderr,
-                "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY] start [try] | boot [try] | "
-                "mount ROOT | failed [ROOT] | superblock DEVICE\n");
+        fprintf(stderr, "usage: bootmgr-recover [--disk IMAGE --esp DIR --cmdline STRING --console TTY --result FILE] "
+                        "start [try] | boot [try] | mount ROOT | failed [ROOT] | superblock DEVICE\n");
         return 2;
 }
 
@@ -570,6 +570,8 @@ int main(int argc, char **argv)
                         c.cmdline_option = argv[i + 1];
                 else if (streq(argv[i], "--console"))
                         c.console = argv[i + 1];
+                else if (streq(argv[i], "--result"))
+                        c.result = argv[i + 1];
                 else
                         return usage();
         }

@@ -7,7 +7,7 @@
 RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}
 ${CC:-cc} -shared -fPIC -o unreadable.so "$top/tests/cli/unreadable.c" || exit 2
 
-recover() { "$RECOVER" --disk disk.img --esp esp --cmdline "$running" "$1" 2>recover.log; }
+recover() { "$RECOVER" --disk disk.img --esp esp --result result --cmdline "$running" "$1" 2>recover.log; }
 config() { cat data/root/cfg/app.conf; }
 record() { status '[j["generation"], j["previous"], [s["state"] for s in j["slots"]], j["snapshot"], j["security_floor"]]'; }
 copies() { python3 -c 'import sys
@@ -64,7 +64,9 @@ is "with its configuration" three "$(config)"
 # On trial: the deadline holds, and the rollback that it asks for is left to the next boot
 m upgrade system -q --yes 4.bundle && choose_next || exit 2
 touch gone
-ok "a boot of a version on trial" m boot-config
+ok "the initramfs of a version on trial" recover boot
+is "leaves that it is one" "found=record-unread trial=1" "$(grep -E '^(found|trial)=' result | tr '\n' ' ' | sed 's/ $//')"
+ok "a boot of it" m boot-config
 fails 1 state-unreadable "it is not confirmed in time" m wait-confirmed
 fails 1 state-unreadable "nobody knows whether it can be gone back from" m rollback system --automatic --reason 'unit app.service failed'
 fails 1 state-unreadable "nor what an operator goes back to" m rollback system

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 RECOVER=${RECOVER:-$(dirname "$BOOTMGR")/bootmgr-recover}
 
-recover() { "$RECOVER" --disk disk.img --esp esp --cmdline "$running ${2-}" "$1" 2>recover.log; }
+recover() { "$RECOVER" --disk disk.img --esp esp --result result --cmdline "$running ${2-}" "$1" 2>recover.log; }
 next_boot() { python3 "$top/tests/cli/record.py" new-boot disk.img; }
 states() { status '[s["state"] for s in j["slots"]]'; }
 operation() { m show upgrade status --json | json "$1"; }
@@ -34,6 +34,8 @@ is "keeps it" bootmgr-previous-a-1.conf "$(offered)"
 running=$(options_of bootmgr-previous-a-1.conf)
 has "its command line says what it is" ' bootmgr.rollback=1' "$running"
 ok "a person chooses it" this_boot
+is "the initramfs leaves that it is one, and on trial: what goes wrong now costs a try" "found=chosen trial=1" \
+        "$(grep -E '^(found|trial)=' result | tr '\n' ' ' | sed 's/ $//')"
 is "it is a rollback" '["ROLLBACK", "2", "1", "IN_PROGRESS", false]' \
         "$(operation '[j["operation"], j["from_version"], j["to_version"], j["state"], j["automatic"]]')"
 is "and says who asked" "asked for by a person at the boot menu" "$(operation 'j["reason"]')"
@@ -57,7 +59,8 @@ if [ "$(id -u)" -eq 0 ] && unshare -m mount --bind esp esp 2>/dev/null; then
         # shellcheck disable=SC2016
         read_only() { unshare -m sh -c 'mount --bind esp esp && mount -o remount,bind,ro esp && exec "$@"' sh "$@"; }
         running=$(options_of bootmgr-previous-a-1.conf)
-        ok "chosen, the ESP read-only: the initramfs" read_only "$RECOVER" --disk disk.img --esp esp --cmdline "$running" boot
+        ok "chosen, the ESP read-only: the initramfs" read_only "$RECOVER" --disk disk.img --esp esp --result result --cmdline "$running" boot
+        is "no trial has begun" trial=0 "$(grep ^trial= result)"
         ok "and the system go on" read_only "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" boot-config
         is "version 1 has its configuration" one "$(config)"
         is "there is no rollback" '["UPGRADE", "DONE"]' "$(operation '[j["operation"], j["state"]]')"
