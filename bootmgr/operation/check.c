@@ -233,6 +233,9 @@ int check_rollback(struct machine *m, const struct rollback_options *options, st
 
         if (!l.items)
                 return -ENOMEM;
+        /* Recorded at a shutdown that was cut before it switched: it is no way back from itself. */
+        if (c.previous == machine_reference_slot(m) && m->state.set.phase != SWITCH_SWITCHED)
+                c.previous = SLOT_NONE;
         if (c.previous != SLOT_NONE)
                 c.slot = &m->state.set.slots[c.previous];
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++)

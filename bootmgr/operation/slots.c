@@ -13,9 +13,12 @@
 
 static int give_up(struct machine *m, struct operation *op, const char *reason, struct error *e)
 {
+        struct slot_set *set = &m->state.set;
         int r;
 
-        m->state.set.operation_state = OPERATION_ABORTED;
+        set->operation_state = OPERATION_ABORTED;
+        if (set->previous == set->operation_from) /* a shutdown was cut between that record and the switch */
+                set->previous = SLOT_NONE;
         r = machine_save(m, e);
         if (r < 0)
                 return r;

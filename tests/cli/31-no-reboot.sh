@@ -15,7 +15,11 @@ is "the slot is installed" installed "$(status 'j["slots"][1]["state"]')"
 is "with the /etc of the version that runs: it may be all that can be booted" mine "$(cat data/etc/b/upper/hostname)"
 fails 3 operation-in-progress "a second one meanwhile" m upgrade system 3.bundle
 fails 3 operation-in-progress "finalize meanwhile" m finalize
+python3 "$top/tests/cli/record.py" from-is-previous disk.img || exit 2
 ok "abort" m abort
+is "what a shutdown that was cut has said is taken back" null "$(status 'j["previous"]')"
+python3 "$top/tests/cli/record.py" from-is-previous disk.img || exit 2
+fails 3 no-previous-version "where that could not be, nothing goes back to itself" m rollback system
 is "it is aborted" ABORTED "$(m show upgrade status --json | json 'j["state"]')"
 fails 2 usage "abort again" m abort
 ok "the shutdown changes nothing then" m switch-at-shutdown
