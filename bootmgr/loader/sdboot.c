@@ -364,6 +364,12 @@ static bool is_of_a_slot(const struct loader *l, const uint8_t id[BOOT_FILE_ID_S
         return l->coming && boots_with(l->coming, id);
 }
 
+/* Nobody else remembers the rescue system's files: those of slots are in the record. */
+static bool may_be_of_rescue(const struct entry_list *l, const uint8_t id[BOOT_FILE_ID_SIZE])
+{
+        return l->incomplete && boot_file_is_of(id, BOOT_FILE_OF_RESCUE);
+}
+
 /* Files below /bootmgr that nothing needs, and temporary ones of an interrupted write. */
 static int prune_files(struct loader *l, struct error *e)
 {
@@ -387,8 +393,8 @@ static int prune_files(struct loader *l, struct error *e)
 
                 if (!path)
                         return -ENOMEM;
-                if (!temporary &&
-                    (hex_decode(found->d_name, id, sizeof(id)) < 0 || sdboot_is_named(&list, path) || is_of_a_slot(l, id)))
+                if (!temporary && (hex_decode(found->d_name, id, sizeof(id)) < 0 || sdboot_is_named(&list, path) ||
+                                   is_of_a_slot(l, id) || may_be_of_rescue(&list, id)))
                         continue;
                 r = io_unlink(s->esp.fd, path + 1, 0);
                 if (r < 0)

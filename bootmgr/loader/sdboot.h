@@ -17,6 +17,7 @@ struct sdboot {
 struct entry_list {
         struct entry *items;
         size_t n;
+        bool incomplete; /* one is there that could not be read this time: what it names is not known */
 };
 int sdboot_read_entries(struct sdboot *s, struct entry_list *ret, struct error *e);
 /* Those, the unified kernels, the automatic entries, and the pins: all that a choice is made of. */

@@ -109,6 +109,7 @@ static int read_directory(struct sdboot *s, const char *path, const char *suffix
                         r = entry_list_add(list, &entry);
                 if (r == -ENOMEM)
                         return r;
+                list->incomplete |= r < 0 && r != -ENOENT && r != -EFBIG && r != -EINVAL && r != -EISDIR;
         }
         return errno ? fail(e, -errno, &kind_esp_unusable, "cannot read %s on %s: %s", path, s->esp.where,
                             error_text(-errno))

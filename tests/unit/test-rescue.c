@@ -87,6 +87,28 @@ START_TEST(what_a_power_cut_left_goes)
 }
 END_TEST
 
+/* Its entry cannot be read for once: nobody else knows what it names. */
+START_TEST(a_read_that_fails_takes_nothing)
+{
+        struct rescue rescue;
+
+        ck_assert_int_eq(install("kernel", "initrd", "", NULL), 0);
+        ck_assert_int_eq(system("cd esp/loader/entries; mv bootmgr-rescue+0-0.conf ../kept; "
+                                "ln -s bootmgr-rescue+0-0.conf bootmgr-rescue+0-0.conf"),
+                         0); /* ELOOP */
+        ck_assert_int_eq(loader.ops->prune(&loader, NULL, 0, NULL), 0);
+        ck_assert_int_eq(system("test $(ls esp/bootmgr | wc -l) = 2 && mv esp/loader/kept "
+                                "esp/loader/entries/bootmgr-rescue+0-0.conf"),
+                         0);
+        ck_assert_int_eq(rescue_find(&loader, &rescue, NULL), 0);
+        ck_assert(rescue.usable);
+        /* what no entry names goes, once all of them are read */
+        ck_assert_int_eq(system("rm esp/loader/entries/bootmgr-rescue+0-0.conf"), 0);
+        ck_assert_int_eq(loader.ops->prune(&loader, NULL, 0, NULL), 0);
+        ck_assert_int_eq(system("test $(ls esp/bootmgr | wc -l) = 0"), 0);
+}
+END_TEST
+
 static char story[256];
 
 static int spy_fsync(int fd)
@@ -208,6 +230,7 @@ int main(void)
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, what_cannot_be_installed);
         tcase_add_test(t, what_a_power_cut_left_goes);
+        tcase_add_test(t, a_read_that_fails_takes_nothing);
         tcase_add_test(t, the_order_of_an_exchange);
         tcase_add_test(t, it_boots_next);
         tcase_add_test(t, the_firmware_has_it_at_the_end);
