@@ -34,8 +34,8 @@
  *                            was cut
  *      BOOT_FOUND_CONFIRMED  the confirmed slot                     nothing; its starts are counted anew
  *
- * Where a slot that is to be left, for it is bad, cannot be left, there is the recovery page, and it is tried again; where
- * another one is only to have its entry again, and cannot, the boot is as BOOT_FOUND_DETOUR.
+ * Where a slot that is to be left, for it is bad, cannot be left, there is the recovery page for a while before it boots;
+ * where another one is only to have its entry again, and cannot, the boot is as BOOT_FOUND_DETOUR.
  *
  * A rollback that begins here needs no reboot: the slot gets a new entry, on trial, and this boot is its first try. It
  * has the record's operation with this boot's id, from which the running system makes its steps (operation/at_boot.c).

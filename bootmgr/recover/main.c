@@ -248,13 +248,13 @@ static void power_off(const struct recover *c)
  * booted, by itself. The wait keeps one that dies at once from spinning. What cannot go on is tried again slowly. */
 static void recover(struct recover *c, struct recovery *r)
 {
-        r->seconds = r->goes_on ? PAGE_SECONDS : retry_seconds(c);
+        r->seconds = r->goes_on && !r->stuck ? PAGE_SECONDS : retry_seconds(c);
         r->console = c->console;
         r->test = c->disk_path;
         log_error("%s%s",
-                  r->goes_on ? "no other slot can be booted, and this one has no try left"
-                  : r->stuck ? "the slot cannot be left: "
-                             : "no slot can be booted",
+                  r->stuck     ? "the slot cannot be left: "
+                  : r->goes_on ? "no other slot can be booted, and this one has no try left"
+                               : "no slot can be booted",
                   r->stuck ?: "");
         log_slots(&r->state->set);
         switch (recovery_run(r)) {
@@ -272,8 +272,8 @@ static void recover(struct recover *c, struct recovery *r)
         }
 }
 
-/* Where the slot cannot be left either there is nothing to go on with: its root has failed (root_failed), or it is not to be
- * booted. What is healthy goes on. */
+/* Where the slot cannot be left there is nothing to go on with if its root has failed (root_failed). One that is only not to
+ * be booted is, slowly: it may come up, and be reached. What is healthy goes on. */
 static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d,
                struct loader *loader, enum slot_reason root_failed, struct error *e)
 {
@@ -290,9 +290,10 @@ static int act(struct recover *c, struct state_place *place, struct state *state
         r = boot_carry_out(d, &c->disk, place, state, loader, extra, cmdline_has(c->cmdline, "rw"), e);
         if (r < 0) {
                 page.stuck = e->message ?: error_text(r);
-                if (root_failed || (d->action == BOOT_REBOOT && d->bad_slot == c->slot))
+                page.goes_on = !root_failed && d->action == BOOT_REBOOT && d->bad_slot == c->slot;
+                if (root_failed || page.goes_on)
                         recover(c, &page);
-                return r;
+                return page.goes_on ? 0 : r;
         }
         log_info("slot %c, generation %llu: %s", slot_name(c->slot), (unsigned long long)c->generation,
                  boot_found_to_string(d->found));

@@ -70,7 +70,9 @@ void page_make(const struct page_input *in, struct page *ret)
         buf_puts(&b, "\nPress a number:\n");
         for (size_t i = 0; i < page.n; i++)
                 print_choice(&b, in, i + 1, &page.choices[i]);
-        if (in->goes_on)
+        if (in->goes_on && in->stuck)
+                buf_printf(&b, "\nIt boots all the same in %u seconds.\n", in->seconds);
+        else if (in->goes_on)
                 buf_printf(&b,
                            "\nIt boots all the same in %u seconds; 'bootmgr upgrade system' writes the other slot anew.\n",
                            in->seconds);
