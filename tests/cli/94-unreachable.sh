@@ -137,7 +137,7 @@ follows() {
         env BOOTMGR_PROGRAM="$BOOTMGR" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
         daemon=$!
         for _ in $(seq 250); do ! grep -q 'GET /api/cluster/node/view' log || break; sleep 0.1; done
-        kill $daemon && wait $daemon
+        kill "$daemon" && wait "$daemon"
         daemon=
         rm -r run
         grep -q 'GET /api/cluster/node/view' log
