@@ -442,10 +442,10 @@ static int end_held(struct run *run, struct error *e)
         return run_save(run, true, e);
 }
 
-static int prepare_steps(struct run *run, struct error *e)
+static int prepare(struct run *run, struct error *e)
 {
         struct machine *m = run->m;
-        int r, inhibitor;
+        int r, inhibitor, priority;
 
         r = run_step(run, "CHECK_BUNDLE", step_check_bundle, e);
         if (r < 0)
@@ -457,10 +457,14 @@ static int prepare_steps(struct run *run, struct error *e)
                 r = operation_begin(m, &run->op, run->upgrade->id, e);
         if (r < 0)
                 return r;
+        priority = run->upgrade->full_speed ? -1 : priority_lower();
+        if (priority < 0 && !run->upgrade->full_speed)
+                log_warning("the slot is written with ordinary priority: %s", error_text(priority));
         inhibitor = m->offline ? -1 : inhibit_shutdown("an upgrade writes the other slot");
         for (const struct step *s = steps_of(OPERATION_UPGRADE) + 1; r >= 0 && s->when == STEP_PREPARE; s++)
                 r = run_step(run, s->name, s->run, e);
         fd_close(inhibitor);
+        priority_restore(priority);
         if (r < 0)
                 return run_abandon(run, r, e);
         if (run->upgrade->hold)
@@ -468,18 +472,6 @@ static int prepare_steps(struct run *run, struct error *e)
         log_event(MESSAGE_UPGRADE_STAGED, NULL, "version %s is staged in slot %c", run->op.to_version,
                   slot_name(run->op.to_slot));
         return 0;
-}
-
-/* Both slots are read, and one is written, with the time that the disk has left. */
-static int prepare(struct run *run, struct error *e)
-{
-        int priority = run->upgrade->full_speed ? -1 : priority_lower(), r;
-
-        if (priority < 0 && !run->upgrade->full_speed)
-                log_warning("the slot is written with ordinary priority: %s", error_text(priority));
-        r = prepare_steps(run, e);
-        priority_restore(priority);
-        return r;
 }
 
 /* Asked for twice is asked for once: one that was ended between preparing and switching has staged this very

@@ -231,20 +231,6 @@ ok "the URL's server holds something else" delta --from 1.bundle --url "$url/alt
 fails 1 content-mismatch "which shows in the chunk that is missing" m upgrade system "$url/ranges/altered.delta $url/late/altered.delta"
 has "it is named, not the delta" " in $url/altered/200000/2.bundle" "$(json 'j["message"]' <out)"
 
-# ---- the URL's server is silent: the base may have to be read, which is done with the disk's idle time, too ----
-restore
-ok "a server that says nothing" delta --from 1.bundle --url "$url/silent/2.bundle" 2.bundle silent.delta
-timeout -s KILL 60 "$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" upgrade system silent.delta --json >interrupted 2>err &
-upgrade=$!
-for _ in $(seq 200); do
-        grep -q '^/silent/2.bundle' log && break
-        sleep 0.05
-done
-is "it is looked at with the disk's idle time" idle "$(ionice -p "$(pgrep -P $upgrade)")"
-kill -INT $upgrade
-wait $upgrade
-is "and can be interrupted" interrupted "$(json 'j["kind"]' <interrupted)"
-
 # ---- the URL's server sends a byte now and then ----
 restore && damage
 ok "a server that creeps" delta --from 1.bundle --url "$url/creeps/2.bundle" 2.bundle creeps.delta
