@@ -118,9 +118,11 @@ crash-quick: all $(BUILD)/tests/crash/crash
 next: all
 	$(Q)+tests/cluster/next --build $(BUILD)
 
-## check: unit and CLI tests (no root, no VM); TEST=name for one
+# What goes from one build to the next is not run under sanitizers
 SANITIZED := $(findstring address,$(SANITIZE))
-check: all $(UNIT_TESTS) $(if $(or $(SANITIZED),$(if $(TEST),$(if $(findstring $(TEST),93-together.sh),,other))),,next)
+TOGETHER := $(if $(SANITIZED),,$(if $(TEST),$(findstring $(TEST),93-together.sh),all))
+## check: unit and CLI tests (no root, no VM); TEST=name for one
+check: all $(UNIT_TESTS) $(if $(TOGETHER),next)
 	$(Q)tests/run --build $(BUILD) $(if $(SANITIZED),--sanitized) $(if $(TEST),--only $(TEST)) $(UNIT_TESTS) tests/cli
 
 ## check-asan: the same under AddressSanitizer and UndefinedBehaviorSanitizer, but for what says that it gains nothing there

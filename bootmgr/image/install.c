@@ -189,7 +189,6 @@ static int add_boot_files(const struct manifest *m, const struct boot_file_sink 
 static void fill_report(struct install_report *report, const struct root_sink *s, const struct bundle *b,
                         const struct reuse *u)
 {
-
         *report = (struct install_report){ .written = s->written,
                                            .zeroed = s->zeroed,
                                            .kept = u->kept + u->boot_files,

@@ -80,9 +80,9 @@ void record_operation(struct slot_set *set, const struct operation *op, enum ope
 
 /* Steps shared by the tables; in switch.c. */
 int step_stop_services(struct run *run, struct error *e);
-/* What a person can do about an operation that is at work or was switched to. */
 /* On a node of a cluster the word alone is for what the cluster does. */
 #define GIVE_IT_UP "give it up with 'bootmgr abort', on a node of a cluster 'bootmgr abort --local'"
+/* What a person can do about an operation that is at work or was switched to. */
 const char *operation_way_out(const struct machine *m, const struct operation *op);
 
 int step_carry_config(struct run *run, struct error *e);

@@ -271,3 +271,27 @@ static void watch(const struct cluster_view *before, const struct cluster_view *
                 hold(node_is_fenced(after, &after->nodes[i]) == machine_of(after->nodes[i].member.name)->outsider,
                      "%s in epoch %lu", after->nodes[i].member.name, (unsigned long)b->epoch);
 }
+
+/* ---- what a machine keeps ---- */
+
+static void save_journal(struct machine *m, const struct journal *j)
+{
+        _cleanup_free_ char *text = record_encode(RECORD_JOURNAL, j);
+        struct journal again;
+
+        hold(text, "no memory");
+        hold(record_decode(RECORD_JOURNAL, text, strlen(text), &again, NULL) == 0, "%s", text);
+        record_done(RECORD_JOURNAL, &m->journal);
+        m->journal = again;
+        w.changes++;
+}
+
+static void put_slot(struct machine *m, int slot, unsigned v)
+{
+        struct version_id id = version(v);
+
+        slot_set_begin_write(&m->set, slot);
+        memcpy(m->set.slots[slot].version, id.version, sizeof(id.version));
+        memcpy(m->set.slots[slot].digest, id.digest, sizeof(id.digest));
+        slot_set_end_write(&m->set, slot);
+}

@@ -20,28 +20,6 @@
 
 /* ---- a machine ---- */
 
-static void save_journal(struct machine *m, const struct journal *j)
-{
-        _cleanup_free_ char *text = record_encode(RECORD_JOURNAL, j);
-        struct journal again;
-
-        hold(text, "no memory");
-        hold(record_decode(RECORD_JOURNAL, text, strlen(text), &again, NULL) == 0, "%s", text);
-        record_done(RECORD_JOURNAL, &m->journal);
-        m->journal = again;
-        w.changes++;
-}
-
-static void put_slot(struct machine *m, int slot, unsigned v)
-{
-        struct version_id id = version(v);
-
-        slot_set_begin_write(&m->set, slot);
-        memcpy(m->set.slots[slot].version, id.version, sizeof(id.version));
-        memcpy(m->set.slots[slot].digest, id.digest, sizeof(id.digest));
-        slot_set_end_write(&m->set, slot);
-}
-
 /* What is only in memory is gone; a switch that was not durable is dropped or finished by the boot. */
 static void crash(struct machine *m)
 {

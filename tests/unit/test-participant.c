@@ -1,86 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The participant: its table cell by cell, and where a node stands and what it hears for every combination of record, slots,
  * journal and operation. */
-#include "cluster/participant.h"
-#include "cluster.h"
-
-static struct cluster_record record;
-static struct cluster_operation operation;
-static struct slot_set set;
-static struct journal journal;
-static struct participant_input in;
-
-static void put_slot(int slot, unsigned v, enum slot_state state, uint64_t generation)
-{
-        struct version_id id = version(v);
-
-        set.slots[slot] = (struct slot){ .state = state, .generation = generation, .tries = state == SLOT_TRIAL ? 3 : 0 };
-        memcpy(set.slots[slot].version, id.version, sizeof(id.version));
-        memcpy(set.slots[slot].digest, id.digest, sizeof(id.digest));
-}
-
-/* An engine in place: the record has version 2 in epoch 5; slot b runs it (generation 8), slot a holds version 1 (7). */
-static void setup(void)
-{
-        record = (struct cluster_record){ .epoch = 5, .running = version(2), .previous = version(1), .previous_epoch = 3 };
-        operation = (struct cluster_operation){ .id = { 9 }, .kind = OPERATION_ROLLBACK, .phase = PHASE_PREPARE };
-        journal = (struct journal){ .attempted = 5, .attempted_generation = 7, .reached = 5 };
-        slot_set_init(&set, 2);
-        set.generation = 8;
-        set.previous = 0;
-        put_slot(0, 1, SLOT_CONFIRMED, 7);
-        put_slot(1, 2, SLOT_CONFIRMED, 8);
-        in = (struct participant_input){ .member = true,
-                                         .asked = true,
-                                         .role = ROLE_ENGINE,
-                                         .revision = 50,
-                                         .record = &record,
-                                         .set = &set,
-                                         .slot = 1,
-                                         .journal = &journal };
-}
-
-/* The commit of the rollback to version 1: there is nothing to go back to then. */
-static void commit(enum cluster_phase phase)
-{
-        record.epoch = 6;
-        record.running = version(1);
-        record.previous = (struct version_id){};
-        record.origin = ORIGIN_COMMIT;
-        operation.phase = phase;
-        operation.epoch = 6;
-        operation.controllers_at = 100;
-        operation.engines_at = phase == PHASE_CONTROLLERS ? 0 : 200;
-        in.operation = &operation;
-}
-
-static struct participant_decision decide(void)
-{
-        struct participant_decision d;
-
-        participant_decide(&in, &d);
-        ck_assert_int_eq(slot_set_check(&set, NULL), 0);
-        return d;
-}
-
-static void expect(enum participant_stand stand, enum participant_hears hears, enum participant_action action)
-{
-        struct participant_decision d = decide();
-
-        ck_assert_str_eq(participant_stand_to_string(d.stand), participant_stand_to_string(stand));
-        ck_assert_str_eq(participant_hears_to_string(d.hears), participant_hears_to_string(hears));
-        ck_assert_str_eq(participant_action_to_string(d.action), participant_action_to_string(action));
-}
-
-static void stage(int slot)
-{
-        memset(journal.staged, 4, sizeof(journal.staged));
-        memset(set.operation_id, 4, sizeof(set.operation_id));
-        set.operation_state = OPERATION_STAGED;
-        set.operation = OPERATION_ROLLBACK;
-        set.operation_from = in.slot;
-        set.operation_to = slot;
-}
+#include "participant-case.h"
 
 START_TEST(every_cell_is_meant)
 {
@@ -224,104 +145,6 @@ START_TEST(who_was_away_follows_at_once)
         expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
         in.operation = &operation; /* another one is being prepared: it waits, and does not hold it up */
         expect(STANDS_BEHIND, HEARS_OPEN, PARTICIPANT_DECLINE);
-}
-END_TEST
-
-/* Rolled back to version 1 in epoch 5, and upgraded to version 2 again in epoch 6, while it slept: slot b has version 2 from
- * before the rollback, and the configuration of then. */
-START_TEST(a_version_that_was_left_is_installed_anew)
-{
-        record.epoch = 6;
-        record.previous_epoch = 5;
-        in.slot = 0;
-        set.previous = SLOT_NONE;
-        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
-        in.operation = &operation;
-        operation.kind = OPERATION_UPGRADE;
-        operation.phase = PHASE_ENGINES;
-        expect(STANDS_WITHOUT, HEARS_TURN, PARTICIPANT_FETCH);
-        in.operation = NULL;
-        stage(1); /* by an epoch before that, and cut */
-        ck_assert(decide().abandon);
-        set.operation_state = OPERATION_ABORTED;
-        put_slot(1, 2, SLOT_INSTALLED, 0);
-        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
-        put_slot(1, 2, SLOT_CONFIRMED, 8);
-        record.epoch = 8; /* it has missed several, and the newest takes a rollback back: to a version that it never had */
-        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
-        journal.reached = 6; /* that it had */
-        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
-        ck_assert(decide().slot == 1 && decide().way_back);
-}
-END_TEST
-
-/* A rollback, and one by hand, go back to what the version had. */
-START_TEST(a_version_that_is_gone_back_to_is_activated)
-{
-        record.epoch = 9;
-        record.previous_epoch = 8;
-        record.running = version(1);
-        record.previous = (struct version_id){};
-        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
-        /* It has just joined, with an upgrade of its own behind it. */
-        record.previous = version(3);
-        journal = (struct journal){};
-        expect(STANDS_BEHIND, HEARS_PEACE, PARTICIPANT_SWITCH);
-        set.previous = SLOT_NONE;
-        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
-}
-END_TEST
-
-/* Version 1 was marked bad, or another was written over it: anew it would run on the configuration of version 2. */
-START_TEST(a_way_back_that_is_lost_is_not_fetched)
-{
-        struct participant_decision d;
-
-        in.operation = &operation;
-        participant_prepared(&in, &journal);
-        in.revision = 60;
-        commit(PHASE_ENGINES);
-        slot_set_mark_bad(&set, 0, REASON_OPERATOR);
-        expect(STANDS_STRANDED, HEARS_TURN, PARTICIPANT_NOTHING);
-        d = decide();
-        ck_assert(d.release && !d.status.settled && d.journal.attempted == 5); /* a person is free to help it */
-        ck_assert_str_eq(d.status.message,
-                         "no slot has version 1 with its configuration; install it by hand, or 'bootmgr node "
-                         "delete' and join anew");
-        journal = d.journal;
-        in.operation = NULL;
-        put_slot(0, 3, SLOT_INSTALLED, 0);
-        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
-        slot_set_mark_bad(&set, 0, REASON_OPERATOR);
-        in.operation = &operation; /* it does not hold up the next one */
-        operation.id[0]++;
-        operation.phase = PHASE_PREPARE;
-        in.revision = 61;
-        expect(STANDS_STRANDED, HEARS_OPEN, PARTICIPANT_DECLINE);
-        in.operation = NULL;
-        record.origin = ORIGIN_GO_BACK; /* of an upgrade to version 2 */
-        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
-        record.origin = ORIGIN_FOLLOW; /* by hand: as a rollback, or to one that is newer */
-        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
-        record.running = version(4);
-        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
-        record.running = version(1);
-        record.origin = ORIGIN_COMMIT;
-        journal.reached = 3; /* version 1 was left twice, and it has missed that */
-        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
-        record.running = version(4); /* it never was in place with what came after that */
-        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
-        record.running = version(1);
-        journal = (struct journal){}; /* it has joined anew */
-        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
-        journal.reached = 5;
-        record.running = version(2); /* the rollback is taken back, where version 2 was lost */
-        record.previous = version(1);
-        in.slot = 0;
-        set.generation = 9;
-        put_slot(0, 1, SLOT_CONFIRMED, 9);
-        slot_set_mark_bad(&set, 1, REASON_OPERATOR);
-        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
 }
 END_TEST
 
@@ -640,9 +463,6 @@ int main(void)
         tcase_add_test(t, no_switch_without_a_commit);
         tcase_add_loop_test(t, turns, 0, 8);
         tcase_add_test(t, who_was_away_follows_at_once);
-        tcase_add_test(t, a_version_that_was_left_is_installed_anew);
-        tcase_add_test(t, a_version_that_is_gone_back_to_is_activated);
-        tcase_add_test(t, a_way_back_that_is_lost_is_not_fetched);
         tcase_add_test(t, a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not);
         tcase_add_test(t, what_was_staged_does_not_outlive_its_epoch);
         tcase_add_test(t, a_switch_that_its_shutdown_has_given_up_is_the_attempt_of_its_epoch);
