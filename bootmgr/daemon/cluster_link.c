@@ -8,6 +8,8 @@
  *
  * What is said goes one after the other, so that a node holds two connections at most. A line with an instant is held for a
  * moment, until the clock is known well enough for it: when all nodes come back at once, none of them has quick answers. */
+#include <sys/stat.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -41,6 +43,7 @@ struct cluster_link {
         struct cluster *cluster;
         struct client *client;
         char *list;                                   /* of the controllers that it asks; owned */
+        struct stat key;                              /* of the file of the key that it shows them */
         struct client_request *stream, *said[N_SAID]; /* what waits for its answer */
         int streamed_by;                              /* which controller of the list */
         sd_event_source *timer;                       /* until it counts as silent, or until the next try */
@@ -197,6 +200,28 @@ static void on_ended(int result, const char *body, size_t size, const struct err
         set_timer(l, (l->refused ? REFUSED_WAIT : l->wait) / 2 + now_monotonic() % (l->wait / 2));
 }
 
+static char *key_path(const struct cluster *c)
+{
+        return xasprintf("%s/" CLUSTER_HOME "/node.key", c->config->data);
+}
+
+/* A key is a membership's: who joins anew makes another one, who renews the certificate keeps it. One that cannot be looked
+ * at says nothing. */
+static bool has_another_key(const struct cluster_link *l)
+{
+        _cleanup_free_ char *path = key_path(l->cluster);
+        struct stat st;
+
+        return path && stat(path, &st) == 0 &&
+               (st.st_dev != l->key.st_dev || st.st_ino != l->key.st_ino || st.st_mtim.tv_sec != l->key.st_mtim.tv_sec ||
+                st.st_mtim.tv_nsec != l->key.st_mtim.tv_nsec);
+}
+
+bool link_is_of_another(const struct cluster *c)
+{
+        return c->link && has_another_key(c->link);
+}
+
 /* The list is told anew when controllers come and go (cluster/node.c). Who was refused may have joined anew: a connection
  * that is open still shows the certificate that it was made with. */
 static int refresh_client(struct cluster_link *l, struct error *e)
@@ -206,9 +231,9 @@ static int refresh_client(struct cluster_link *l, struct error *e)
         _cleanup_close_ int home = cluster_home(data, false, e);
         _cleanup_buf_ struct buf list = {};
         _cleanup_free_ char *text = NULL, *ca = xasprintf("%s/" CLUSTER_HOME "/ca.pem", data),
-                            *certificate = xasprintf("%s/" CLUSTER_HOME "/node.pem", data),
-                            *key = xasprintf("%s/" CLUSTER_HOME "/node.key", data);
+                            *certificate = xasprintf("%s/" CLUSTER_HOME "/node.pem", data), *key = key_path(c);
         struct client *client;
+        struct stat st;
         int r = home < 0 ? home : cluster_endpoints(home, "controllers", &text, endpoints, e);
 
         for (size_t i = 0; r >= 0 && endpoints[i]; i++)
@@ -217,19 +242,26 @@ static int refresh_client(struct cluster_link *l, struct error *e)
                 return r;
         if (!ca || !certificate || !key || list.failed)
                 return -ENOMEM;
-        if (l->client && !l->refused && streq(list.data, l->list))
+        if (l->client && !l->refused && !has_another_key(l) && streq(list.data, l->list))
                 return 0;
         r = cluster_name(data, c->name, e);
         if (r < 0)
                 return r;
+        if (stat(key, &st) < 0)
+                return fail_errno(e, -errno, "cannot look at %s", key);
         r = client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch, &client, e);
         if (r < 0)
                 return r;
+        if (l->client && has_another_key(l)) {
+                free(TAKE_PTR(l->held));
+                free(TAKE_PTR(l->cluster->told));
+        }
         if (l->client && streq(list.data, l->list))
                 client_go_on(client, l->client);
         client_free(l->client); /* and what it was asked with it: the step says it again */
         l->stream = l->said[VOTE] = l->said[STATUS] = l->said[TIME] = NULL;
         l->client = client;
+        l->key = st;
         l->offset = (struct clock_offset){}; /* another list counts its controllers otherwise */
         free(l->list);
         l->list = buf_take(&list);

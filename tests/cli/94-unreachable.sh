@@ -6,9 +6,10 @@
 # shellcheck disable=SC2317
 . "$(dirname "$0")/lib.sh"
 . "$top/tests/cli/controller.sh"
+. "$top/tests/cli/bus.sh"
 
 bundle 1 && bundle 2 || exit 2
-make_machine
+daemon_machine
 mkdir -p data/root/cfg && echo old >data/root/cfg/setting
 { m upgrade system -q 1.bundle && boots && m upgrade system -q 2.bundle && boots; } || exit 2
 echo new >data/root/cfg/setting # what a rollback would give up
@@ -19,8 +20,9 @@ echo "https://127.0.0.1:$port" >data/cluster/controllers
 m show upgrade status --json >own.json 2>/dev/null # of the machine alone, while nobody answers
 controller='' watcher='' daemon=''
 trap 'kill $controller $watcher 2>/dev/null; rm -rf "$W"' EXIT
+# [WORDS]: with these, too
 answers() {
-        "$top/tests/cli/false_controller.py" "$port" c1/cluster/node.pem c1/cluster/node.key c1/cluster/ca.pem log shared.json >ready &
+        "$top/tests/cli/false_controller.py" "$port" c1/cluster/node.pem c1/cluster/node.key c1/cluster/ca.pem log shared.json "$@" >ready &
         controller=$!
         until [ -s ready ]; do kill -0 $controller || exit 2; sleep 0.05; done
 }
@@ -126,20 +128,20 @@ fails 1 fetch-failed "what it may not do it may not do elsewhere" m show upgrade
 is "nobody else was asked" "" "$(cat log)"
 
 # An engine's stream: each of the two in turn, whoever was refused
-# shellcheck source=tests/cli/bus.sh
-. "$top/tests/cli/bus.sh"
 start_bus ""
 trap 'stop_all $controller $watcher $refuser $daemon' EXIT
 printf '[Storage]\nDataDirectory=%s/data\n' "$W" >daemon.conf
 echo e1 >data/cluster/name
-follows() {
-        mkdir run && : >log && : >refused.log
-        env BOOTMGR_PROGRAM="$BOOTMGR" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
+start_daemon() {
+        : >log && : >refused.log
+        env BOOTMGR_PROGRAM="$W/bootmgr-image" RUNTIME_DIRECTORY="$W/run" BOOTMGR_CONFIG="$W/daemon.conf" "$bootmgrd" 2>bootmgrd.err &
         daemon=$!
+}
+follows() {
+        start_daemon
         for _ in $(seq 250); do ! grep -q 'GET /api/cluster/node/view' log || break; sleep 0.1; done
         kill "$daemon" && wait "$daemon"
         daemon=
-        rm -r run
         grep -q 'GET /api/cluster/node/view' log
 }
 refuses c2
@@ -148,4 +150,33 @@ refuses c1 401
 ok "where the first does not know it, too" follows
 is "it was asked before" yes "$([ -s refused.log ] && echo yes)"
 is_away
+
+# ---- it joins anew, and nobody has told it anything since ----
+
+wait_for() { for _ in $(seq 200); do "$@" && return; sleep 0.1; done; return 1; }
+echo "https://127.0.0.1:$port" >data/cluster/controllers
+slot() { status "[s['$1'] for s in j['slots'] if s['name'] == j['booted']][0]"; }
+printf 'data: {"format":1,"minor":0,"revision":9,"now_usec":1,"cluster":{"format":1,"minor":0,"epoch":7,"running":{"version":"%s","digest":"%s"},"previous_epoch":0,"finalized":false,"origin":"init"},"operation":null,"you":{"member":true,"role":"engine","fenced":false,"voted":false,"order_usec":0}}\n\n' \
+        "$(slot version)" "$(slot digest)" >view
+rm -f data/cluster/journal
+answers 200 view
+start_daemon
+ok "what it is told it does" wait_for [ -s data/cluster/journal ]
+is "in that epoch" 7 "$(json 'j["reached"]' <data/cluster/journal)"
+is_away
+rm data/cluster/journal
+m slot mark-bad -q a
+ok "and what is new here is looked at with it, while nobody answers" wait_for [ -s data/cluster/journal ]
+rm data/cluster/journal # as a node that joins does
+cp data/cluster/node.key other && mv other data/cluster/node.key # it makes a key, too
+m slot mark-good -q a
+knows() { [ "$(busctl --json=short get-property org.bootmgr1 /org/bootmgr1 org.bootmgr1.Manager StatusJSON | json 'json.loads(j["data"])["slots"][0]["state"]')" = "$(status 'j["slots"][0]["state"]')" ]; }
+ok "what is new is known" wait_for knows
+sleep 2
+is "who has joined anew does nothing that was told before" no "$([ -e data/cluster/journal ] && echo yes || echo no)"
+answers 200 view
+ok "but what it is told then" wait_for [ -s data/cluster/journal ]
+kill "$daemon" && wait "$daemon"
+is "its end" 0 $?
+daemon=
 finish

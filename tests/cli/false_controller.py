@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A server that says it is a controller: false_controller.py PORT CERTIFICATE KEY CA LOG [OPERATION [STATUS]]
+"""A server that says it is a controller: false_controller.py PORT CERTIFICATE KEY CA LOG [OPERATION [STATUS [VIEW]]]
 
-Gives the file CA to whoever asks for the cluster's CA, OPERATION, as it is then, to whoever asks for the newest operation, and writes
-every request with its body into LOG. With STATUS it answers that.
+Gives the file CA to whoever asks for the cluster's CA, OPERATION, as it is then, to whoever asks for the newest operation, VIEW to a
+node that listens, and writes every request with its body into LOG. With STATUS it answers that.
 """
 import http.server
 import ssl
 import sys
 
 PORT, CERTIFICATE, KEY, CA, LOG = sys.argv[1:6]
-FILES = {"/api/cluster/ca": CA, **{"/api/cluster/upgrade/status": file for file in sys.argv[6:7]}}
+FILES = {"/api/cluster/ca": CA, **dict(zip(("/api/cluster/upgrade/status", "/api/cluster/node/view"), sys.argv[6:7] + sys.argv[8:9]))}
 STATUS = int((sys.argv[7:] or ["200"])[0])
 
 
