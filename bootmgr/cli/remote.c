@@ -271,9 +271,9 @@ static int follow(sd_bus *bus, struct cli *cli, const char *id, const struct rem
         while (!*cli_cancelled()) {
                 _cleanup_operation_ struct operation op = {};
                 _cleanup_error_ struct error why = {};
-                int r;
+                bool working = is_at_work(bus); /* first: what is read while it works may not be its end */
+                int r = read_operation(bus, id, &op, &why);
 
-                r = read_operation(bus, id, &op, &why);
                 if (r < 0 && now_monotonic() - answered >= ANSWER_TIMEOUT) {
                         *e = TAKE(why, (struct error){});
                         return r;
@@ -282,14 +282,14 @@ static int follow(sd_bus *bus, struct cli *cli, const char *id, const struct rem
                         answered = now_monotonic();
                 if (r > 0)
                         bar_show(&bar, &op);
-                if (r != 0 || is_at_work(bus))
+                if (r != 0 || working)
                         known = now_monotonic();
                 /* It could not even be written down. A daemon that has just been started knows nothing yet. */
                 if (now_monotonic() - known >= UNKNOWN_TIMEOUT) {
                         bar_done(&bar);
                         return take_failure(bus, &op, e);
                 }
-                if (r > 0 && is_over(&op) && !is_at_work(bus)) {
+                if (r > 0 && is_over(&op) && !working) {
                         bar_done(&bar);
                         return conclude(bus, cli, &op, !request->no_reboot, e);
                 }
