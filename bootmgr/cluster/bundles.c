@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "cluster/change.h"
 #include "cluster/etcd_members.h"
 #include "cluster/home.h"
@@ -114,6 +115,67 @@ static int copy(struct machine *m, const char *from, const char *part, struct er
         return r;
 }
 
+/* What was looked at and what was copied may be two, and pieces of the copy may come from several servers: what lies here
+ * now is what counts, to its last chunk. */
+static int check_copy(struct machine *m, const char *copied, const struct version_id *wanted, const char *source,
+                      struct error *e)
+{
+        struct trust trust = { .directory = m->config.trust_directory, .threshold = m->config.trust_threshold };
+        struct bundle *bundle;
+        int r = bundle_open_from(copied, &m->config.fetch, &trust, &bundle, e);
+
+        if (r < 0)
+                return r;
+        if (memcmp(bundle_manifest(bundle)->digest, wanted->digest, DIGEST_SIZE) != 0)
+                r = fail(e, -EBADMSG, &kind_bundle_invalid, "%s changed while it was copied", source);
+        else
+                r = bundle_extract(bundle, NULL, NULL, e);
+        bundle_free(bundle);
+        return r;
+}
+
+static int copy_checked(struct machine *m, const char *from, const char *part, const struct version_id *wanted,
+                        struct error *e)
+{
+        _cleanup_free_ char *copied = xasprintf("%s/%s", m->data_path, part);
+        int r = copied ? copy(m, from, part, e) : -ENOMEM;
+
+        return r < 0 ? r : check_copy(m, copied, wanted, from, e);
+}
+
+bool bundles_is_damage(const struct error *why)
+{
+        return why->kind == &kind_content || why->kind == &kind_bundle_invalid || why->kind == &kind_bundle_untrusted;
+}
+
+/* From all servers together, which is quickest. Where that is no whole bundle, from each of those that were named by itself:
+ * one of them may be right. */
+static int copy_from_any(struct machine *m, const char *source, const char *part, const struct version_id *wanted,
+                         struct error *e)
+{
+        _cleanup_free_ char *words = strdup(source);
+        char **mirrors = m->config.fetch.mirrors, *cursor = words, *word;
+        int r = words ? copy_checked(m, source, part, wanted, e) : -ENOMEM;
+
+        if (r >= 0 || !e || !bundles_is_damage(e) || access(source, F_OK) == 0)
+                return r;
+        m->config.fetch.mirrors = NULL;
+        while (r < 0 && (word = strsep(&cursor, " \t\n"))) {
+                struct error why = {};
+
+                if (!*word || (streq(word, source) && !mirrors))
+                        continue;
+                log_warning("%s: it is copied from %s alone", e->message ?: error_text(r), word);
+                if (copy_checked(m, word, part, wanted, &why) >= 0) {
+                        error_done(e);
+                        r = 0;
+                }
+                error_done(&why);
+        }
+        m->config.fetch.mirrors = mirrors;
+        return r;
+}
+
 static bool is_kept(const char *name, const struct version_id *keep, size_t n)
 {
         uint8_t digest[DIGEST_SIZE];
@@ -177,8 +239,8 @@ int bundles_lock(struct machine *m, int *ret, struct error *e)
 int bundles_keep(struct machine *m, const char *source, const struct version_id *keep, size_t n_keep, struct version_id *ret,
                  struct error *e)
 {
-        _cleanup_free_ char *path = NULL, *part = NULL, *copied = NULL;
-        struct version_id after;
+        _cleanup_free_ char *path = NULL, *part = NULL;
+        _cleanup_error_ struct error why = {};
         int r;
 
         r = machine_need_data(m, e);
@@ -188,20 +250,16 @@ int bundles_keep(struct machine *m, const char *source, const struct version_id 
                 return r;
         path = path_of(ret->digest, "");
         part = path_of(ret->digest, ".part");
-        copied = part ? xasprintf("%s/%s", m->data_path, part) : NULL;
-        if (!path || !copied)
+        if (!path || !part)
                 return -ENOMEM;
         if (faccessat(m->snapshots.data, path, F_OK, 0) == 0)
                 return 0;
         r = make_room(m, keep, n_keep, e);
         if (r >= 0)
-                r = copy(m, source, part, e);
-        /* What was checked and what was copied may be two: what lies here now is what counts. */
-        if (r >= 0)
-                r = bundles_identify(m, copied, &after, e);
-        if (r >= 0 && !version_id_equal(ret, &after))
-                r = fail(e, -EBADMSG, &kind_bundle_invalid, "%s changed while it was copied", source);
+                r = copy_from_any(m, source, part, ret, &why);
         if (r < 0) {
+                if (e && e->code == 0)
+                        *e = TAKE(why, (struct error){});
                 io_unlink(m->snapshots.data, part, 0); /* what is left of it would take room from what goes back */
                 return r;
         }

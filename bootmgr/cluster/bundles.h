@@ -15,10 +15,13 @@ int bundles_identify(struct machine *m, const char *source, struct version_id *r
 /* Nobody else keeps or removes bundles here until *ret is closed. -EBUSY: somebody does already. */
 int bundles_lock(struct machine *m, int *ret, struct error *e);
 
-/* Under that lock, with `keep` as it was read under it: copies a bundle (path or URL), whose signatures are checked, and
- * says what it holds. Those of no version in `keep` are removed before. What is there already is not copied again. */
+/* Under that lock, with `keep` as it was read under it: copies a bundle (path or URL), all of which is checked, and says what
+ * it holds. Those of no version in `keep` are removed before. What is there already is not copied again. */
 int bundles_keep(struct machine *m, const char *source, const struct version_id *keep, size_t n_keep, struct version_id *ret,
                  struct error *e);
+
+/* That what was read is not what was signed: another copy may be. */
+bool bundles_is_damage(const struct error *why);
 
 /* What is not there is success. */
 int bundles_drop(struct machine *m, const uint8_t digest[static DIGEST_SIZE], struct error *e);

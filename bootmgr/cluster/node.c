@@ -190,6 +190,11 @@ static bool is_installed(const struct machine *m, int running, const struct vers
         return false;
 }
 
+static bool is_own_copy(const char *source)
+{
+        return !strstr(source, "://");
+}
+
 /* 1: it is kept. The controller that was asked may be gone by the time somebody lacks the version: so each controller has
  * it. One without room for it does without. */
 static int keep_bundle(struct step_of_node *s, const struct version_id *v, char **source, struct error *e)
@@ -201,7 +206,7 @@ static int keep_bundle(struct step_of_node *s, const struct version_id *v, char 
         struct version_id found;
         int r;
 
-        if (cluster_role(m->data_path) != ROLE_CONTROLLER || **source == '/')
+        if (cluster_role(m->data_path) != ROLE_CONTROLLER || is_own_copy(*source))
                 return 0;
         m->config.fetch.cancelled = s->c->observer ? s->c->observer->cancelled : NULL;
         r = bundles_lock(m, &lock, e);
@@ -219,7 +224,7 @@ static int keep_bundle(struct step_of_node *s, const struct version_id *v, char 
         return r < 0 ? r : 1;
 }
 
-/* Room for the way back comes before a copy for others. */
+/* Room for the way back comes before a copy for others, and a copy that has decayed is none. */
 static int without_copy(struct step_of_node *s, const struct version_id *v, struct upgrade_options *options, char **source,
                         struct error *e)
 {
@@ -243,7 +248,7 @@ static int fetch(struct step_of_node *s, const struct version_id *v, struct erro
         _cleanup_free_ char *source = NULL;
         struct upgrade_options options = { .hold = true, .again = true };
         struct error why = {};
-        bool kept = false;
+        bool kept = false, own;
         int r;
 
         if (is_installed(m, s->in.slot, v))
@@ -255,8 +260,9 @@ static int fetch(struct step_of_node *s, const struct version_id *v, struct erro
                 return r;
         kept = r > 0;
         options.source = source;
+        own = is_own_copy(source);
         r = upgrade_prepare(m, &options, s->c->observer, &why);
-        if (r >= 0 || !kept || why.kind != &kind_no_space) {
+        if (r >= 0 || !((kept && why.kind == &kind_no_space) || (own && bundles_is_damage(&why)))) {
                 *e = why;
                 return r;
         }

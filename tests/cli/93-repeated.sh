@@ -43,13 +43,27 @@ has "both are named" "etcd ${minor}1.* etcd $minor\\.[0-9]" "$(cat out)"
 is "nothing is open" "" "$(store_get data bootmgr/operation)"
 is "nor kept" "" "$(ls -A data/cluster/bundles 2>/dev/null)"
 
+# What is kept for all is whole
+cp 2.bundle bad.bundle
+printf x | dd of=bad.bundle bs=1 seek=$(($(stat -c %s bad.bundle) - 9)) conv=notrunc status=none
+fails 1 content-mismatch "a bundle whose last chunk is damaged" m upgrade system bad.bundle
+is "nothing is open" "" "$(store_get data bootmgr/operation)"
+is "nor kept" "" "$(ls -A data/cluster/bundles)"
+python3 "$top/tests/cli/http_server.py" port log &
+server=$!
+trap 'stop_all $etcds $daemon $server' EXIT
+for _ in $(seq 100); do [ -e port ] && break; sleep 0.05; done
+url=http://127.0.0.1:$(cat port)
+fails 1 content-mismatch "from a server" m upgrade system "$url/ranges/bad.bundle"
+
 # Two upgrades at once
 mkdir -p data/cluster/bundles
 exec 9<data/cluster/bundles && flock -n 9 || exit 2
 fails 3 operation-in-progress "while another one is prepared" m upgrade system --id "$(id 1)" 2.bundle
 is "nothing is open" "" "$(store_get data bootmgr/operation)"
 exec 9<&-
-ok "afterwards" m upgrade system --id "$(id 1)" 2.bundle
+ok "afterwards, from two servers of which one is wrong" m upgrade system --id "$(id 1)" "$url/ranges/bad.bundle $url/ranges/2.bundle"
+ok "what is kept is what the other one has" cmp 2.bundle data/cluster/bundles/*
 is "it is open" "$(id 1)" "$(opened)"
 two=$("$BOOTMGR" bundle inspect --json 2.bundle | json 'j["digest"]')
 fails 3 operation-in-progress "a second one" m upgrade system --id "$(id 2)" 3.bundle

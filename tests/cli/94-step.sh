@@ -67,6 +67,11 @@ is "an upgrade that no controller has: it is tried again" "in-place open prepare
 two=$("$BOOTMGR" bundle inspect --json 2.bundle | json 'j["digest"]')
 mkdir -p data/cluster/bundles && cp 2.bundle "data/cluster/bundles/$two"
 open=$(operation UPGRADE PREPARE "{\"version\":\"2\",\"digest\":\"$two\"}" 0)
+printf x | dd of="data/cluster/bundles/$two" bs=1 seek=$(($(stat -c %s 2.bundle) - 9)) conv=notrunc status=none
+told 4 "$(record 1 "$one")" "$open" | step
+is "one whose copy has decayed here: it is asked of the controllers, again" "in-place open prepare None True" "$(says) $(json '"%s %s" % (j["vote"], j["again"])' <answer)"
+is "the copy is none any more" no "$([ -e "data/cluster/bundles/$two" ] && echo yes || echo no)"
+cp 2.bundle "data/cluster/bundles/$two"
 told 4 "$(record 1 "$one")" "$open" | step
 is "one that it can have" "in-place open prepare True" "$(says) $(json 'str(j["vote"]["yes"])' <answer)"
 is "is installed" "2 installed" "$(m status --json | json '" ".join((j["slots"][1]["version"], j["slots"][1]["state"]))')"
