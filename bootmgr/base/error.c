@@ -57,7 +57,7 @@ int fail_errno(struct error *e, int code, const char *fmt, ...)
         va_list ap;
 
         last_code = code;
-        if (!e || e->code)
+        if (!e || e->code || code == -ECANCELED)
                 return code;
         va_start(ap, fmt);
         what = format(fmt, ap);

@@ -38,7 +38,7 @@ int fail(struct error *e, int code, const struct error_kind *kind, const char *f
  * fail(): so `fail(e, …); return fail_hint(e, …);` returns the same whether the caller wants the record or not. */
 int fail_hint(struct error *e, const char *fmt, ...) _printf_(2, 3);
 
-/* Records `code` as "what: strerror", for plain system-call failures. */
+/* Records `code` as "what: strerror", for plain system-call failures. -ECANCELED is none: whoever interrupts says so. */
 int fail_errno(struct error *e, int code, const char *fmt, ...) _printf_(3, 4);
 
 /* The text of a negative errno; valid until the next call in this thread. */

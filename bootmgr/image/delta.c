@@ -187,8 +187,10 @@ int delta_read_table(struct bundle *b, struct error *e)
         r = bundle_read_part(b, stored, d->table_size, "delta table is missing", e);
         if (r < 0)
                 return r;
-        if (!table_is_right(&part) && source_read_again(b->source, at, stored, d->table_size, table_is_right, &part) < 0)
-                return bundle_damaged(e, "delta table is damaged");
+        if (!table_is_right(&part))
+                r = source_read_again(b->source, at, stored, d->table_size, table_is_right, &part);
+        if (r < 0)
+                return r == -ECANCELED ? r : bundle_damaged(e, "delta table is damaged");
         d->table = malloc(size);
         if (!d->table)
                 return -ENOMEM;
@@ -279,8 +281,8 @@ int bundle_reach_full(struct bundle *b, struct error *e)
         pthread_mutex_lock(&d->lock);
         if (!d->full && d->why.code == 0)
                 r = open_for_chunks(b, d->config, &d->full, &d->why);
-        if (r < 0 && d->why.code == 0)
-                fail_errno(&d->why, r, "cannot open the full bundle");
+        if (r < 0)
+                fail(&d->why, r, r == -ECANCELED ? &kind_interrupted : NULL, "cannot open the full bundle: %s", error_text(r));
         if (!d->full) {
                 r = fail(e, d->why.code, d->why.kind, "%s", d->why.message);
                 if (d->why.hint)

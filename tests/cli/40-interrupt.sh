@@ -104,4 +104,14 @@ is "--watch --json: one object a line" true "$(python3 -c 'import json
 l = [json.loads(x) for x in open("watch.json")]
 print("true" if len(l) > 1 and l[0]["state"] == "IN_PROGRESS" and l[-1]["state"] == "DONE" else l)')"
 
+# What takes long on a builder's machine, too
+content "long" 24000000 >long
+"$BOOTMGR" bundle create --json --level 19 --version 9 --compatible test-box --root long --kernel kernel-1 --key release.key long.bundle >made 2>err &
+maker=$!
+for _ in $(seq 400); do [ "$(find /proc/$maker/task -mindepth 1 -maxdepth 1 | wc -l)" -le 1 ] || break; sleep 0.01; done # it packs
+kill -INT $maker
+wait $maker
+is "a bundle that is being made: interrupted" '[1, "interrupted"]' "[$?, \"$(json 'j["kind"]' <made)\"]"
+is "and nothing is left of it" "" "$(ls long.bundle* 2>/dev/null)"
+
 finish

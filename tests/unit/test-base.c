@@ -455,6 +455,8 @@ START_TEST(errors)
 
         ck_assert_int_eq(fail(NULL, -EPERM, NULL, "x"), -EPERM);
         ck_assert_int_eq(fail_errno(NULL, -EPERM, "x"), -EPERM);
+        ck_assert_int_eq(fail_errno(&e, -ECANCELED, "who interrupts says so"), -ECANCELED);
+        ck_assert_int_eq(e.code, 0);
         ck_assert_int_lt(fail_hint(NULL, "x"), 0);
         fail(NULL, -EBUSY, &kind_usage, "no record is wanted");
         ck_assert_int_eq(fail_hint(NULL, "but its code is"), -EBUSY);
