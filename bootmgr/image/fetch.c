@@ -460,7 +460,7 @@ char *fetch_others(struct fetch *f)
 
         pthread_mutex_lock(&f->lock);
         for (size_t i = 0; i < f->n_mirrors; i++)
-                if (!f->mirrors[i].seen)
+                if (!f->mirrors[i].began)
                         buf_printf(&urls, "%s%s", urls.size ? " " : "", f->mirrors[i].url);
         pthread_mutex_unlock(&f->lock);
         return urls.size ? buf_take(&urls) : NULL;

@@ -48,5 +48,7 @@ struct fetch_state {
 struct fetch_state fetch_state(struct fetch *f);
 bool fetch_has_others(const struct fetch *f);   /* there is more than one server */
 const char *fetch_where(const struct fetch *f); /* the first URL, for messages */
-/* The URLs of those that have given nothing of the file, apart by blanks. Owned by the caller; NULL: there is none. */
+/* The URLs of those that have given nothing of its first FETCH_BEGINNING bytes, apart by blanks: what is wrong there is not
+ * theirs. Owned by the caller; NULL: there is none. */
+#define FETCH_BEGINNING KIB(128)
 char *fetch_others(struct fetch *f);

@@ -18,7 +18,7 @@
 #include "image/source.h"
 #include "slot/kinds.h"
 
-#define FIRST_PIECE KIB(128)
+#define FIRST_PIECE FETCH_BEGINNING
 #define PIECE_MIN   KIB(128)
 #define PIECE_MAX   KIB(512)
 #define PIECES      64
@@ -289,6 +289,8 @@ static int wait_for_piece(struct source *s, struct http *h, struct error *e)
 /* With the lock. */
 static int told(struct source *s, struct http *h, struct error *e)
 {
+        if (h->result == -ECANCELED)
+                return source_interrupted(s, e);
         if (e && e->code == 0)
                 *e = TAKE(h->error, (struct error){});
         return fail(e, h->result, &kind_fetch, "%s cannot be fetched", s->where);

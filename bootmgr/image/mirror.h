@@ -16,6 +16,7 @@ struct mirror {
         unsigned users;        /* transfers at work */
         bool dead;             /* it does not have the file, or another one: not asked any more */
         bool promised;         /* it said when to ask again */
+        bool began;            /* it has given a part of what the file begins with */
         bool seen;             /* it has given a part of the file, with these: */
         char *etag, *modified; /* owned; NULL: it gave none */
 };

@@ -61,6 +61,7 @@ static void judge(struct transfer *t)
                 if (f->size == UINT64_MAX)
                         f->size = total;
                 m->seen = true;
+                m->began = m->began || t->offset < FETCH_BEGINNING;
                 free(m->etag);
                 free(m->modified);
                 m->etag = TAKE_PTR(t->etag);

@@ -55,6 +55,7 @@ head -c 100000 1.bundle >short.bundle
 ok "the first one's header is another" verify "$url/altered/20/1.bundle $two/ranges/1.bundle"
 has "which is said" "$url/altered/20/1.bundle: .*; another server is asked" "$(cat err)"
 ok "the first one's manifest is another" verify "$url/altered/100/1.bundle $two/ranges/1.bundle"
+ok "which is seen when the second one has sent a part of what comes later" verify "$url/stammers/100/1.bundle $two/ranges/1.bundle"
 ok "the first one has only a part" verify "$url/ranges/short.bundle $two/ranges/1.bundle"
 ok "the first two" verify "$url/ranges/short.bundle $url/altered/100/1.bundle $two/ranges/1.bundle"
 fails 3 bundle-invalid "all of them" verify "$url/ranges/short.bundle $two/altered/20/1.bundle"

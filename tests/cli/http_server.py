@@ -28,6 +28,7 @@ and to those only who have one that CA has signed. It is a proxy too, for what i
   /forgets/N/F  knows ranges; N answers from the fourth on are 200 with all of it
   /sips/N/F    breaks behind N bytes each, knows ranges
   /altered/N/F  knows ranges; from byte N on it is something else
+  /stammers/N/F  the same, and thinks for a second behind the first 64 bytes
   /starts/N/F  knows ranges; 503 for N seconds    /later/N/F    the same, and it says so: Retry-After
   /elsewhere/P/R  redirects to /R of the server at port P
   /away        redirects to file:///etc/passwd     /loop         redirects to itself
@@ -206,9 +207,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_longer(self, parts, _):
         self.ranged(self.content(parts[0]) + b".", '"longer"')
 
-    def in_pieces(self, parts, piece):
+    def in_pieces(self, data, piece):
         """piece(where in the file): how many bytes at once from there, and the seconds until the next ones."""
-        data = self.content(parts[0])
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
         at, end = int(match[1]), min(int(match[2]) + 1, len(data))
         self.head(206, end - at, Content_Range=f"bytes {at}-{end - 1}/{len(data)}")
@@ -220,13 +220,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(pause)
 
     def do_crawls(self, parts, _):
-        self.in_pieces(parts, lambda at: (4096, 1))
+        self.in_pieces(self.content(parts[0]), lambda at: (4096, 1))
 
     def do_strolls(self, parts, _):
-        self.in_pieces(parts, lambda at: (10000, 0.1))
+        self.in_pieces(self.content(parts[0]), lambda at: (10000, 0.1))
 
     def do_creeps(self, parts, _):
-        self.in_pieces(parts, lambda at: (1, 2) if at >= 262144 else (262144 - at, 0))
+        self.in_pieces(self.content(parts[0]), lambda at: (1, 2) if at >= 262144 else (262144 - at, 0))
 
     def do_token(self, parts, _):
         self.note("token", self.path, self.headers.get("X-Token", "-"))
@@ -265,9 +265,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(200, data, ETag='"one"')
         return self.ranged(data, '"one"')
 
-    def do_altered(self, parts, _):
+    def altered(self, parts):
         data, start = self.content(parts[1]), int(parts[0])
-        self.ranged(data[:start] + bytes(b ^ 255 for b in data[start:]), '"altered"')
+        return data[:start] + bytes(b ^ 255 for b in data[start:])
+
+    def do_altered(self, parts, _):
+        self.ranged(self.altered(parts), '"altered"')
+
+    def do_stammers(self, parts, _):
+        self.in_pieces(self.altered(parts), lambda at: (64, 1) if at == 0 else (1 << 20, 0))
 
     def do_starts(self, parts, count, **headers):
         if count == 1:
