@@ -203,21 +203,47 @@ static void open_running(struct run *run, struct range *ret)
                 bundle_use_base(run->bundle, ret->fd >= 0 ? ret : NULL, &m->config.fetch);
 }
 
-/* With a full bundle that can be fetched there is a way on, whatever the base lacks. Without one that is read before
- * anything is changed. */
-static int check_content(struct run *run, struct error *e)
+/* All of it is read: with the time that the disk has left. */
+static int read_base(struct run *run, struct error *e)
 {
         struct install_target target = target_of(run);
+        int priority = run->upgrade->full_speed ? -1 : priority_lower(), r;
+
+        r = install_check_base(run->bundle, &target, &run->progress, e);
+        priority_restore(priority);
+        return r;
+}
+
+/* In place of the delta, as a whole. */
+static int take_full(struct run *run, struct error *e)
+{
+        struct bundle *full;
+        int r = bundle_open_full(run->bundle, &run->m->config.fetch, &full, e);
+
+        if (r < 0)
+                return r;
+        run->op.fallback = strdup(bundle_delta(run->bundle)->url);
+        bundle_free(run->bundle);
+        run->bundle = full;
+        return run->op.fallback ? 0 : -ENOMEM;
+}
+
+/* With a full bundle of which any part can be fetched there is a way on, whatever the base lacks. Without one that is read
+ * before anything is changed; and what can only be fetched as a whole is, where it is needed. */
+static int check_content(struct run *run, struct error *e)
+{
         _cleanup_range_ struct range running = RANGE_CLOSED;
         _cleanup_error_ struct error full = {}, base = {};
         int r;
 
         open_running(run, &running);
         if (!bundle_delta(run->bundle)->url)
-                return install_check_base(run->bundle, &target, &run->progress, e);
+                return read_base(run, e);
         if (bundle_reach_full(run->bundle, &full) >= 0)
                 return 0;
-        r = install_check_base(run->bundle, &target, &run->progress, &base);
+        r = read_base(run, &base);
+        if (r == -ESTALE && full.code == -EOPNOTSUPP)
+                return take_full(run, e);
         if (r == -ESTALE) {
                 fail(e, full.code, full.kind, "%s; and %s", base.message, full.message);
                 return fail_hint(e, "%s", base.hint);
@@ -231,9 +257,7 @@ static int check_content(struct run *run, struct error *e)
 static int check_base(struct run *run, struct error *e)
 {
         const struct bundle_delta *delta = bundle_delta(run->bundle);
-        struct bundle *full;
         char hex[17];
-        int r;
 
         if (!delta)
                 return 0;
@@ -246,13 +270,7 @@ static int check_base(struct run *run, struct error *e)
                      hex);
                 return fail_hint(e, "install the full bundle of version %s", bundle_manifest(run->bundle)->version);
         }
-        r = bundle_open_full(run->bundle, &run->m->config.fetch, &full, e);
-        if (r < 0)
-                return r;
-        run->op.fallback = strdup(delta->url);
-        bundle_free(run->bundle);
-        run->bundle = full;
-        return run->op.fallback ? 0 : -ENOMEM;
+        return take_full(run, e);
 }
 
 int step_check_bundle(struct run *run, struct error *e)

@@ -142,6 +142,27 @@ ok "from a pipe" sh -c "\"$BOOTMGR\" --disk disk.img --esp esp --data data --con
 ok "a holds it" slot_is a root-3
 is "the ESP had the kernel" true "$(python3 -c "print(str($(stat -c %s 3.delta) - 20000 < 21000).lower())")" # there is the firmware
 
+# ---- its base is read with the time that the disk has left: here it waits for the index first ----
+restore
+mkfifo slow
+python3 -c 'import struct, sys, time
+head = open(sys.argv[1], "rb").read(65536)
+manifest, signatures = struct.unpack_from("<II", head, 12)
+with open("slow", "wb", 0) as out:
+    out.write(head[:64 + manifest + signatures + 128 + 4])  # the head of the delta, without a URL
+    time.sleep(60)' 2.delta &
+feeder=$!
+"$BOOTMGR" --disk disk.img --esp esp --data data --config conf --cmdline "$running" upgrade system - --json <slow >interrupted 2>err &
+upgrade=$!
+for _ in $(seq 200); do
+        [ "$(ionice -p $upgrade)" != idle ] || break
+        sleep 0.05
+done
+is "it is looked at with the disk's idle time" idle "$(ionice -p $upgrade)"
+kill $feeder
+wait $upgrade
+is "and an index that ends early is one" '[3, "bundle-invalid"]' "[$?, \"$(json 'j["kind"]' <interrupted)\"]"
+
 # ---- over HTTP ----
 python3 "$top/tests/cli/http_server.py" port log &
 server=$!
@@ -217,12 +238,15 @@ fails 1 content-mismatch "and no URL" m upgrade system alone.delta
 
 ok "the URL's server knows no ranges" delta --from 1.bundle --url "$url/plain/2.bundle" 2.bundle bare.delta
 ok "it has no such bundle" delta --from 1.bundle --url "$url/status/404/2.bundle" 2.bundle gone.delta
+restore && damage
+before=$(fingerprint)
+fails 1 fetch-failed "neither the base nor gone.delta's URL will do" m upgrade system gone.delta
+has "says what the base lacks" '^the running slot is not what version 1 was: .*; and ' "$(json 'j["message"]' <out)"
+is "while nothing is changed" "$before" "$(fingerprint)"
+ok "of what bare.delta's URL names no part can be fetched" m upgrade system bare.delta
+ok "b is whole" slot_is b root-2
+is "all of it was, in place of the delta" "$url/plain/2.bundle" "$(m show upgrade status --json | json 'j["fallback"]')"
 for name in bare gone; do
-        restore && damage
-        before=$(fingerprint)
-        fails 1 fetch-failed "neither the base nor $name.delta's URL will do" m upgrade system $name.delta
-        has "says what the base lacks" '^the running slot is not what version 1 was: .*; and ' "$(json 'j["message"]' <out)"
-        is "while nothing is changed" "$before" "$(fingerprint)"
         restore
         ok "the base alone will do" m upgrade system $name.delta
         ok "b is whole" slot_is b root-2
