@@ -167,66 +167,12 @@ static int interrupted(int r, struct error *e)
         return r == -ECANCELED ? fail(e, r, &kind_interrupted, "interrupted") : r;
 }
 
-int verb_bundle_create(struct verb_args *args, struct error *e)
-{
-        struct cli *cli = cli_from(args);
-        const char *path = args->positional[0], *keys[BUNDLE_MAX_SIGNATURES];
-        _cleanup_(images_done) struct images images = {};
-        struct bundle_spec spec = { .key_files = keys, .image_names = images.names, .image_files = images.files };
-        _cleanup_bar_ struct bar bar;
-        char size[SIZE_TEXT];
-        struct stat st;
-        int r;
-
-        bar_init(&bar, cli);
-        r = parse_spec(args, &spec, e);
-        if (r >= 0)
-                r = collect_images(args, &images, e);
-        if (r >= 0)
-                r = need_keys(args, keys, &spec.n_keys, e);
-        if (r < 0)
-                return r;
-        spec.n_images = images.n;
-        r = bundle_create(path, &spec, bar_labelled(&bar, "Packing"), e);
-        bar_done(&bar);
-        if (r < 0)
-                return interrupted(r, e);
-        format_size(stat(path, &st) == 0 ? (uint64_t)st.st_size : 0, size);
-        return cli_done(cli, "%s: version %s for %s, %s, signed by %zu key%s", path, spec.version, spec.compatible, size,
-                        spec.n_keys, spec.n_keys == 1 ? "" : "s");
-}
-
 static int load_config(struct verb_args *args, struct config *config, struct error *e)
 {
         int r = config_load(verb_value(args, "config"), config, e);
 
         config->fetch.cancelled = cli_cancelled();
         return r;
-}
-
-int verb_bundle_delta(struct verb_args *args, struct error *e)
-{
-        struct cli *cli = cli_from(args);
-        const char *path = args->positional[1];
-        struct delta_spec spec = { .bundle = args->positional[0], .url = verb_value(args, "url") };
-        _cleanup_config_ struct config config = {};
-        _cleanup_bar_ struct bar bar;
-        char size[SIZE_TEXT];
-        struct stat st;
-        int r;
-
-        bar_init(&bar, cli);
-        r = need(args, "from", &spec.from, e);
-        if (r >= 0)
-                r = load_config(args, &config, e);
-        spec.config = &config.fetch;
-        if (r >= 0)
-                r = bundle_make_delta(path, &spec, bar_labelled(&bar, "Comparing"), e);
-        bar_done(&bar);
-        if (r < 0)
-                return interrupted(r, e);
-        format_size(stat(path, &st) == 0 ? (uint64_t)st.st_size : 0, size);
-        return cli_done(cli, "%s: %s as a delta to %s, %s", path, spec.bundle, spec.from, size);
 }
 
 /* null for zeros: an image whose content is known by its chunks only. */
@@ -345,6 +291,127 @@ static int print_bundle(const struct bundle *b, bool judged)
         }
         putchar('\n');
         return print_images(m);
+}
+
+static json_t *made_to_json(const struct bundle *b, uint64_t size)
+{
+        const struct manifest *m = bundle_manifest(b);
+        json_t *images = json_array();
+
+        for (size_t i = 0; i < m->n_images; i++) {
+                const struct bundle_sizes sizes = bundle_image_sizes(b, i);
+                json_t *image = image_to_json(&m->images[i]);
+
+                json_object_set_new(image, "zeros", json_integer((json_int_t)sizes.zeros));
+                json_object_set_new(image, "stored", json_integer((json_int_t)sizes.stored));
+                json_array_append_new(images, image);
+        }
+        return json_pack("{s:s, s:I, s:o}", "result", "done", "size", (json_int_t)size, "images", images);
+}
+
+static int print_sizes(const struct bundle *b)
+{
+        static const struct column columns[] = { { "IMAGE" },
+                                                 { "SIZE", COLUMN_RIGHT },
+                                                 { "ZEROS", COLUMN_RIGHT },
+                                                 { "STORED", COLUMN_RIGHT },
+                                                 { "CHUNKS", COLUMN_RIGHT } };
+        _cleanup_table_ struct table *t = table_new(columns, ARRAY_SIZE(columns));
+        const struct manifest *m = bundle_manifest(b);
+
+        if (!t)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->n_images; i++) {
+                const struct bundle_sizes found = bundle_image_sizes(b, i);
+                const uint64_t sizes[] = { m->images[i].size, found.zeros, found.stored };
+                char text[SIZE_TEXT];
+
+                table_row(t);
+                table_set(t, 0, m->images[i].name);
+                for (size_t n = 0; n < ARRAY_SIZE(sizes); n++) {
+                        format_size(sizes[n], text);
+                        table_set(t, n + 1, text);
+                }
+                table_setf(t, ARRAY_SIZE(sizes) + 1, "%llu", (unsigned long long)m->images[i].n_chunks);
+        }
+        return table_print(t);
+}
+
+/* Of what has just been made, as it lies there. */
+static int say_sizes(struct cli *cli, const char *path, const char *sentence, struct error *e)
+{
+        const struct fetch_config config = {};
+        const struct trust trust = { .threshold = 1 };
+        _cleanup_bundle_ struct bundle *bundle = NULL;
+        char size[SIZE_TEXT];
+        struct stat st;
+        int r = sentence ? bundle_open_from(path, &config, &trust, &bundle, e) : -ENOMEM;
+
+        if (r >= 0)
+                r = bundle_read_index(bundle, e);
+        if (r >= 0 && stat(path, &st) < 0)
+                r = fail_errno(e, -errno, "cannot look at %s", path);
+        if (r < 0)
+                return r;
+        if (cli->json)
+                return cli_print_json(cli, made_to_json(bundle, (uint64_t)st.st_size));
+        if (cli->quiet)
+                return 0;
+        format_size((uint64_t)st.st_size, size);
+        printf("%s: %s, %s\n\n", path, sentence, size);
+        return print_sizes(bundle);
+}
+
+int verb_bundle_create(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        const char *path = args->positional[0], *keys[BUNDLE_MAX_SIGNATURES];
+        _cleanup_(images_done) struct images images = {};
+        struct bundle_spec spec = { .key_files = keys, .image_names = images.names, .image_files = images.files };
+        _cleanup_bar_ struct bar bar;
+        _cleanup_free_ char *sentence = NULL;
+        int r;
+
+        bar_init(&bar, cli);
+        r = parse_spec(args, &spec, e);
+        if (r >= 0)
+                r = collect_images(args, &images, e);
+        if (r >= 0)
+                r = need_keys(args, keys, &spec.n_keys, e);
+        if (r < 0)
+                return r;
+        spec.n_images = images.n;
+        r = bundle_create(path, &spec, bar_labelled(&bar, "Packing"), e);
+        bar_done(&bar);
+        if (r < 0)
+                return interrupted(r, e);
+        sentence = xasprintf("version %s for %s, signed by %zu key%s", spec.version, spec.compatible, spec.n_keys,
+                             spec.n_keys == 1 ? "" : "s");
+        return say_sizes(cli, path, sentence, e);
+}
+
+int verb_bundle_delta(struct verb_args *args, struct error *e)
+{
+        struct cli *cli = cli_from(args);
+        const char *path = args->positional[1];
+        struct delta_spec spec = { .bundle = args->positional[0], .url = verb_value(args, "url") };
+        _cleanup_config_ struct config config = {};
+        _cleanup_bar_ struct bar bar;
+        _cleanup_free_ char *sentence = NULL;
+        int r;
+
+        bar_init(&bar, cli);
+        r = need(args, "from", &spec.from, e);
+        if (r >= 0)
+                r = load_config(args, &config, e);
+        spec.config = &config.fetch;
+        if (r >= 0)
+                r = bundle_make_delta(path, &spec, bar_labelled(&bar, "Comparing"), e);
+        bar_done(&bar);
+        if (r < 0)
+                return interrupted(r, e);
+        sentence = xasprintf("%s as a delta to %s", spec.bundle, spec.from);
+        return say_sizes(cli, path, sentence, e);
 }
 
 int verb_bundle_inspect(struct verb_args *args, struct error *e)

@@ -286,3 +286,17 @@ const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t
         *ret_size = b->manifest.images[image].n_chunks * b->manifest.images[image].entry_size;
         return b->index ? image_index(b, image) : NULL;
 }
+
+struct bundle_sizes bundle_image_sizes(const struct bundle *b, size_t image)
+{
+        struct bundle_sizes sizes = {};
+        struct chunk_walk w;
+        uint64_t size;
+
+        for (chunk_walk_begin(&w, &b->manifest.images[image], bundle_chunk_index(b, image, &size)); w.entry;
+             chunk_walk_next(&w)) {
+                sizes.stored += chunk_stored(b, &w);
+                sizes.zeros += entry_is_zeros(w.entry) ? w.size : 0;
+        }
+        return sizes;
+}

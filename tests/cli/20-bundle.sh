@@ -20,8 +20,12 @@ create() {
 }
 ok "create" create --image firmware=firmware --security-version 4 --min-bootmgr 0.1 --build-id 77 one.bundle
 has "says what it made" 'one.bundle: version 2.0 for test-box' "$(cat out)"
+has "and what of it takes how much" '^root +2.9 MiB +' "$(cat out)"
 ok "create again" create --image firmware=firmware --security-version 4 --min-bootmgr 0.1 --build-id 77 again.bundle
 ok "gives the same bytes" cmp one.bundle again.bundle
+ok "for programs" create --image firmware=firmware --security-version 4 --min-bootmgr 0.1 --build-id 77 --json said.bundle
+is "its length, and of each image what it takes" "$(stat -c %s said.bundle) [\"kernel\", \"initrd\", \"firmware\", \"root\"] [20000, 30000, 1000, 3000000] true" \
+        "$(json '"%d %s %s %s" % (j["size"], json.dumps([i["name"] for i in j["images"]]), json.dumps([i["size"] for i in j["images"]]), json.dumps(all(0 < i["stored"] <= i["size"] - i["zeros"] + 64 * i["chunks"] for i in j["images"]) and sum(i["stored"] for i in j["images"]) < j["size"]))' <out)"
 ok "other sizes of chunks" create --chunk-size 64K --level 1 small-chunks.bundle
 ok "chunks by content" create --chunking content --level 1 content.bundle
 ok "again" create --chunking content --level 1 content-again.bundle
