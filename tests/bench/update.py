@@ -10,7 +10,7 @@ import sys
 import fetched
 import successive
 from installers import IN_SLOT_A, Bootmgr
-from measure import MIB, Loop, Measure, differing_bytes, run
+from measure import MIB, Loop, Measure, differing_bytes, launched, run
 from netns import Link, Server
 
 RATE = 100                      # Mbit/s
@@ -83,22 +83,32 @@ class Pair:
                 print('the server sent %d bytes in %d answers, bootmgr says %d' % (sent, requests, measure.fetched[-1]), flush=True)
             measure.fetched[-1] = max(sent, measure.fetched[-1])
 
+    def write_alone(self, measure):
+        """So many bytes as a full install writes, by one program that reads, decodes and hashes nothing."""
+        loop = self.loops[1]
+        loop.clear()
+        count = 'count=%d' % (self.differ['full'] // MIB)
+        write = 'dd', 'if=/dev/zero', 'of=' + loop.device, 'bs=1M', count, 'oflag=direct', 'conv=fsync'
+        measure.add(loop, lambda: launched(*write), lambda: 0)
+        self.state = 'full'     # what was prepared is gone
+
     def written_vs_differ(self, measures):
         """measures: by state. What it keeps in files of its own counts as written, what it zeroes without writing does not."""
         return max(max(measures[state].written) / self.differ[state] for state in REUSED)
 
 
 def measure_times(pair, runs):
-    """By way and state: from a file, and over the link."""
-    measures = {way: {state: Measure() for state in STATES} for way in ('file', 'link')}
+    """By way and state: from a file, and over the link; and of what no way can do without."""
+    measures, alone = {way: {state: Measure() for state in STATES} for way in ('file', 'link')}, Measure()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Server(stack.enter_context(Link(RATE)), pair.machine.work))
         for number in range(runs):
             for state in STATES:
                 pair.install(state, measures['file'][state])
                 pair.install(state, measures['link'][state], server)
+            pair.write_alone(alone)
             print('update: run %d of %d' % (number + 1, runs), flush=True)
-    return measures
+    return measures, alone
 
 
 def others(old, new):
@@ -129,12 +139,15 @@ def measure_update(work, runs):
     with contextlib.ExitStack() as stack:
         pair = Pair(work, 'ext4', stack)
         pair.make_delta()
-        measures = measure_times(pair, runs)
+        measures, alone = measure_times(pair, runs)
         print('\nA security update (ext4, no read-back); MiB\n' + Measure.HEAD)
         for way, by_state in measures.items():
             for state, measure in by_state.items():
                 print(measure.row('%s: %s' % ('file' if way == 'file' else '%d Mbit/s' % RATE, STATES[state])),
                       ' %.1f MiB differ' % (pair.differ[state] / MIB))
+        print(alone.row('writing as much, alone (dd)'))
+        print('That is %.3f of a full install from a file, whatever is reused; of an update %.3f.' % (
+            alone.median() / measures['file']['full'].median(), alone.median() / max(measures['file'][state].median() for state in REUSED)))
         bytes_of = {state: statistics.median(measure.fetched) for state, measure in measures['link'].items()}
         print('Over the link %.3f of the bytes of a full install are fetched, with a delta %.3f: the time cannot be less.' % (
             max(bytes_of[state] for state in REUSED) / bytes_of['full'], bytes_of['delta'] / bytes_of['full']))
