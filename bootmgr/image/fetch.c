@@ -269,26 +269,32 @@ static void leave(struct again *a, size_t which)
         struct fetch *f = a->f;
 
         pthread_mutex_lock(&f->lock);
-        f->mirrors[which].dead = true;
+        f->mirrors[which].wrong = true;
         f->suspect = f->asked;
         pthread_mutex_unlock(&f->lock);
         log_warning("%s: it holds something else than another server, seen behind byte %llu; it is not asked any more",
                     f->mirrors[which].where, (unsigned long long)a->offset);
 }
 
-/* Who has sent what was wrong is not remembered, so all are asked: where one of them was left already it is known. */
+/* Who has sent what was wrong is not remembered, so all are asked: where one of them was left already it is known. Those
+ * that were left for another part come last: nobody else may have this one. */
 static int ask_all(struct again *a)
 {
         struct fetch *f = a->f;
         bool wrong[MIRRORS_MAX] = {}, known;
+        const size_t n = f->n_mirrors;
         int right = -1;
 
         pthread_mutex_lock(&f->lock);
         known = a->offset < f->suspect;
         pthread_mutex_unlock(&f->lock);
-        for (size_t i = 0; i < f->n_mirrors && !(right >= 0 && known); i++) {
-                int r = ask_one(a, i);
+        for (size_t k = 0; k < 2 * n && !(right >= 0 && (known || k >= n)); k++) {
+                size_t i = k % n;
+                int r;
 
+                if (f->mirrors[i].wrong != (k >= n)) /* it changes under `asking` only */
+                        continue;
+                r = ask_one(a, i);
                 if (r == -ECANCELED)
                         return r;
                 wrong[i] = r == 0;
@@ -297,8 +303,8 @@ static int ask_all(struct again *a)
         }
         if (right < 0 || (a->last != right && ask_one(a, (size_t)right) <= 0))
                 return -EBADMSG;
-        for (size_t i = 0; i < f->n_mirrors; i++)
-                if (wrong[i])
+        for (size_t i = 0; i < n; i++)
+                if (wrong[i] && !f->mirrors[i].wrong)
                         leave(a, i);
         return 0;
 }

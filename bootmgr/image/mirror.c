@@ -24,9 +24,14 @@ static bool is_better(const struct mirror *a, const struct mirror *b)
 int mirror_pick(const struct mirror *m, size_t n, uint64_t now, uint64_t *ret_wait)
 {
         uint64_t wait = UINT64_MAX;
+        bool right = false;
         int best = -ENOENT;
 
+        for (size_t i = 0; i < n; i++)
+                right |= !m[i].dead && !m[i].wrong;
         for (size_t i = 0; i < n; i++) {
+                if (right && m[i].wrong)
+                        continue;
                 if (!m[i].dead && m[i].again > now)
                         wait = MIN(wait, m[i].again - now);
                 if (is_usable(&m[i], now) && (best < 0 || is_better(&m[i], &m[best])))
@@ -78,7 +83,7 @@ bool mirror_is_there(const struct mirror *m, size_t n)
 bool mirror_is_slow(const struct mirror *m, size_t n, size_t which, uint64_t rate, uint64_t now)
 {
         for (size_t i = 0; i < n; i++)
-                if (i != which && is_usable(&m[i], now) && m[i].failures == 0 && m[i].speed / SLOWER > rate)
+                if (i != which && !m[i].wrong && is_usable(&m[i], now) && m[i].failures == 0 && m[i].speed / SLOWER > rate)
                         return true;
         return false;
 }
@@ -86,7 +91,7 @@ bool mirror_is_slow(const struct mirror *m, size_t n, size_t which, uint64_t rat
 bool mirror_has_other(const struct mirror *m, size_t n, size_t which, uint64_t now)
 {
         for (size_t i = 0; i < n; i++)
-                if (i != which && is_usable(&m[i], now) && m[i].failures <= m[which].failures)
+                if (i != which && !m[i].wrong && is_usable(&m[i], now) && m[i].failures <= m[which].failures)
                         return true;
         return false;
 }

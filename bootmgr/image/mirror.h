@@ -15,14 +15,15 @@ struct mirror {
         uint64_t failed;       /* the last one, µs of the monotonic clock */
         unsigned users;        /* transfers at work */
         bool dead;             /* it does not have the file, or another one: not asked any more */
+        bool wrong;            /* a part of what it gave was not right: asked where there is no other one */
         bool promised;         /* it said when to ask again */
         bool began;            /* it has given a part of what the file begins with */
         bool seen;             /* it has given a part of the file, with these: */
         char *etag, *modified; /* owned; NULL: it gave none */
 };
 
-/* The one to ask: untried ones first, each by one transfer, then the fastest. -EAGAIN: none before *ret_wait µs from now
- * have passed; -ENOENT: all are dead. */
+/* The one to ask: untried ones first, each by one transfer, then the fastest; none that was wrong, unless all were. -EAGAIN:
+ * none before *ret_wait µs from now have passed; -ENOENT: all are dead. */
 int mirror_pick(const struct mirror *m, size_t n, uint64_t now, uint64_t *ret_wait);
 
 /* Bytes of one transfer, over so long. */

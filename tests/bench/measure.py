@@ -31,8 +31,9 @@ def run(*command, **options):
     return p.stdout.decode(errors='replace')
 
 
-def need_tools():
-    missing = sorted({package for tool, package in PACKAGES.items() if not shutil.which(tool)})
+def need_tools(packages=None):
+    """packages: by the name of the tool; all."""
+    missing = sorted({package for tool, package in (packages or PACKAGES).items() if not shutil.which(tool)})
     if missing:
         print('installing:', *missing, flush=True)
         run('apt-get', 'install', '-y', '--no-install-recommends', *missing, stdin=subprocess.DEVNULL)
