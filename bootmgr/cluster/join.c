@@ -208,7 +208,8 @@ static int check_certificate(const struct join_answer *a, const struct node_setu
         return 0;
 }
 
-/* The list makes it a node: last. */
+/* The list makes it a node: last. What the membership before that wrote of itself meanwhile, in a step that was at work,
+ * goes just before. */
 static int put_answer(const char *data, int home, const struct node_setup *setup, const char *ca,
                       const struct join_answer *a, struct error *e)
 {
@@ -227,6 +228,8 @@ static int put_answer(const char *data, int home, const struct node_setup *setup
                 r = cluster_put(home, "name", a->name, e);
         if (r >= 0 && a->role == ROLE_CONTROLLER)
                 return join_put_controller(data, home, setup, a, e);
+        if (r >= 0)
+                r = cluster_drop(home, "journal", e);
         return r < 0 ? r : cluster_put(home, "controllers", controllers.data, e);
 }
 

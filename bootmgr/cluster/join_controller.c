@@ -56,6 +56,8 @@ int join_put_controller(const char *data, int home, const struct node_setup *set
                 r = cluster_put(home, files[i].name, files[i].text, e);
         if (r >= 0)
                 r = put_endpoints(home, a, e);
+        if (r >= 0)
+                r = cluster_drop(home, "journal", e); /* as of an engine: cluster/join.c */
         if (r < 0)
                 return r;
         return cluster_put_environment(home, data,

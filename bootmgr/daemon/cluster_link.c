@@ -205,16 +205,17 @@ static char *key_path(const struct cluster *c)
         return xasprintf("%s/" CLUSTER_HOME "/node.key", c->config->data);
 }
 
-/* A key is a membership's: who joins anew makes another one, who renews the certificate keeps it. One that cannot be looked
- * at says nothing. */
+/* A key is a membership's: who joins anew drops it, and makes another one, who renews the certificate keeps it. One that
+ * cannot be looked at says nothing. */
 static bool has_another_key(const struct cluster_link *l)
 {
         _cleanup_free_ char *path = key_path(l->cluster);
         struct stat st;
 
-        return path && stat(path, &st) == 0 &&
-               (st.st_dev != l->key.st_dev || st.st_ino != l->key.st_ino || st.st_mtim.tv_sec != l->key.st_mtim.tv_sec ||
-                st.st_mtim.tv_nsec != l->key.st_mtim.tv_nsec);
+        if (!path || stat(path, &st) < 0)
+                return path && errno == ENOENT;
+        return st.st_dev != l->key.st_dev || st.st_ino != l->key.st_ino || st.st_mtim.tv_sec != l->key.st_mtim.tv_sec ||
+               st.st_mtim.tv_nsec != l->key.st_mtim.tv_nsec;
 }
 
 bool link_is_of_another(const struct cluster *c)

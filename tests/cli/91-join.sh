@@ -137,6 +137,20 @@ fails 2 usage "an engine makes no tokens" on e1 cluster token
 fails 2 usage "nor deletes" on e1 node delete e2
 fails 2 usage "nor becomes a controller" on e1 cluster init acme --address 127.0.0.1
 
+# What a step that was at work wrote while it joined
+good=$(new_token)
+mkdir -p late/cluster && touch late/cluster/learner
+kill -STOP $daemon
+joins late "$url" "$good" >out 2>&1 &
+joining=$!
+while [ -e late/cluster/learner ]; do kill -0 $joining || exit 2; sleep 0.05; done
+echo '{"format":1,"minor":0,"reached":9}' >late/cluster/journal
+kill -CONT $daemon
+wait $joining
+is "an engine joins while one of its steps is at work" 0 $?
+is "what that wrote is not there any more" "ca.pem controllers name node.key node.pem" "$(find late/cluster -mindepth 1 -printf '%f\n' | sort | tr '\n' ' ' | sed 's/ $//')"
+ok "it leaves" c node delete late
+
 # An answer that was lost, or a power cut before the last file
 for lost in "controllers" "controllers node.pem" "controllers node.pem ca.pem"; do
         before=$(key e1)

@@ -167,11 +167,17 @@ is_away
 rm data/cluster/journal
 m slot mark-bad -q a
 ok "and what is new here is looked at with it, while nobody answers" wait_for [ -s data/cluster/journal ]
-rm data/cluster/journal # as a node that joins does
-cp data/cluster/node.key other && mv other data/cluster/node.key # it makes a key, too
+mv data/cluster/node.key other # as a node that joins does
+sleep 2 # a step may be at work
+rm data/cluster/journal
 m slot mark-good -q a
 knows() { [ "$(busctl --json=short get-property org.bootmgr1 /org/bootmgr1 org.bootmgr1.Manager StatusJSON | json 'json.loads(j["data"])["slots"][0]["state"]')" = "$(status 'j["slots"][0]["state"]')" ]; }
 ok "what is new is known" wait_for knows
+sleep 2
+is "who is on its way in does nothing that was told before" no "$([ -e data/cluster/journal ] && echo yes || echo no)"
+cp other data/cluster/node.key # it makes a key, too
+m slot mark-bad -q a
+ok "as is what is new then" wait_for knows
 sleep 2
 is "who has joined anew does nothing that was told before" no "$([ -e data/cluster/journal ] && echo yes || echo no)"
 answers 200 view
