@@ -63,16 +63,19 @@ struct cluster_link {
 };
 
 static void connect_now(struct cluster_link *l);
+static bool has_another_key(const struct cluster_link *l);
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct cluster_link *l = userdata;
 
-        if (l->stream) {
+        if (l->stream && has_another_key(l)) {
+                log_notice("this node has another key than before: the controllers are asked anew");
+        } else if (l->stream) {
                 log_warning("the controller is silent: another one is asked");
                 client_avoid(l->client, client_endpoint(l->stream));
-                l->stream = client_cancel(l->stream);
         }
+        l->stream = client_cancel(l->stream);
         connect_now(l);
         return 0;
 }
@@ -157,7 +160,8 @@ static void on_line(const char *line, size_t size, void *userdata)
         l->wait = 0;
         if (TAKE(l->lost, false))
                 log_info("connected to a controller again");
-        set_timer(l, SILENCE_MAX);
+        if (!has_another_key(l))
+                set_timer(l, SILENCE_MAX);
         if (size < sizeof(data) - 1 || memcmp(line, data, sizeof(data) - 1) != 0)
                 return;
         told = strndup(line + sizeof(data) - 1, size - (sizeof(data) - 1));
@@ -218,9 +222,17 @@ static bool has_another_key(const struct cluster_link *l)
                st.st_mtim.tv_nsec != l->key.st_mtim.tv_nsec;
 }
 
-bool link_is_of_another(const struct cluster *c)
+/* The stream shows the key of before, and what it tells is dropped: without another one this node would hear nothing more.
+ */
+bool link_is_of_another(struct cluster *c)
 {
-        return c->link && has_another_key(c->link);
+        struct cluster_link *l = c->link;
+
+        if (!l || !has_another_key(l))
+                return false;
+        if (l->stream)
+                set_timer(l, 0);
+        return true;
 }
 
 /* The list is told anew when controllers come and go (cluster/node.c). Who was refused may have joined anew: a connection

@@ -182,6 +182,20 @@ sleep 2
 is "who has joined anew does nothing that was told before" no "$([ -e data/cluster/journal ] && echo yes || echo no)"
 answers 200 view
 ok "but what it is told then" wait_for [ -s data/cluster/journal ]
+is_away
+
+# The key is put back from a copy: a stream that is open was asked for with the file of before
+reached() { [ "$(json 'j["reached"]' <data/cluster/journal 2>/dev/null)" = "$1" ]; }
+rm data/cluster/journal
+touch view.open
+answers 200 view
+ok "it listens" wait_for reached 7
+: >log
+cp data/cluster/node.key other && mv other data/cluster/node.key
+sed 's/"revision":9/"revision":10/; s/"epoch":7/"epoch":8/' view >view.new && mv view.new view
+ok "a node whose key is the same in another file hears what comes" wait_for reached 8
+is "it has asked anew" 1 "$(grep -c 'GET /api/cluster/node/view' log)"
+rm view.open
 kill "$daemon" && wait "$daemon"
 is "its end" 0 $?
 daemon=
