@@ -96,8 +96,12 @@ static bool has_passed(const struct participant_input *in)
         const struct cluster_record *record = in->record;
         int order = version_compare(record->running.version, in->set->slots[in->slot].version);
 
-        if (version_id_is(&record->previous) || in->journal->reached == 0)
+        if (in->journal->reached == 0)
                 return false;
+        /* An upgrade goes on from the previous version. A newer one than it goes to was left by a rollback, which this node
+         * has missed: here would be the configuration that the others have given up. */
+        if (version_id_is(&record->previous))
+                return order < 0 && !holds(&in->set->slots[in->slot], &record->previous);
         return order < 0 ||
                (in->journal->reached > record->previous_epoch && (order == 0 || record->origin != ORIGIN_FOLLOW));
 }
@@ -265,6 +269,16 @@ static bool is_over(const struct participant_input *in, enum participant_stand s
         return in->operation->phase != PHASE_PREPARE && !is_to_go(in, stand);
 }
 
+/* It can be taken by hand to where it would go on from with the others. */
+static bool holds_previous(const struct participant_input *in)
+{
+        for (int i = 0; i < in->set->n_slots; i++)
+                if (i != in->slot && holds(&in->set->slots[i], &in->record->previous) &&
+                    slot_is_selectable(&in->set->slots[i]))
+                        return true;
+        return false;
+}
+
 static void say(const struct participant_input *in, struct participant_decision *d)
 {
         static const char *const why[_STANDS_MAX] = {
@@ -290,7 +304,12 @@ static void say(const struct participant_input *in, struct participant_decision 
                  d->action == PARTICIPANT_REACH ? ""
                  : d->unmade                    ? "its shutdown could not switch"
                                                 : why[d->stand] ?: "");
-        if (d->stand == STANDS_STRANDED)
+        if (d->stand == STANDS_STRANDED && holds_previous(in))
+                snprintf(d->status.message, sizeof(d->status.message),
+                         "it has missed a rollback to version %s; 'bootmgr rollback system --local' there, and it goes on "
+                         "to version %s",
+                         in->record->previous.version, in->record->running.version);
+        else if (d->stand == STANDS_STRANDED)
                 snprintf(d->status.message, sizeof(d->status.message),
                          "no slot has version %s with its configuration; install it by hand, or 'bootmgr node delete' "
                          "and join anew",

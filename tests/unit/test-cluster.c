@@ -146,8 +146,9 @@ static void act(struct machine *m, const struct participant_input *in, const str
                 m->epoch = view->record.epoch;
                 return;
         case PARTICIPANT_FETCH:
-                hold(version_id_is(&view->record.previous) || m->journal.reached == 0 ||
-                             runs(m) < view->record.running.digest[0] || !has_left(m, &view->record),
+                hold(m->journal.reached == 0 || runs(m) < view->record.running.digest[0] ||
+                             (version_id_is(&view->record.previous) ? holds(m, m->slot, &view->record.previous)
+                                                                    : !has_left(m, &view->record)),
                      "%s installs version %s anew on what version %u has left", m->name, view->record.running.version,
                      runs(m));
                 put_slot(m, !m->slot, view->record.running.digest[0]);

@@ -173,8 +173,10 @@ START_TEST(a_switch_that_was_cut_goes_on_and_one_that_came_back_does_not)
         expect(STANDS_FAILED, HEARS_PEACE, PARTICIPANT_NOTHING);
         record.epoch = 7; /* a new epoch is a new chance; what is bad is not gone to again */
         expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
-        record.previous = version(3); /* with an upgrade it is installed anew */
+        record.previous = version(3); /* which is newer than what the others went on from */
         record.previous_epoch = 6;
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        record.previous = version(2); /* with an upgrade it is installed anew */
         expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
 }
 END_TEST

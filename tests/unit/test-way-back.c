@@ -100,6 +100,35 @@ START_TEST(a_way_back_that_is_lost_is_not_fetched)
 }
 END_TEST
 
+/* Version 2 was rolled back from, and version 1.1 came after version 1, while it slept: the configuration of version 1,
+ * which the others took to it, is in slot a. */
+START_TEST(what_a_rollback_has_left_does_not_go_forward)
+{
+        record.epoch = 7;
+        record.running = version(3);
+        strcpy(record.running.version, "1.1");
+        record.previous = version(1);
+        record.previous_epoch = 6;
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+        ck_assert_str_eq(decide().status.message,
+                         "it has missed a rollback to version 1; 'bootmgr rollback system --local' there, and it goes on "
+                         "to version 1.1");
+        in.slot = 0; /* a person has taken it back: from there it goes on as they did */
+        set.generation = 9;
+        put_slot(0, 1, SLOT_CONFIRMED, 9);
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        in.slot = 1;
+        record.previous = version(2); /* an upgrade to an older version is one all the same */
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        record.previous = version(1);
+        journal = (struct journal){}; /* it has joined anew */
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        journal.reached = 5;
+        record.running = version(4); /* which carries over what version 2 has, too */
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("way-back");
@@ -109,6 +138,7 @@ int main(void)
         tcase_add_test(t, a_version_that_was_left_is_installed_anew);
         tcase_add_test(t, a_version_that_is_gone_back_to_is_activated);
         tcase_add_test(t, a_way_back_that_is_lost_is_not_fetched);
+        tcase_add_test(t, what_a_rollback_has_left_does_not_go_forward);
         suite_add_tcase(s, t);
         return suite_run(s);
 }
