@@ -89,8 +89,10 @@ static bool goes_forward(const struct participant_input *in, int slot)
 }
 
 /* Whether this node was in place with what came after the version. Installed anew, that would run on the configuration of
- * its successor, which it may not be able to read. Where the controllers were taken elsewhere by hand, and for who has
- * missed several epochs, the record does not say which of the two came first: their versions do. */
+ * its successor, which it may not be able to read. Only of a rollback the record says when that came: where the controllers
+ * were taken elsewhere by hand, or by themselves, and once such a record is finalized, the last epoch of its previous
+ * version is that of an older one. There, and for who has missed several epochs, the versions say which of the two came
+ * first. */
 static bool has_passed(const struct participant_input *in)
 {
         const struct cluster_record *record = in->record;
@@ -103,7 +105,7 @@ static bool has_passed(const struct participant_input *in)
         if (version_id_is(&record->previous))
                 return order < 0 && !holds(&in->set->slots[in->slot], &record->previous);
         return order < 0 ||
-               (in->journal->reached > record->previous_epoch && (order == 0 || record->origin != ORIGIN_FOLLOW));
+               (in->journal->reached > record->previous_epoch && (order == 0 || record->origin == ORIGIN_COMMIT));
 }
 
 static bool may_go_to(const struct participant_input *in, int slot)

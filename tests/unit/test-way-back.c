@@ -129,6 +129,29 @@ START_TEST(what_a_rollback_has_left_does_not_go_forward)
 }
 END_TEST
 
+/* The last epoch of the previous version is out of date where an upgrade was taken back, or that record was finalized, after
+ * the controllers had gone elsewhere by hand; or where the first record of all was gone back to. */
+START_TEST(who_is_older_than_a_version_without_previous_goes_forward)
+{
+        static const enum record_origin origins[] = { ORIGIN_FOLLOW, ORIGIN_FINALIZE, ORIGIN_GO_BACK };
+
+        /* Rolled back to version 1 in epoch 5; version 2, which failed here once, is what the controllers were taken to. */
+        record.previous = (struct version_id){};
+        record.previous_epoch = 1;
+        record.epoch = 8;
+        record.origin = origins[_i];
+        in.slot = 0;
+        slot_set_mark_bad(&set, 1, REASON_OPERATOR);
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        /* The first version; it fell back to what it had before. */
+        record.previous_epoch = 0;
+        journal.reached = 1;
+        expect(STANDS_WITHOUT, HEARS_PEACE, PARTICIPANT_FETCH);
+        record.origin = ORIGIN_COMMIT; /* a rollback is one, whatever the versions are called */
+        expect(STANDS_STRANDED, HEARS_PEACE, PARTICIPANT_NOTHING);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("way-back");
@@ -139,6 +162,7 @@ int main(void)
         tcase_add_test(t, a_version_that_is_gone_back_to_is_activated);
         tcase_add_test(t, a_way_back_that_is_lost_is_not_fetched);
         tcase_add_test(t, what_a_rollback_has_left_does_not_go_forward);
+        tcase_add_loop_test(t, who_is_older_than_a_version_without_previous_goes_forward, 0, 3);
         suite_add_tcase(s, t);
         return suite_run(s);
 }
