@@ -298,7 +298,8 @@ static void say(const struct participant_input *in, struct participant_decision 
         d->status.confirmed = slot->state == SLOT_CONFIRMED;
         memcpy(d->status.running.version, slot->version, sizeof(slot->version));
         memcpy(d->status.running.digest, slot->digest, sizeof(slot->digest));
-        d->status.settled = d->journal.reached == in->record->epoch || d->stand == STANDS_FAILED;
+        d->status.settled = d->journal.reached == in->record->epoch || d->stand == STANDS_FAILED ||
+                            d->stand == STANDS_STRANDED;
         if (d->stand == STANDS_WAITING)
                 d->status.settled = false;
         d->unmade = d->stand == STANDS_FAILED && !attempt_was_made(in);

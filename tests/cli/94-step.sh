@@ -232,7 +232,7 @@ first=$(status '[s["name"] for s in j["slots"] if s["version"] == "1"][0]')
 ok "version 1 is marked bad" m slot mark-bad "$first"
 before=$(status 'j["slots"]')
 told 23 "$(record 7 "$one")" null | step
-is "it stays" "stranded peace nothing False" "$(says) $(json 'str(j["status"]["settled"])' <answer)"
+is "it stays, and has nothing more to do" "stranded peace nothing True" "$(says) $(json 'str(j["status"]["settled"])' <answer)"
 has "and says what is missing, and the ways out" "version 1 with its configuration; install it by hand, or 'bootmgr node delete'" "$(reason)"
 is "nothing is fetched" "$before" "$(status 'j["slots"]')"
 ok "it is good after all" m slot mark-good "$first"

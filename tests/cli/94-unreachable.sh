@@ -186,10 +186,13 @@ is_away
 
 # The key is put back from a copy: a stream that is open was asked for with the file of before
 reached() { [ "$(json 'j["reached"]' <data/cluster/journal 2>/dev/null)" = "$1" ]; }
-rm data/cluster/journal
 touch view.open
+: >log
 answers 200 view
-ok "it listens" wait_for reached 7
+ok "it listens" wait_for grep -q 'GET /api/cluster/node/view' log
+rm -f data/cluster/journal
+m slot mark-good -q a
+ok "and does what it was told" wait_for reached 7
 : >log
 cp data/cluster/node.key other && mv other data/cluster/node.key
 sed 's/"revision":9/"revision":10/; s/"epoch":7/"epoch":8/' view >view.new && mv view.new view
