@@ -31,6 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text)
         while os.path.exists(path + ".open"):
             time.sleep(0.1)
+            self.wfile.write(b":\n\n")  # who is silent is left
             if text != open(path, "rb").read():
                 text = open(path, "rb").read()
                 self.wfile.write(text)
