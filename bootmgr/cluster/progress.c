@@ -206,17 +206,37 @@ static const char *why(const struct cluster_view *view, const struct cluster_ope
 {
         const struct straggler *named = find_straggler(op, n->member.name);
 
+        if (!is_current(view, op)) /* how the node stands now is not about it */
+                return named ? named->reason : NULL;
         if (node_is_fenced(view, n))
                 return "it joined after the snapshot: refused until it is deleted";
-        if (named && !(is_current(view, op) && node_has_reached(view, n)))
+        if (named && !node_has_reached(view, n))
                 return named->reason;
         if (op->phase == PHASE_PREPARE)
                 return n->voted && !n->vote.yes ? n->vote.message : NULL;
-        if (!is_current(view, op) || node_has_reached(view, n))
+        if (node_has_reached(view, n))
                 return NULL;
         if (n->has_status && *n->status.message)
                 return n->status.message;
         return is_open(op) ? NULL : "nothing was heard of it";
+}
+
+/* Who lags or failed, one after the other; NULL: nobody more. Of an operation after which there was another one, that is who
+ * was named at its end: nodes were deleted since, and others have joined. */
+static const char *next_failed(const struct cluster_view *view, const struct cluster_operation *op, size_t *i,
+                               const char **ret_reason)
+{
+        while (is_current(view, op) && *i < view->n_nodes) {
+                const struct cluster_node *n = &view->nodes[(*i)++];
+
+                *ret_reason = why(view, op, n);
+                if (*ret_reason)
+                        return n->member.name;
+        }
+        if (is_current(view, op) || *i >= op->n_stragglers)
+                return NULL;
+        *ret_reason = op->stragglers[*i].reason;
+        return op->stragglers[(*i)++].name;
 }
 
 static const char *state(const struct cluster_view *view, const struct cluster_operation *op, const struct cluster_node *n,
@@ -241,19 +261,20 @@ json_t *progress_to_json(const struct cluster_view *view, const struct cluster_o
 {
         _cleanup_operation_ struct operation o = {};
         json_t *j, *nodes = json_array(), *failed = json_array();
+        const char *name, *reason;
+        size_t next = 0;
 
         if (progress_of(view, op, &o) < 0)
                 return NULL;
         j = operation_to_json(&o);
-        for (size_t i = 0; i < view->n_nodes; i++) {
+        for (size_t i = 0; i < view->n_nodes && which == PROGRESS_ALL_NODES; i++) {
                 const struct cluster_node *n = &view->nodes[i];
-                const char *reason = why(view, op, n);
 
-                if (which == PROGRESS_ALL_NODES)
-                        json_array_append_new(nodes, node_to_json(n, state(view, op, n, reason), reason));
-                if (reason)
-                        json_array_append_new(failed, json_pack("{s:s, s:s}", "name", n->member.name, "reason", reason));
+                reason = why(view, op, n);
+                json_array_append_new(nodes, node_to_json(n, state(view, op, n, reason), reason));
         }
+        while ((name = next_failed(view, op, &next, &reason)))
+                json_array_append_new(failed, json_pack("{s:s, s:s}", "name", name, "reason", reason));
         json_object_set_new(j, "epoch", json_integer((json_int_t)(op->epoch ?: view->record.epoch)));
         json_object_set_new(j, "strict", json_boolean(op->strict));
         json_object_set_new(j, "one_instant", json_boolean(op->one_instant));
@@ -267,13 +288,11 @@ json_t *progress_to_json(const struct cluster_view *view, const struct cluster_o
 char *progress_laggards(const struct cluster_view *view, const struct cluster_operation *op)
 {
         _cleanup_buf_ struct buf b = {};
+        const char *name, *reason;
+        size_t next = 0;
 
         buf_puts(&b, "");
-        for (size_t i = 0; i < view->n_nodes; i++) {
-                const char *reason = why(view, op, &view->nodes[i]);
-
-                if (reason)
-                        buf_printf(&b, "%s: %s\n", view->nodes[i].member.name, reason);
-        }
+        while ((name = next_failed(view, op, &next, &reason)))
+                buf_printf(&b, "%s: %s\n", name, reason);
         return b.size ? buf_take(&b) : strdup("");
 }

@@ -230,6 +230,27 @@ START_TEST(an_operator_s_abort_names_only_who_said_no)
 }
 END_TEST
 
+/* Who was deleted since stays named, and who has joined since, and is refused now, was no part of it. */
+START_TEST(what_is_past_names_who_failed_then)
+{
+        struct cluster_operation over;
+
+        open_in(OPERATION_UPGRADE, PHASE_ENGINES);
+        for (int i = 0; i < N; i++)
+                settle(i, i == 3 ? 2 : 3);
+        over = decide_end(400, COORDINATOR_FINISH);
+        expect_failed(&over, "[{\"name\":\"e3\",\"reason\":\"it runs another version\"}]");
+        view.record.epoch++;
+        view.record.operation[0]++;
+        strcpy(view.nodes[3].member.name, "f3");
+        view.nodes[3].member.joined = 6;
+        ck_assert_int_eq(cluster_record_add_fence(&view.record, 6, 6), 0);
+        ck_assert(node_is_fenced(&view, &view.nodes[3]));
+        expect_failed(&over, "[{\"name\":\"e3\",\"reason\":\"it runs another version\"}]");
+        cluster_operation_done(&over);
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("progress");
@@ -243,6 +264,7 @@ int main(void)
         tcase_add_test(t, a_veto_is_named_in_what_was_aborted);
         tcase_add_test(t, who_was_silent_is_named_where_that_was_the_reason);
         tcase_add_test(t, an_operator_s_abort_names_only_who_said_no);
+        tcase_add_test(t, what_is_past_names_who_failed_then);
         suite_add_tcase(s, t);
         return suite_run(s);
 }
