@@ -215,6 +215,8 @@ static int update_said(struct cluster_view *view, const char *key, const char *v
         int r = 0;
 
         if ((rest = startswith(key, KEY_STATUS)) && (n = node_of_key(view, rest, false))) {
+                if (node_decides(n) && !n->has_status)
+                        return 1; /* others may be fenced by it */
                 r = replace(RECORD_STATUS, value, size, &n->status, sizeof(n->status), e);
                 n->has_status = n->has_status || r >= 0;
                 n->status_revision = r >= 0 ? revision : n->status_revision;
@@ -266,13 +268,15 @@ static bool in_fence(const struct cluster_view *view, const struct cluster_node 
         return cluster_record_fences(&view->record, n->member.joined);
 }
 
-/* Where all controllers would be fenced none is: nobody else could put things right. */
+/* Where all controllers would be fenced none is: nobody else could put things right. One that was let in since can once it
+ * has been heard of: until then it may never come up, and who lets it in has more to do. In which epoch it was heard of does
+ * not matter: with each new one, and until it speaks, those that are fenced would be free. */
 bool node_is_fenced(const struct cluster_view *view, const struct cluster_node *n)
 {
         if (!in_fence(view, n) || !node_decides(n))
                 return in_fence(view, n);
         for (size_t i = 0; i < view->n_nodes; i++)
-                if (node_decides(&view->nodes[i]) && !in_fence(view, &view->nodes[i]))
+                if (node_decides(&view->nodes[i]) && view->nodes[i].has_status && !in_fence(view, &view->nodes[i]))
                         return true;
         return false;
 }

@@ -342,7 +342,10 @@ is "behind a pipe, where nobody counts, nothing failed" "" "$(cat piped 2>/dev/n
 seen_by_e1() { curl -sN --max-time 1 -o view -w '%{http_code}' --cacert ca --cert e1/cluster/node.pem --key e1/cluster/node.key "$url/api/cluster/node/view"; }
 store_put c1 bootmgr/nodes/c1 "$(store_get c1 bootmgr/nodes/c1 | sed 's/"joined":0/"joined":6/')"
 cluster_member c1 c9 controller 0
+cluster_record c1 7 '{"from":6,"to":6}'
+is "beside one that was not heard of yet nothing is refused" 200 "$(seen_by_e1)"
 cluster_record c1 7
+said c9 controller 7 true 1
 is "as long as nothing was gone back to, it serves" 200 "$(seen_by_e1)"
 curl -sN --cacert ca --cert e1/cluster/node.pem --key e1/cluster/node.key "$url/api/cluster/node/view" >view &
 listener=$!

@@ -102,7 +102,10 @@ START_TEST(where_all_controllers_would_be_fenced_none_is)
         ck_assert_int_eq(coordinator_event(&view, 999, SEEN), EVENT_REFUSED);
         vote(2, true);
         ck_assert_int_eq(coordinator_event(&view, 999, SEEN), EVENT_COMPLETE);
-        view.nodes[0].member.joined = 3; /* one is left */
+        view.nodes[0].member.joined = 3; /* one was let in since, and was not heard of yet */
+        view.nodes[0].has_status = false;
+        ck_assert(!node_is_fenced(&view, &view.nodes[1]) && !told_mark(&view, &view.nodes[1]).fenced);
+        view.nodes[0].has_status = true; /* whatever it has said: one is left */
         ck_assert(node_is_fenced(&view, &view.nodes[1]) && told_mark(&view, &view.nodes[1]).fenced);
         view.nodes[1].voted = view.nodes[2].voted = false;
         ck_assert_int_eq(coordinator_event(&view, 999, SEEN), EVENT_COMPLETE);

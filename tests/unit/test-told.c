@@ -132,6 +132,7 @@ START_TEST(who_joined_after_the_snapshot_is_not_asked)
         ck_assert(old.asked);
         put_member("e2", ROLE_ENGINE, 0, 12);
         put_member("c3", ROLE_CONTROLLER, 3, 13); /* refused: nobody is sent there */
+        put_status("c1", "controller", 2, "", 14);
         later = view_now();
         again = tell(&later, "e2", 1);
         ck_assert_str_eq(again.controllers, "https://c1:8443\n");
