@@ -48,8 +48,8 @@ static void on_step_done(int exit_status, const json_t *last, void *userdata)
                 c->say(c, last);
         if (exit_status != 0 || json_is_true(json_object_get(last, "again")))
                 cluster_step_later(c);
-        else
-                c->wait = 0;
+        else if (!c->link || !json_is_object(json_object_get(last, "status")))
+                c->wait = 0; /* else once that is taken */
         if (TAKE(c->pending, false))
                 cluster_step(c);
 }

@@ -381,6 +381,8 @@ static void on_status_sent(int result, const char *body, size_t size, const stru
         }
         json_decref(l->status_said);
         l->status_said = TAKE_PTR(l->status_saying);
+        if (!l->cluster->again) /* the vote may have been refused */
+                l->cluster->wait = 0;
 }
 
 static void post_status(struct cluster_link *l)

@@ -199,6 +199,16 @@ sed 's/"revision":9/"revision":10/; s/"epoch":7/"epoch":8/' view >view.new && mv
 ok "a node whose key is the same in another file hears what comes" wait_for reached 8
 is "it has asked anew" 1 "$(grep -c 'GET /api/cluster/node/view' log)"
 rm view.open
+is_away
+
+# What it says is refused, each time
+: >log
+answers 403
+m slot mark-bad -q a
+ok "it says how it stands to one that refuses it" wait_for grep -q 'POST /api/cluster/node/status' log
+sleep 10
+said=$(grep -c 'POST /api/cluster/node/status' log)
+is "and does so more and more rarely ($said times)" yes "$([ "$said" -le 7 ] && echo yes)"
 kill "$daemon" && wait "$daemon"
 is "its end" 0 $?
 daemon=
