@@ -14,7 +14,8 @@ content "rescue kernel" 20000 >rk && content "rescue initrd" 30000 >ri && conten
 
 # Its page, where a check of the data partition has ended so
 page_mounts() { # STATUS of e2fsck
-        sed -n '/^mount_data()/,/^}/p' "$top/initramfs-hooks/rescue/rescue-page" | sed 's,/sbin/e2fsck,/bin/sh,; s,/usr/lib/bootmgr/,,' >page
+        sed -n '/^is_mounted()/,/^}/p; /^mount_data()/,/^}/p' "$top/initramfs-hooks/rescue/rescue-page" |
+                sed "s,/sbin/e2fsck,/bin/sh,; s,/usr/lib/bootmgr/,,; s,/proc/mounts,$W/page-mounts," >page
         cat >page-run <<END
 DATA=$W/page-data
 is_ours() { :; }
@@ -27,6 +28,7 @@ mount_data
 END
         bash page-run 2>&1
 }
+echo "proc /proc proc rw 0 0" >page-mounts
 for status in 0 1; do
         is "e2fsck ends with $status: data is mounted" "mounted -t ext4 -o nosuid,nodev /dev/data $W/page-data" "$(page_mounts $status)"
 done
@@ -35,6 +37,12 @@ for status in 2 4 8 12; do
         has "that is said, with the way out" "ended with status $status.*'e2fsck /dev/data' in a shell" "$(page_mounts $status)"
         has "and what follows" "begins without configuration" "$(page_mounts $status)"
 done
+mkdir -p page-data/bootmgr || exit 2
+has "an upgrade was tried without it: repaired, it is mounted all the same" "^mounted -t ext4" "$(page_mounts 0)"
+echo "/dev/data $W/page-data/below ext4 rw 0 0" >>page-mounts
+has "what lies below is something else" "^mounted -t ext4" "$(page_mounts 0)"
+echo "/dev/data $W/page-data ext4 rw 0 0" >>page-mounts
+is "what is mounted is not mounted again" "" "$(page_mounts 0)"
 
 # Its entry
 is "there is none" null "$(status 'j["rescue"]')"
