@@ -108,8 +108,7 @@ static bool is_free(struct firmware *f, uint16_t number, const uint16_t *taken, 
         return read_variable(f, name, &data, &size) == -ENOENT;
 }
 
-/* The number under which an option stands or will stand: the equal or like-named one of ours, else a free one. */
-static int number_for(struct firmware *f, const char *description, const uint16_t *taken, size_t n, uint16_t *ret)
+static bool find_like_named(struct firmware *f, const char *description, uint16_t *ret)
 {
         for (size_t i = 0; i < f->n_ours; i++) {
                 _cleanup_load_option_ struct load_option o = {};
@@ -117,8 +116,16 @@ static int number_for(struct firmware *f, const char *description, const uint16_
                 if (read_option(f, f->ours[i], &o) < 0 || !streq(o.description, description))
                         continue;
                 *ret = f->ours[i];
-                return 0;
+                return true;
         }
+        return false;
+}
+
+/* The number under which an option stands or will stand: the equal or like-named one of ours, else a free one. */
+static int number_for(struct firmware *f, const char *description, const uint16_t *taken, size_t n, uint16_t *ret)
+{
+        if (find_like_named(f, description, ret))
+                return 0;
         for (unsigned number = 0x10; number < 0xffff; number++)
                 if (is_free(f, (uint16_t)number, taken, n)) {
                         *ret = (uint16_t)number;
@@ -207,18 +214,23 @@ static int remove_others(struct firmware *f, const uint16_t *wanted, size_t n, s
 static int sync_options(struct firmware *f, const struct firmware_option *wanted, size_t n, struct error *e)
 {
         uint16_t numbers[OURS_MAX];
+        size_t k = 0;
         int r;
 
         for (size_t i = 0; i < n; i++) {
-                r = number_for(f, wanted[i].description, numbers, i, &numbers[i]);
+                if (!wanted[i].path) {
+                        k += find_like_named(f, wanted[i].description, &numbers[k]);
+                        continue;
+                }
+                r = number_for(f, wanted[i].description, numbers, k, &numbers[k]);
                 if (r < 0)
                         return fail_errno(e, r, "no number is free for the boot option '%s'", wanted[i].description);
-                r = write_option(f, numbers[i], &wanted[i], e);
+                r = write_option(f, numbers[k++], &wanted[i], e);
                 if (r < 0)
                         return r;
         }
-        r = write_order(f, numbers, n, e);
-        return r < 0 ? r : remove_others(f, numbers, n, e);
+        r = write_order(f, numbers, k, e);
+        return r < 0 ? r : remove_others(f, numbers, k, e);
 }
 
 int firmware_sync(const char *efivars, const struct disk *disk, const struct firmware_option *wanted, size_t n, bool dry,

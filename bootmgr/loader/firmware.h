@@ -16,7 +16,8 @@
 #include "loader/load_option.h"
 #include "loader/loader.h"
 
-/* Everything that is wanted, in order; borrowed strings. */
+/* Everything that is wanted, in order; borrowed strings. `path` NULL: what it starts is not known this time; what is there
+ * under its description stays as it is. */
 struct firmware_option {
         const char *description, *path, *arguments;
 };

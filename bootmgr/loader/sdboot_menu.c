@@ -96,9 +96,12 @@ static void direct_done(struct direct *d)
 }
 #define _cleanup_direct_ _cleanup_(direct_done)
 
-/* The entry of this generation, 0: the rescue entry. false when there is none that could be started. */
+/* The entry of this generation, 0: the rescue entry. false when there is none that could be started. One that is there and
+ * could not be read may be it: then its option stays. */
 static bool add_direct(const struct entry_list *list, uint64_t generation, struct direct *d, struct firmware_option *ret)
 {
+        const char *description = generation ? "bootmgr fallback" : "bootmgr rescue";
+
         for (size_t i = 0; i < list->n; i++) {
                 const struct entry *entry = &list->items[i];
                 bool wanted = generation ? entry->name.ours && entry->name.generation == generation
@@ -108,10 +111,11 @@ static bool add_direct(const struct entry_list *list, uint64_t generation, struc
                         continue;
                 d->path = with_backslashes(strdup(entry->linux_));
                 d->arguments = stub_arguments(entry, generation ? " " FALLBACK_WORD : "");
-                *ret = (struct firmware_option){ generation ? "bootmgr fallback" : "bootmgr rescue", d->path, d->arguments };
+                *ret = (struct firmware_option){ description, d->path, d->arguments };
                 return d->path && d->arguments;
         }
-        return false;
+        *ret = (struct firmware_option){ .description = description };
+        return list->incomplete;
 }
 
 int sdboot_firmware(struct loader *l, uint64_t fallback, int tries, bool dry, unsigned *changed, struct error *e)

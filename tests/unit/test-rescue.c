@@ -196,6 +196,13 @@ static void check_option(const char *name, const char *description)
         ck_assert_ptr_null(strstr(o.arguments, FALLBACK_WORD));
 }
 
+static void lose_entry(const char *way)
+{
+        _cleanup_free_ char *command = xasprintf("cd esp/loader/entries && %s", way);
+
+        ck_assert_int_eq(system(command), 0);
+}
+
 START_TEST(the_firmware_has_it_at_the_end)
 {
         unsigned changed;
@@ -214,6 +221,21 @@ START_TEST(the_firmware_has_it_at_the_end)
         check_option("Boot0011", "bootmgr 2");
         check_option("Boot0012", "bootmgr rescue");
         ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, true, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 0);
+        /* its entry cannot be read for once: what starts its files stays, as they do, and nothing is missing */
+        lose_entry("mv bootmgr-rescue+0-0.conf ../kept && ln -s bootmgr-rescue+0-0.conf bootmgr-rescue+0-0.conf");
+        ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, false, &changed, NULL), 0);
+        ck_assert_uint_eq(changed, 0);
+        check_option("Boot0012", "bootmgr rescue");
+        ck_assert_int_eq(loader.ops->firmware(&loader, 0, 1, false, &changed, NULL), 0); /* and the others follow */
+        ck_assert_uint_eq(changed, 1);
+        check_option("Boot0011", NULL);
+        check_option("Boot0012", "bootmgr rescue");
+        ck_assert_int_eq(loader.ops->firmware(&loader, 7, 2, false, &changed, NULL), 0); /* no fallback was there to stay */
+        check_option("Boot0011", "bootmgr 2");
+        check_option("Boot0013", NULL);
+        lose_entry("mv ../kept bootmgr-rescue+0-0.conf");
+        ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, false, &changed, NULL), 0);
         ck_assert_uint_eq(changed, 0);
         ck_assert_int_eq(rescue_remove(&loader, NULL), 0);
         ck_assert_int_eq(loader.ops->firmware(&loader, 0, 2, false, &changed, NULL), 0);
