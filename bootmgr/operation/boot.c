@@ -353,20 +353,36 @@ static void finish_switch(const struct boot_input *in, enum slot_reason why, str
         d->save = true;
 }
 
+/* The slot on trial, which had lost its entry, was to have it again: what has led to it goes on. */
+static bool is_still_on_trial(const struct boot_input *in, const struct slot_set *set, int target)
+{
+        const struct slot *slot = &set->slots[target];
+        const struct loader_entry *entry = entry_of(in, target, slot->generation);
+
+        return target != in->slot && slot->state == SLOT_TRIAL && (!entry || is_remnant(entry)) && !in->root_failed &&
+               slot_has_system(&set->slots[in->slot]);
+}
+
 static void drop_switch(const struct boot_input *in, enum slot_reason why, struct boot_decision *d)
 {
         struct slot_set *set = &d->set;
         int target = set->target;
-        bool running = set->operation_state == OPERATION_STAGED || set->operation_state == OPERATION_RUNNING;
+        /* Every operation that switches says so in the same write. Else a confirmed version was to have its entry again. */
+        bool running = set->operation_state == OPERATION_RUNNING;
 
         /* What a person wanted to try is as bad as it was. */
         if (set->once)
                 slot_set_mark_bad(set, target, set->slots[target].reason);
-        slot_set_drop_switch(set);
         d->save = true;
+        if (is_still_on_trial(in, set, target)) {
+                set->phase = SWITCH_SWITCHED;
+                set->target_generation = set->slots[target].generation;
+                return;
+        }
+        slot_set_drop_switch(set);
         if (was_begun_here(set, in->slot) || is_being_left(set, in->slot))
                 return; /* it is begun again */
-        if (set->previous == in->slot)
+        if (running && set->previous == in->slot)
                 set->previous = SLOT_NONE; /* recorded for a switch that did not happen */
         /* What the same write said of the slot that a rollback was about to leave; it can be asked for again. */
         if (running && set->operation == OPERATION_ROLLBACK && target != in->slot) {

@@ -12,6 +12,8 @@
  *                            is marked bad or incomplete            no other: recovery, and it is tried again
  *      BOOT_FOUND_FINISH     SWITCHING, and its entry is there      SWITCHED; then as what is found next
  *      BOOT_FOUND_DROP       SWITCHING, and it is not, or is empty  as if it had not begun: nothing failed
+ *                                                                   (an entry that was to be made again: as MISSING
+ *                                                                   or VANISHED, once more)
  *      BOOT_FOUND_TRIAL      the slot on trial, with tries left     count the attempt once per boot id
  *      BOOT_FOUND_EXHAUSTED  the slot on trial, without any         mark it bad, switch to another slot, reboot;
  *                            tries left                             no other: the operation failed, and after a

@@ -49,13 +49,20 @@ static int end_switch(const struct boot_decision *d, const struct state_place *p
         return state_save(place, state, e);
 }
 
-/* As it was before: what was marked stays marked, the switch that cannot follow does not begin. */
-static void keep_switch(struct slot_set *set, const struct slot_set *before)
+/* As it was before: what was marked stays marked, the switch that cannot follow does not begin. One that an earlier boot had
+ * begun for the same, a lost entry, was dropped by this decision, and stays so. */
+static void keep_switch(const struct boot_decision *d, struct slot_set *set, const struct slot_set *before)
 {
         set->phase = before->phase;
         set->target = before->target;
         set->target_generation = before->target_generation;
         set->generation = before->generation;
+        if (before->phase == SWITCH_SWITCHING && d->found == BOOT_FOUND_MISSING)
+                slot_set_drop_switch(set);
+        if (before->phase == SWITCH_SWITCHING && d->found == BOOT_FOUND_VANISHED) {
+                set->phase = SWITCH_SWITCHED;
+                set->target_generation = set->slots[set->target].generation;
+        }
         if (set->target != SLOT_NONE && !slot_has_system(&set->slots[set->target]))
                 slot_set_drop_switch(set);
 }
@@ -71,7 +78,7 @@ static int save(const struct boot_decision *d, const struct slot_set *before, bo
         }
         state->set = d->set;
         if (d->switch_to != SLOT_NONE && !can_write)
-                keep_switch(&state->set, before);
+                keep_switch(d, &state->set, before);
         return state_save(place, state, e);
 }
 
@@ -88,7 +95,7 @@ int boot_go_without(const struct boot_decision *d, const struct slot_set *before
         if (d->found == BOOT_FOUND_CHOSEN)
                 state->set = *before;
         else
-                keep_switch(&state->set, before);
+                keep_switch(d, &state->set, before);
         state->set.generation = given;
         return state_save(place, state, e);
 }

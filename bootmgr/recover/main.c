@@ -37,9 +37,6 @@
 #define DECIDED       RUN_DIRECTORY "/decided"      /* that has ended well */
 #define EFIVARS       "/sys/firmware/efi/efivars"
 #define DISK_TIMEOUT  (10 * USEC_PER_SEC)
-#define RETRY_SECONDS 300 /* until a boot that cannot go on is tried again, unless bootmgr.retry= says another time … */
-#define RETRY_MIN     (10 * USEC_PER_SEC) /* … within these bounds: it never spins */
-#define RETRY_MAX     USEC_PER_DAY
 #define UNREAD_WAIT   10 /* seconds that a record which cannot be read gets before the slot is left without it */
 #define PAGE_SECONDS  10 /* that a person has to read why the last slot boots without a try left */
 
@@ -226,16 +223,6 @@ static void log_slots(const struct slot_set *set)
                           set->slots[i].reason ? ": " : "", slot_reason_to_string(set->slots[i].reason));
 }
 
-static unsigned retry_seconds(const struct recover *c)
-{
-        _cleanup_free_ char *word = cmdline_get(c->cmdline, "bootmgr.retry");
-        uint64_t usec;
-
-        if (!word || parse_seconds(word, &usec) < 0)
-                return RETRY_SECONDS;
-        return (unsigned)(MIN(MAX(usec, RETRY_MIN), RETRY_MAX) / USEC_PER_SEC);
-}
-
 static void power_off(const struct recover *c)
 {
         log_message(LOG_LEVEL_WARNING, "switched off from the recovery page");
@@ -248,7 +235,7 @@ static void power_off(const struct recover *c)
  * booted, by itself. The wait keeps one that dies at once from spinning. What cannot go on is tried again slowly. */
 static void recover(struct recover *c, struct recovery *r)
 {
-        r->seconds = r->goes_on && !r->stuck ? PAGE_SECONDS : retry_seconds(c);
+        r->seconds = r->goes_on && !r->stuck ? PAGE_SECONDS : recovery_retry_seconds(c->cmdline);
         r->console = c->console;
         r->test = c->disk_path;
         log_error("%s%s",
@@ -272,6 +259,16 @@ static void recover(struct recover *c, struct recovery *r)
         }
 }
 
+/* Another slot was only to have its entry again, and could not: the record is as it was, for the system that goes on here.
+ */
+static void take_back(const struct boot_decision *d, const struct slot_set *before, const struct state_place *place,
+                      struct state *state, struct loader *loader)
+{
+        if (d->action == BOOT_REBOOT && d->bad_slot == SLOT_NONE && loader->writable &&
+            state->set.phase == SWITCH_SWITCHING && boot_go_without(d, before, place, state, loader, NULL) < 0)
+                log_warning("the next boot takes back what was begun");
+}
+
 /* Where the slot cannot be left there is nothing to go on with if its root has failed (root_failed). One that is only not to
  * be booted is, slowly: it may come up, and be reached. What is healthy goes on. */
 static int act(struct recover *c, struct state_place *place, struct state *state, const struct boot_decision *d,
@@ -285,10 +282,12 @@ static int act(struct recover *c, struct state_place *place, struct state *state
                                  .loader = loader,
                                  .extra_cmdline = extra,
                                  .writable_root = cmdline_has(c->cmdline, "rw") };
+        struct slot_set before = state->set;
         int r;
 
         r = boot_carry_out(d, &c->disk, place, state, loader, extra, cmdline_has(c->cmdline, "rw"), e);
         if (r < 0) {
+                take_back(d, &before, place, state, loader);
                 page.stuck = e->message ?: error_text(r);
                 page.goes_on = !root_failed && d->action == BOOT_REBOOT && d->bad_slot == c->slot;
                 if (root_failed || page.goes_on)

@@ -6,11 +6,25 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "loader/rescue.h"
 #include "recover/console.h"
 
 #define WAITS_MAX     4  /* as long as one wait, all together */
 #define AGAIN_SECONDS 10 /* for the second press of a key that needs one */
+#define RETRY_SECONDS 300
+#define RETRY_MIN     (10 * USEC_PER_SEC) /* it never spins */
+#define RETRY_MAX     USEC_PER_DAY
+
+unsigned recovery_retry_seconds(const char *cmdline)
+{
+        _cleanup_free_ char *word = cmdline_get(cmdline, "bootmgr.retry");
+        uint64_t usec;
+
+        if (!word || parse_seconds(word, &usec) < 0)
+                return RETRY_SECONDS;
+        return (unsigned)(MIN(MAX(usec, RETRY_MIN), RETRY_MAX) / USEC_PER_SEC);
+}
 
 static uint64_t esp_generation(const struct recovery *r)
 {

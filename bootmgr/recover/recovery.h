@@ -23,3 +23,6 @@ struct recovery {
  * written when it returns: the caller only starts the machine again. What cannot be done is said, and the page comes back.
  */
 enum choice_kind recovery_run(const struct recovery *r);
+
+/* Until a boot that cannot go on is tried again: five minutes, unless bootmgr.retry= says another time, within bounds. */
+unsigned recovery_retry_seconds(const char *cmdline);

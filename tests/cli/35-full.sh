@@ -260,12 +260,27 @@ umount data esp
 upgraded || exit 2
 cp -a esp esp.copy && mount -t tmpfs -o size=600k tmpfs esp && cp -a esp.copy/. esp/ && rm -rf esp.copy esp/loader/entries/bootmgr-2-b.conf || exit 2
 ok "full" sh -c 'dd if=/dev/zero of=esp/fill bs=4k 2>/dev/null; ! dd if=/dev/zero of=esp/more bs=1 count=1 2>/dev/null'
+phase() {
+        python3 -B -c 'import sys
+sys.path.insert(0, sys.argv[1])
+import reader
+with open("disk.img", "rb") as f:
+    read = lambda at, size: (f.seek(at), f.read(size))[1]
+    print(reader.record(read, reader.partitions(read, f.seek(0, 2))["bootmgr-state"]).phase)' "$top/qemu"
+}
 running=$(sed -n 's/^options *//p' esp/loader/entries/bootmgr-1-a.conf)
+initramfs() { "$BUILD/bootmgr-recover" --disk disk.img --esp esp --cmdline "$running" boot; }
+ok "the initramfs cannot make it" eval '! initramfs'
+is "and nothing of it stays begun" "none" "$(phase)"
 ok "version 1 comes up" m boot-config
 is "with its configuration" one "$(config)"
 is "nothing is bad" '["confirmed", "confirmed"]' "$(status '[s["state"] for s in j["slots"]]')"
+is "nothing is begun, and 1 is what can be gone back to" "none a" "$(phase) $(status 'j["previous"]')"
+is "the upgrade is what was done last" '["UPGRADE", "DONE"]' "$(operation '[j["operation"], j["state"]]')"
 rm esp/fill
 recover >out 2>&1
 has "once there is room it has it" 'bootmgr-[3-9]-b\+3-0.conf' "$(entries)"
+ok "2 comes up" boots
+ok "and goes back" m rollback system -q
 umount data esp
 finish

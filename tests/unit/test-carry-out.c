@@ -236,6 +236,75 @@ START_TEST(a_rollback_that_begins_here_needs_no_entry)
 }
 END_TEST
 
+static int go_without(struct case_ *c, bool writable, struct state *state)
+{
+        struct loader loader = { .ops = &fake_ops, .writable = writable };
+
+        return boot_go_without(&c->d, &c->in.set, &place, state, &loader, NULL);
+}
+
+/* Another version than the one that runs has lost its entry: a confirmed one, one that a prepared rollback is about to
+ * leave, one on trial. A cut while it is made again, or an ESP that is full, costs neither the way back nor the operation.
+ */
+START_TEST(a_lost_entry_is_made_again_until_it_is_there)
+{
+        static const enum operation_state operation[] = { OPERATION_DONE, OPERATION_STAGED, OPERATION_RUNNING };
+        enum boot_found found = _i == 2 ? BOOT_FOUND_VANISHED : BOOT_FOUND_MISSING;
+        struct state state;
+        struct case_ c;
+
+        log_set_max_level(LOG_LEVEL_ERROR);
+        switch_result = remove_result = drop_result = 0;
+        if (_i == 2)
+                upgraded(&c, 0);
+        else
+                older_runs(&c, BOOT_START_ENTRY);
+        if (_i == 1) {
+                c.in.set.operation = OPERATION_ROLLBACK;
+                c.in.set.operation_state = OPERATION_STAGED;
+                c.in.set.operation_from = 1;
+                c.in.set.operation_to = 0;
+        }
+        c.in.entries = c.entries + 1;
+        c.in.n_entries = 1;
+        for (uint8_t boot = 1; boot < 3; boot++) { /* each is cut before the entry */
+                memset(c.in.boot_id, boot, sizeof(c.in.boot_id));
+                run(&c, found, BOOT_REBOOT);
+                ck_assert_int_eq(c.d.switch_to, 1);
+                ck_assert_int_eq(c.d.set.phase, SWITCH_SWITCHING);
+                ck_assert_int_eq(c.d.set.previous, 0);
+                ck_assert_int_eq(c.d.set.operation_state, operation[_i]);
+                ck_assert_int_eq(c.d.set.slots[1].attempts, _i == 2 ? boot : 0);
+                ck_assert_uint_eq(c.d.set.target_generation, (uint64_t)GENERATION_B + boot);
+                if (boot < 2)
+                        c.in.set = c.d.set;
+        }
+        switch_result = -ENOSPC;
+        for (int writable = 0; writable < 2; writable++) {
+                ck_assert_int_eq(carry_out(&c, &fake_ops, writable, &state, NULL), writable ? -ENOSPC : -EROFS);
+                if (writable)
+                        ck_assert_int_eq(go_without(&c, true, &state), 0);
+                ck_assert_int_eq(state.set.phase, _i == 2 ? SWITCH_SWITCHED : SWITCH_NONE);
+                ck_assert_int_eq(state.set.target, _i == 2 ? 1 : SLOT_NONE);
+                ck_assert_int_eq(state.set.previous, 0);
+                ck_assert_int_eq(state.set.operation_state, operation[_i]);
+                if (_i == 2)
+                        ck_assert_uint_eq(state.set.target_generation, GENERATION_B);
+                check_recorded(&state);
+        }
+        /* a loader that always loses it comes to an end */
+        if (_i == 2) {
+                c.in.set = c.d.set;
+                memset(c.in.boot_id, 3, sizeof(c.in.boot_id));
+                boot_decide(&c.in, &c.d);
+                ck_assert_int_eq(c.d.action, BOOT_CONTINUE);
+                ck_assert_int_eq(c.d.set.slots[1].state, SLOT_BAD);
+                ck_assert_int_eq(c.d.set.operation_state, OPERATION_FAILED);
+                ck_assert_int_eq(c.d.set.phase, SWITCH_NONE);
+        }
+}
+END_TEST
+
 START_TEST(nothing_to_do_writes_nothing)
 {
         struct state state;
@@ -277,6 +346,7 @@ int main(void)
         tcase_add_test(t, a_switch_that_fails_removes_nothing);
         tcase_add_loop_test(t, a_loader_that_cannot_be_told, 0, 3);
         tcase_add_loop_test(t, a_rollback_that_begins_here_needs_no_entry, 0, 2);
+        tcase_add_loop_test(t, a_lost_entry_is_made_again_until_it_is_there, 0, 3);
         tcase_add_test(t, nothing_to_do_writes_nothing);
         tcase_add_test(t, an_impossible_record_is_refused);
         suite_add_tcase(s, t);
