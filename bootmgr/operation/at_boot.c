@@ -566,7 +566,7 @@ int operation_at_boot(struct machine *m, struct observer *o, struct error *e)
                 run = (struct run){ .m = m, .o = o, .root = RANGE_CLOSED };
         if (d.action == BOOT_REBOOT)
                 return -EHOSTDOWN;
-        reserve_release_to_return(m);
+        reserve_at_boot(m);
         r = consult_data(m, e);
         if (r < 0)
                 return r;

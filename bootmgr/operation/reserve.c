@@ -87,11 +87,24 @@ void reserve_release(struct machine *m)
                 io_unlink(m->snapshots.data, OF_SEAL, 0);
 }
 
-void reserve_release_to_return(struct machine *m)
+/* A first boot: its hooks change what the shutdown has sealed as the former version's. */
+static bool is_to_migrate(const struct machine *m, const struct owner *owner)
+{
+        const struct slot_set *set = &m->state.set;
+
+        return owner_decide(owner, &set->slots[m->booted], m->booted) == OWNER_MIGRATE &&
+               set->slots[m->booted].state == SLOT_TRIAL && owner->slot < set->n_slots &&
+               streq(owner->version, set->slots[owner->slot].version) && slot_has_snapshot(&set->slots[owner->slot]);
+}
+
+void reserve_at_boot(struct machine *m)
 {
         struct owner owner;
 
-        if (m->snapshots.data >= 0 && owner_read(m->snapshots.data, &owner, NULL) >= 0 &&
-            owner_decide(&owner, &m->state.set.slots[m->booted], m->booted) != OWNER_NOTHING)
+        if (m->snapshots.data < 0 || owner_read(m->snapshots.data, &owner, NULL) < 0)
+                return;
+        if (is_to_migrate(m, &owner))
+                reserve_keep(m);
+        else if (owner_decide(&owner, &m->state.set.slots[m->booted], m->booted) != OWNER_NOTHING)
                 reserve_release(m);
 }

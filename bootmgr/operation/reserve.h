@@ -23,6 +23,7 @@ void reserve_release_record(struct machine *m);
 /* For the seal and what is restored: when services have stopped. All of it. */
 void reserve_release(struct machine *m);
 
-/* At boot, before anything is written: all of it, unless the configuration is the booted slot's already. What the loader or
- * the initramfs have gone back to by themselves came by no shutdown that could release it. */
-void reserve_release_to_return(struct machine *m);
+/* At boot, before anything is written: all of it is released, unless the configuration is the booted slot's already. What
+ * the loader or the initramfs have gone back to by themselves came by no shutdown that could release it. Where a new version
+ * takes over what was sealed it is held: a migration hook that fills the partition must leave room for what comes back. */
+void reserve_at_boot(struct machine *m);

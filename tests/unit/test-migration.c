@@ -97,6 +97,27 @@ START_TEST(another_slot_boots_instead)
 }
 END_TEST
 
+/* The shutdown has released it for the seal; whatever the hook writes, the other slot comes up with its own. */
+START_TEST(room_is_held_while_hooks_run)
+{
+        _cleanup_machine_ struct machine m;
+        struct error e = {};
+
+        sh("test ! -e machine-data/snapshots-reserve; printf '#!/bin/sh\\nfind \"$BOOTMGR_DATA\" -maxdepth 1 -name "
+           "\"*-reserve\" "
+           "-size +0 | wc -l >%s/held; exit 3\\n' >hooks/10-format",
+           dir);
+        open_machine(&m, RUNS_B);
+        ck_assert_int_eq(operation_at_boot(&m, NULL, &e), -EHOSTDOWN);
+        error_done(&e);
+        sh("test \"$(cat held)\" = 2");
+        machine_close(&m);
+        m = MACHINE_CLOSED;
+        boot(BACK_A); /* it is released for what is restored, and there is no way back any more */
+        sh("test ! -e machine-data/snapshots-reserve && test ! -e machine-data/operations-reserve");
+}
+END_TEST
+
 START_TEST(without_another_slot_it_stays)
 {
         _cleanup_machine_ struct machine m;
@@ -122,6 +143,7 @@ int main(void)
         tcase_set_timeout(t, 120);
         tcase_add_checked_fixture(t, begin, machine_end);
         tcase_add_loop_test(t, another_slot_boots_instead, 0, 2);
+        tcase_add_test(t, room_is_held_while_hooks_run);
         tcase_add_test(t, without_another_slot_it_stays);
         suite_add_tcase(s, t);
         return suite_run(s);
