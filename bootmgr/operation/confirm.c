@@ -255,8 +255,10 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
                 return r;
         if (!on_trial(m)) {
                 operation_came_up(m);
-                if (m->booted != SLOT_NONE) /* confirmed already: what somebody took away meanwhile is put back */
-                        upkeep_alone(m);
+                if (m->booted == SLOT_NONE)
+                        return 0;
+                upkeep_alone(m); /* confirmed already: what somebody took away meanwhile is put back */
+                reserve_renew(m);
                 return 0;
         }
         if (m->state.set.operation_state == OPERATION_STAGED)
@@ -281,6 +283,6 @@ int operation_confirm(struct machine *m, struct observer *o, struct error *e)
         log_event(MESSAGE_CONFIRMED, NULL, "version %s in slot %c is confirmed", version, slot_name(m->booted));
         remove_unreachable(m, &run.loader);
         upkeep(m, &run.loader);
-        reserve_keep(m);
+        reserve_renew(m);
         return 0;
 }

@@ -26,8 +26,15 @@ uint64_t reserve_held(const struct machine *m)
         return sum;
 }
 
+static bool is_held(const struct machine *m, const char *name)
+{
+        struct stat st;
+
+        return fstatat(m->snapshots.data, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
+}
+
 /* Takes no more than `room`, and that off it. What is allocated in part only is given back: it would be everybody's last
- * room. */
+ * room. What was held before stays. */
 static void hold(struct machine *m, const char *name, uint64_t size, uint64_t *room)
 {
         _cleanup_close_ int fd = io_open(m->snapshots.data, name, O_RDWR | O_CREAT, 0600);
@@ -43,7 +50,8 @@ static void hold(struct machine *m, const char *name, uint64_t size, uint64_t *r
                 return;
         }
         log_debug("no room could be held for the way back");
-        io_unlink(m->snapshots.data, name, 0);
+        if (st.st_size == 0 || io_truncate(fd, (uint64_t)st.st_size) < 0)
+                io_unlink(m->snapshots.data, name, 0);
 }
 
 void reserve_hold(struct machine *m, uint64_t leave)
@@ -63,14 +71,32 @@ void reserve_hold(struct machine *m, uint64_t leave)
         hold(m, OF_SEAL, MIN(2 * seal, half - record), &room);
 }
 
-void reserve_keep(struct machine *m)
+static bool is_wanted(const struct machine *m)
 {
         const struct slot_set *set = &m->state.set;
-        bool on_trial = m->booted != SLOT_NONE && set->slots[m->booted].state == SLOT_TRIAL;
 
-        if (set->previous == SLOT_NONE && !on_trial)
+        return set->previous != SLOT_NONE || (m->booted != SLOT_NONE && set->slots[m->booted].state == SLOT_TRIAL);
+}
+
+/* What waits for the shutdown was prepared with the room for its steps: that stays free. */
+static bool is_staged(const struct machine *m)
+{
+        return m->state.set.operation_state == OPERATION_STAGED;
+}
+
+void reserve_keep(struct machine *m)
+{
+        if (!is_wanted(m))
                 reserve_release(m);
-        else if (m->snapshots.data >= 0 && faccessat(m->snapshots.data, OF_SEAL, F_OK, 0) < 0)
+        else if (m->snapshots.data >= 0 && (!is_held(m, OF_SEAL) || (!is_staged(m) && !is_held(m, OF_RECORD))))
+                reserve_hold(m, 0);
+}
+
+void reserve_renew(struct machine *m)
+{
+        if (!is_wanted(m))
+                reserve_release(m);
+        else if (!is_staged(m))
                 reserve_hold(m, 0);
 }
 

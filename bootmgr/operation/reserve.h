@@ -14,8 +14,11 @@ void reserve_hold(struct machine *m, uint64_t leave);
 uint64_t reserve_held(const struct machine *m);
 
 /* Holds it or releases it, by whether there is something to go back to. Where some is held it is not looked how much is
- * needed by now, which takes a walk over the configuration: at every boot. */
+ * needed by now, which takes a walk over the configuration while the boot waits. */
 void reserve_keep(struct machine *m);
+
+/* The same, and as much as is needed by now: the configuration grows. Once the system is up, at every boot. */
+void reserve_renew(struct machine *m);
 
 /* For the steps of an operation: when it begins. */
 void reserve_release_record(struct machine *m);

@@ -9,6 +9,7 @@
 config() { cat data/root/cfg/app.conf; }
 operation() { m show upgrade status --json | json "$1"; }
 held() { find data -maxdepth 1 -name '*-reserve' -size +0 -printf '%f\n' | sort | tr '\n' ' '; }
+size_held() { du -ck data/*-reserve 2>/dev/null | tail -n 1 | cut -f1; }
 fill() { dd if=/dev/zero of=data/fill bs=4k 2>/dev/null || ! dd if=/dev/zero of=data/more bs=1 count=1 2>/dev/null; }
 # shellcheck disable=SC2034 # it is lib.sh's
 upgraded() { # [SIZE [BYTES of configuration]]
@@ -64,6 +65,20 @@ fails 3 no-space "going there by name" m slot activate a
 is "nothing is changed then either" "$before" "$(fingerprint)"
 ok "an automatic one is asked for no room" m rollback system --automatic
 is "slot a boots next" a "$(status 'j["next"]')"
+upgraded 6M || exit 2
+content grown 1000000 >data/root/cfg/grown
+before=$(size_held)
+ok "the next boot, once it is up" boots
+after=$(size_held)
+is "holds what the configuration needs by now (after $before KiB: $after)" yes "$([ "$after" -ge $((before + 1900)) ] && echo yes)"
+ok "full" fill
+ok "an operator goes back" m rollback system
+ok "version 1 comes up" boots
+is "with its configuration" one "$(config)"
+upgraded 6M || exit 2
+before=$(size_held)
+m rollback system -q --no-reboot && m abort -q || exit 2
+is "what a rollback releases is held again once it is aborted" "$before operations-reserve snapshots-reserve " "$(size_held) $(held)"
 upgraded 6M || exit 2
 yes "a line that compresses" | head -c 1500000 >data/root/cfg/grown
 ok "full" fill
