@@ -176,10 +176,12 @@ static int decide_found(const struct cluster_view *view, struct plan *plan, void
         /* Its data was lost. In a cluster that begins again at epoch 1 nobody who knows a newer one hears anything. */
         fail(e, -ENODATA, &kind_store, "the store is empty, and this node was in epoch %llu of its cluster",
              (unsigned long long)f->epoch);
-        return fail_hint(e,
-                         "put %s/cluster/etcd back from a copy; or remove %s/cluster/journal, and a new cluster is founded "
-                         "here, which every other node joins anew",
-                         f->data, f->data);
+        return fail_hint(
+                e,
+                "put %s/cluster/etcd back from a copy that was made in epoch %llu (with an older one no node that was "
+                "in that epoch does anything more); or remove %s/cluster/journal, and a new cluster is founded "
+                "here, which every other node joins anew",
+                f->data, (unsigned long long)f->epoch, f->data);
 }
 
 int verb_cluster_found(struct verb_args *args, struct error *e)

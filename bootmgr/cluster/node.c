@@ -507,7 +507,9 @@ int node_step(const struct node_context *c, const struct told *told, struct node
                 .journal = &j,
         };
         participant_decide(&s.in, &s.d);
-        *ret = (struct node_answer){ .stand = s.d.stand, .hears = s.d.hears, .action = s.d.action };
+        *ret = (struct node_answer){
+                .stand = s.d.stand, .hears = s.d.hears, .action = s.d.action, .newest = MAX(j.reached, j.attempted)
+        };
         given_up = abandon(&s, &why);
         r = name_staged(&s, e);
         if (r >= 0 && s.d.save)
@@ -534,9 +536,10 @@ json_t *node_answer_to_json(const struct node_answer *a)
 {
         char id[CLUSTER_ID_TEXT_SIZE];
 
-        return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b}", "stand", participant_stand_to_string(a->stand), "hears",
+        return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:b}", "stand", participant_stand_to_string(a->stand), "hears",
                          participant_hears_to_string(a->hears), "action", participant_action_to_string(a->action),
                          "operation", a->has_vote ? json_string(id_to_text(a->operation, id)) : json_null(), "vote",
                          a->has_vote ? embed(RECORD_VOTE, &a->vote) : json_null(), "status",
-                         a->has_status ? embed(RECORD_STATUS, &a->status) : json_null(), "again", a->again);
+                         a->has_status ? embed(RECORD_STATUS, &a->status) : json_null(), "newest_epoch",
+                         (json_int_t)a->newest, "again", a->again);
 }

@@ -27,7 +27,8 @@ struct node_answer {
         struct vote vote;
         bool has_status;
         struct member_status status;
-        bool again; /* what was to be done was not: ask again in a while, even when nothing changes */
+        uint64_t newest; /* epoch that its journal knows */
+        bool again;      /* what was to be done was not: ask again in a while, even when nothing changes */
 };
 
 /* Fails only where nothing can be said: no journal, no record. What an action fails with is in the answer: as a vote of NO,
@@ -47,5 +48,5 @@ int node_try_again(struct machine *m, struct error *e);
 /* The newest epoch that this node was in place in, or tried to get to. 0: it knows of none. */
 int node_newest_epoch(struct machine *m, uint64_t *ret, struct error *e);
 
-/* {"stand","hears","action","operation","vote","status","again"}. New reference. */
+/* {"stand","hears","action","operation","vote","status","newest_epoch","again"}. New reference. */
 json_t *node_answer_to_json(const struct node_answer *a);

@@ -34,6 +34,22 @@ void cluster_step_later(struct cluster *c)
                                    c->wait / 2 + now_monotonic() % (c->wait / 2), 0, on_again, c);
 }
 
+/* A store that was put back from an old copy: nobody who knows a newer epoch hears anything of it, and its controllers wait
+ * for them for ever. A controller that lags says so for a moment, too. Once, until it is otherwise. */
+static void look_at_epoch(struct cluster *c, const json_t *answer)
+{
+        uint64_t newest = (uint64_t)json_integer_value(json_object_get(answer, "newest_epoch")),
+                 told = c->manager->member.epoch;
+        bool before = c->outdated;
+
+        c->outdated = told < newest && streq(json_string_value(json_object_get(answer, "hears")) ?: "", "old");
+        if (c->outdated && !before)
+                log_warning("the cluster is said to be in epoch %" PRIu64 ", and this node was in epoch %" PRIu64
+                            ": it does nothing before that comes. "
+                            "Where etcd was put back from a copy, that is too old: a newer one is needed",
+                            told, newest);
+}
+
 static void on_step_done(int exit_status, const json_t *last, void *userdata)
 {
         struct cluster *c = userdata;
@@ -46,6 +62,8 @@ static void on_step_done(int exit_status, const json_t *last, void *userdata)
                             json_string_value(json_object_get(last, "message")) ?: "it ended without a word");
         else
                 c->say(c, last);
+        if (exit_status == 0 && last)
+                look_at_epoch(c, last);
         if (exit_status != 0 || json_is_true(json_object_get(last, "again")))
                 cluster_step_later(c);
         else if (!c->link || !json_is_object(json_object_get(last, "status")))

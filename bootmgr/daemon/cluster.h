@@ -44,6 +44,7 @@ struct cluster {
         uint64_t clock_error;   /* … and by how many that may be wrong, or CLOCK_ERROR_UNKNOWN */
         bool stepping, pending; /* one is at work; another one is due */
         bool ended;             /* the one at work was told to end */
+        bool outdated;          /* the last one was told of an epoch before one that this node knows */
         pid_t step;             /* the one at work */
         uint64_t wait;          /* µs until the next try of what did not work */
         sd_event_source *again;

@@ -122,7 +122,7 @@ echo '{"format":1,"minor":0,"prepared":null,"prepared_revision":0,"over":null,"o
 ok "where it is there, nothing is wrong" m cluster found
 store_delete data bootmgr/record && store_delete data bootmgr/log/00000000000000000001 && store_delete data bootmgr/nodes/c1
 fails 1 store-failed "one that is empty" m cluster found
-has "is not what this node was in" 'was in epoch 4 .*from a copy.*remove .*journal' "$(json 'j["message"] + j["hint"]' <out)"
+has "is not what this node was in" 'was in epoch 4 .*from a copy that was made in epoch 4 .*remove .*journal' "$(json 'j["message"] + j["hint"]' <out)"
 is "nothing is written" "" "$(store_get data bootmgr/record)"
 rm data/cluster/journal
 ok "a person may" m cluster found

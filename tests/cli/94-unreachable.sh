@@ -198,6 +198,17 @@ cp data/cluster/node.key other && mv other data/cluster/node.key
 sed 's/"revision":9/"revision":10/; s/"epoch":7/"epoch":8/' view >view.new && mv view.new view
 ok "a node whose key is the same in another file hears what comes" wait_for reached 8
 is "it has asked anew" 1 "$(grep -c 'GET /api/cluster/node/view' log)"
+
+# The store was put back from an old copy
+at() { sed "s/\"revision\":[0-9]*/\"revision\":$1/; s/\"epoch\":[0-9]*/\"epoch\":$2/" view >view.new && mv view.new view; }
+at 11 3
+ok "of an epoch that is past it warns" wait_for grep -q 'in epoch 3, and this node was in epoch 8' bootmgrd.err
+at 12 4
+sleep 3
+is "once" 1 "$(grep -c 'and this node was in epoch 8' bootmgrd.err)"
+is "and does nothing" 8 "$(json 'j["reached"]' <data/cluster/journal)"
+at 13 8
+sleep 3
 rm view.open
 is_away
 
