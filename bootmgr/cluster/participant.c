@@ -314,8 +314,8 @@ static void say(const struct participant_input *in, struct participant_decision 
                          in->record->previous.version, in->record->running.version);
         else if (d->stand == STANDS_STRANDED)
                 snprintf(d->status.message, sizeof(d->status.message),
-                         "no slot has version %s with its configuration; install it by hand, or 'bootmgr node delete' "
-                         "and join anew",
+                         "no slot has version %s with its configuration; 'bootmgr slot mark-good' there if it is only "
+                         "marked bad, else 'bootmgr node delete' and join anew",
                          in->record->running.version);
         if (is_all_zero(slot->digest, DIGEST_SIZE) || !*slot->version)
                 d->status.running = (struct version_id){}; /* a system that bootmgr did not put there */

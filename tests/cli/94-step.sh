@@ -233,7 +233,7 @@ ok "version 1 is marked bad" m slot mark-bad "$first"
 before=$(status 'j["slots"]')
 told 23 "$(record 7 "$one")" null | step
 is "it stays, and has nothing more to do" "stranded peace nothing True" "$(says) $(json 'str(j["status"]["settled"])' <answer)"
-has "and says what is missing, and the ways out" "version 1 with its configuration; install it by hand, or 'bootmgr node delete'" "$(reason)"
+has "and says what is missing, and the ways out" "version 1 with its configuration; 'bootmgr slot mark-good' there .*, else 'bootmgr node delete'" "$(reason)"
 is "nothing is fetched" "$before" "$(status 'j["slots"]')"
 ok "it is good after all" m slot mark-good "$first"
 told 23 "$(record 7 "$one")" null | step

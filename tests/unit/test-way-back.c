@@ -61,8 +61,8 @@ START_TEST(a_way_back_that_is_lost_is_not_fetched)
         d = decide();
         ck_assert(d.release && d.status.settled && d.journal.attempted == 5); /* a person is free to help it */
         ck_assert_str_eq(d.status.message,
-                         "no slot has version 1 with its configuration; install it by hand, or 'bootmgr node "
-                         "delete' and join anew");
+                         "no slot has version 1 with its configuration; 'bootmgr slot mark-good' there if it is only "
+                         "marked bad, else 'bootmgr node delete' and join anew");
         journal = d.journal;
         in.operation = NULL;
         put_slot(0, 3, SLOT_INSTALLED, 0);
