@@ -281,6 +281,17 @@ static int restore_former(struct change_of_owner *c, struct error *e)
         return -ENOENT;
 }
 
+/* Under a new generation, e.g. once its entry was made again. Nobody takes the older one for another's: slot and version say
+ * whose it is. A partition that is full, or can only be read, keeps no version from its own configuration. */
+static void renew_marker(struct change_of_owner *c)
+{
+        _cleanup_error_ struct error why = {};
+
+        if (mark(c, OWNER_OWNED, &why) < 0)
+                log_warning("the owner marker goes on naming generation %llu: %s", (unsigned long long)c->before.generation,
+                            why.message ?: "it cannot be written");
+}
+
 static int carry_out(struct change_of_owner *c, enum owner_action action, struct error *e)
 {
         int r = 0;
@@ -288,9 +299,9 @@ static int carry_out(struct change_of_owner *c, enum owner_action action, struct
         note_former(c);
         switch (action) {
         case OWNER_NOTHING:
-                if (c->before.generation == c->next.generation)
-                        return 0;
-                break;
+                if (c->before.generation != c->next.generation)
+                        renew_marker(c);
+                return 0;
         case OWNER_ADOPT:
                 break;
         case OWNER_RESTORE:

@@ -168,6 +168,21 @@ ok "version 1 is chosen in the menu, and comes up" m boot-config
 is "with its configuration" one "$(config)"
 is "what version 2 had is sealed" true "$(m snapshot list --json | json '"2" in [s["version"] for s in j]')"
 
+# Its entry was lost and made again, under a new generation: the configuration is its own all the same
+upgraded || exit 2
+ok "full, nothing is held" eval 'rm data/*-reserve && fill'
+rm esp/loader/entries/bootmgr-2-b.conf
+running=$(sed -n 's/^options *//p' esp/loader/entries/bootmgr-1-a.conf)
+ok "version 1 makes the entry of version 2 again" "$BUILD/bootmgr-recover" --disk disk.img --esp esp --cmdline "$running" boot
+choose_next
+ok "which comes up" m boot-config
+has "the marker stays as it was, and that is said" 'goes on naming generation 2: .*no space is left' "$(cat err)"
+is "with its configuration" two "$(config)"
+rm data/fill data/more
+ok "once there is room" boot_up
+has "it names this generation" '^generation=3$' "$(cat data/owner)"
+ok "and 1 is what can be gone back to" m rollback system -q
+
 # Steps that cannot be written keep no machine from anything: here those of a preparation whose worker died
 upgraded || exit 2
 python3 -c 'import glob, json
