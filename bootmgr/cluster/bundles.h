@@ -15,8 +15,8 @@ int bundles_identify(struct machine *m, const char *source, struct version_id *r
 /* Nobody else keeps or removes bundles here until *ret is closed. -EBUSY: somebody does already. */
 int bundles_lock(struct machine *m, int *ret, struct error *e);
 
-/* Under that lock, with `keep` as it was read under it: copies a bundle (path or URL), all of which is checked, and says what
- * it holds. Those of no version in `keep` are removed before. What is there already is not copied again. */
+/* Under that lock, with `keep` as it was read under it: copies a bundle (path or URL), all of which is checked, and says
+ * what it holds. Those of no version in `keep` are removed before. What is there already is not copied again. */
 int bundles_keep(struct machine *m, const char *source, const struct version_id *keep, size_t n_keep, struct version_id *ret,
                  struct error *e);
 

@@ -153,8 +153,8 @@ const struct extract_times *bundle_extract_times(const struct bundle *b);
  * before bundle_read_index(). Borrowed. */
 const uint8_t *bundle_chunk_index(const struct bundle *b, size_t image, uint64_t *ret_size);
 
-/* Of an image, in bytes, after bundle_read_index(): what of its content is zeros, which are nowhere, and what all of it takes
- * in this very file. */
+/* Of an image, in bytes, after bundle_read_index(): what of its content is zeros, which are nowhere, and what all of it
+ * takes in this very file. */
 struct bundle_sizes {
         uint64_t zeros, stored;
 };

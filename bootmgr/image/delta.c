@@ -282,7 +282,8 @@ int bundle_reach_full(struct bundle *b, struct error *e)
         if (!d->full && d->why.code == 0)
                 r = open_for_chunks(b, d->config, &d->full, &d->why);
         if (r < 0)
-                fail(&d->why, r, r == -ECANCELED ? &kind_interrupted : NULL, "cannot open the full bundle: %s", error_text(r));
+                fail(&d->why, r, r == -ECANCELED ? &kind_interrupted : NULL, "cannot open the full bundle: %s",
+                     error_text(r));
         if (!d->full) {
                 r = fail(e, d->why.code, d->why.kind, "%s", d->why.message);
                 if (d->why.hint)

@@ -36,8 +36,8 @@ struct fetch_memory {
 struct fetch_memory fetch_memory(void *data);
 
 /* n bytes that came from `offset` are not right: every server is asked for them, one by one, until `data` is_right(). Those
- * that gave something else are not asked for anything any more, but for what nobody else has, and a warning names them. -EBADMSG: no server has them, or
- * there is no other one. From any thread. */
+ * that gave something else are not asked for anything any more, but for what nobody else has, and a warning names them.
+ * -EBADMSG: no server has them, or there is no other one. From any thread. */
 int fetch_again(struct fetch *f, uint64_t offset, void *data, size_t n, bool (*is_right)(void *userdata), void *userdata);
 
 struct fetch_state {
