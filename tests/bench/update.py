@@ -157,7 +157,9 @@ def measure_update(work, runs):
         figures = {'update_fetched': max(int(statistics.median(measures['link'][state].fetched)) for state in REUSED),
                    **{'update_fetched_' + name: size for name, size in rivals.items()},
                    'update_vs_full': against_full(measures['file'], REUSED),
-                   'update_vs_full_100mbit': against_full(measures['link'], REUSED)}
+                   'update_vs_full_100mbit': against_full(measures['link'], REUSED),
+                   'delta_fetched': int(bytes_of['delta']),
+                   'delta_vs_full_100mbit': against_full(measures['link'], ['delta'])}
         ratios = [pair.written_vs_differ(by_state) for by_state in measures.values()]
         peaks = [measure.peak() for by_state in measures.values() for measure in by_state.values()]
     ratios += [written_elsewhere(work, name) for name in ('erofs', 'squashfs')]

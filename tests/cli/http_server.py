@@ -28,7 +28,7 @@ and to those only who have one that CA has signed. It is a proxy too, for what i
   /forgets/N/F  knows ranges; N answers from the fourth on are 200 with all of it
   /sips/N/F    breaks behind N bytes each, knows ranges
   /altered/N/F  knows ranges; from byte N on it is something else
-  /striped/N/F  knows ranges; behind the first 262144 bytes each second stripe of 65536 is something else: the even (0) or odd (1) ones
+  /spotted/N/F  knows ranges; from byte 400000 on a byte each 524288 is something else, with N=1 those between
   /stammers/N/F  the same, and thinks for a second behind the first 64 bytes
   /starts/N/F  knows ranges; 503 for N seconds    /later/N/F    the same, and it says so: Retry-After
   /elsewhere/P/R  redirects to /R of the server at port P
@@ -273,11 +273,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_altered(self, parts, _):
         self.ranged(self.altered(parts), '"altered"')
 
-    def do_striped(self, parts, _):
+    def do_spotted(self, parts, _):
         data = bytearray(self.content(parts[1]))
-        for at in range(262144 + 65536 * int(parts[0]), len(data), 131072):
-            data[at:at + 65536] = bytes(b ^ 255 for b in data[at:at + 65536])
-        self.ranged(bytes(data), '"striped"')
+        for at in range(400000 + 262144 * int(parts[0]), len(data), 524288):
+            data[at] ^= 255
+        self.ranged(bytes(data), '"spotted"')
 
     def do_stammers(self, parts, _):
         self.in_pieces(self.altered(parts), lambda at: (64, 1) if at == 0 else (1 << 20, 0))
