@@ -85,8 +85,7 @@ void cluster_step(struct cluster *c)
         _cleanup_close_ int input = -1;
         int r;
 
-        if (link_is_of_another(c)) /* as which it is told anew */
-                free(TAKE_PTR(c->told));
+        link_check_key(c);
         if (!c->told || c->stepping) {
                 c->pending = c->stepping;
                 return;

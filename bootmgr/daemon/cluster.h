@@ -131,6 +131,6 @@ int plan_status(struct cluster *c, const char *name, const json_t *o, struct pla
 /* cluster_link.c */
 int link_start(struct cluster *c, struct error *e);
 void link_done(struct cluster *c);
-/* The machine has joined anew since the controllers were asked, or is about to: what they told is not for the node that it
- * is now, and they are asked anew. */
-bool link_is_of_another(struct cluster *c);
+/* Where the machine has joined anew since the controllers were asked, or is about to: what they told is not for the node
+ * that it is now. It is forgotten, and they are asked anew. */
+void link_check_key(struct cluster *c);

@@ -222,17 +222,22 @@ static bool has_another_key(const struct cluster_link *l)
                st.st_mtim.tv_nsec != l->key.st_mtim.tv_nsec;
 }
 
-/* The stream shows the key of before, and what it tells is dropped: without another one this node would hear nothing more.
- */
-bool link_is_of_another(struct cluster *c)
+static void forget_told(struct cluster_link *l)
+{
+        free(TAKE_PTR(l->held));
+        free(TAKE_PTR(l->cluster->told));
+}
+
+/* The stream shows the key of before: without another one this node would hear nothing more. */
+void link_check_key(struct cluster *c)
 {
         struct cluster_link *l = c->link;
 
         if (!l || !has_another_key(l))
-                return false;
+                return;
+        forget_told(l);
         if (l->stream)
                 set_timer(l, 0);
-        return true;
 }
 
 /* The list is told anew when controllers come and go (cluster/node.c). Who was refused may have joined anew: a connection
@@ -265,10 +270,8 @@ static int refresh_client(struct cluster_link *l, struct error *e)
         r = client_new(endpoints, &(struct client_tls){ ca, certificate, key }, c->manager->event, &kind_fetch, &client, e);
         if (r < 0)
                 return r;
-        if (l->client && has_another_key(l)) {
-                free(TAKE_PTR(l->held));
-                free(TAKE_PTR(l->cluster->told));
-        }
+        if (l->client && has_another_key(l))
+                forget_told(l);
         if (l->client && streq(list.data, l->list))
                 client_go_on(client, l->client);
         client_free(l->client); /* and what it was asked with it: the step says it again */
