@@ -236,6 +236,20 @@ int bundles_lock(struct machine *m, int *ret, struct error *e)
         return 0;
 }
 
+/* One that has decayed is copied anew. */
+static bool is_kept_whole(struct machine *m, const char *path, const struct version_id *wanted)
+{
+        _cleanup_free_ char *kept = xasprintf("%s/%s", m->data_path, path);
+        _cleanup_error_ struct error why = {};
+
+        if (!kept || faccessat(m->snapshots.data, path, F_OK, 0) < 0)
+                return false;
+        if (check_copy(m, kept, wanted, kept, &why) >= 0)
+                return true;
+        log_warning("%s: it is copied anew", why.message ?: kept);
+        return false;
+}
+
 int bundles_keep(struct machine *m, const char *source, const struct version_id *keep, size_t n_keep, struct version_id *ret,
                  struct error *e)
 {
@@ -252,7 +266,7 @@ int bundles_keep(struct machine *m, const char *source, const struct version_id 
         part = path_of(ret->digest, ".part");
         if (!path || !part)
                 return -ENOMEM;
-        if (faccessat(m->snapshots.data, path, F_OK, 0) == 0)
+        if (is_kept_whole(m, path, ret))
                 return 0;
         r = make_room(m, keep, n_keep, e);
         if (r >= 0)
