@@ -162,11 +162,6 @@ static int parse_spec(struct verb_args *args, struct bundle_spec *spec, struct e
         return 0;
 }
 
-static int interrupted(int r, struct error *e)
-{
-        return r == -ECANCELED ? fail(e, r, &kind_interrupted, "interrupted") : r;
-}
-
 static int load_config(struct verb_args *args, struct config *config, struct error *e)
 {
         int r = config_load(verb_value(args, "config"), config, e);
@@ -384,7 +379,7 @@ int verb_bundle_create(struct verb_args *args, struct error *e)
         r = bundle_create(path, &spec, bar_labelled(&bar, "Packing"), e);
         bar_done(&bar);
         if (r < 0)
-                return interrupted(r, e);
+                return r;
         sentence = xasprintf("version %s for %s, signed by %zu key%s", spec.version, spec.compatible, spec.n_keys,
                              spec.n_keys == 1 ? "" : "s");
         return say_sizes(cli, path, sentence, e);
@@ -409,7 +404,7 @@ int verb_bundle_delta(struct verb_args *args, struct error *e)
                 r = bundle_make_delta(path, &spec, bar_labelled(&bar, "Comparing"), e);
         bar_done(&bar);
         if (r < 0)
-                return interrupted(r, e);
+                return r;
         sentence = xasprintf("%s as a delta to %s", spec.bundle, spec.from);
         return say_sizes(cli, path, sentence, e);
 }
@@ -442,7 +437,7 @@ static int verify(const char *where, const struct config *config, const struct t
                 r = bundle_extract(bundle, sinks, bar_labelled(bar, "Verifying"), e);
         bar_done(bar);
         if (r < 0)
-                return interrupted(r, e);
+                return r;
         *ret = TAKE_PTR(bundle);
         return 0;
 }

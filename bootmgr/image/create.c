@@ -403,6 +403,10 @@ static int write_file(struct maker *m, const char *path, struct error *e)
 
 int refuse_existing(const char *path, struct error *e)
 {
+        if (streq(path, "-")) {
+                fail(e, -EINVAL, &kind_usage, "'-' is no file: a bundle is not written into a pipe");
+                return fail_hint(e, "name a file; './-' would be one");
+        }
         if (access(path, F_OK) < 0)
                 return 0;
         fail(e, -EEXIST, &kind_usage, "%s exists already", path);

@@ -33,6 +33,8 @@ ok "gives the same bytes too" cmp content.bundle content-again.bundle
 is "is format 2" 2 "$("$BOOTMGR" bundle inspect --json content.bundle | json 'j["format"]')"
 ok "verify it" "$BOOTMGR" bundle verify --trust trust content.bundle
 fails 2 usage "chunks by what" create --chunking whim whim.bundle
+fails 2 usage "into a pipe" create --level 1 -
+is "nothing is left of it" "" "$(ls ./-* 2>/dev/null)"
 status=$(create one.bundle >out 2>err; echo $?)
 is "a bundle is not overwritten" 2 "$status"
 
